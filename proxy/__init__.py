@@ -1,0 +1,1 @@
+"""shardproxy: one address in front of many Redis or Memcached servers (the control plane; see README.md)."""

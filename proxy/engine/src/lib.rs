@@ -1,0 +1,3 @@
+//! The data plane of shardproxy.
+
+pub mod proto;

@@ -1,0 +1,1 @@
+//! Memcached text (see mod.rs).
