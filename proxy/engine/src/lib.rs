@@ -1,3 +1,5 @@
 //! The data plane of shardproxy.
 
+pub mod command;
+pub mod error;
 pub mod proto;
