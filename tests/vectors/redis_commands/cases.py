@@ -225,7 +225,9 @@ REPLIES: list[Script] = [
             "NOSUCH x",
             "PING d",
         ],
-        muted=frozenset({"CLIENT REPLY SKIP", "CLIENT REPLY OFF", "PING skipped", "PING off", "GET", "NOSUCH x"}),
+        muted=frozenset(
+            {"CLIENT REPLY SKIP", "CLIENT REPLY OFF", "PING skipped", "PING off", "GET", "NOSUCH x"}
+        ),
     ),
     Script(
         [

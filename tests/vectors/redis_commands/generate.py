@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from newer import NEWER
 from cases import GETKEYS, REPLIES
-from server import Connection, ReplyError, private_server
+from live_redis import Connection, ReplyError, private_server
+from newer_commands import NEWER
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
 ROWS = ROOT / "proxy/engine/src/command/rows.rs"
 
 HEADER = """\
-//! The commands of redis-server {version} as data, and the few newer ones listed in `newer.py`.
+//! The commands of redis-server {version} as data, and the few newer ones listed in `newer_commands.py`.
 //!
 //! Generated, do not edit: `python3 tests/vectors/redis_commands/generate.py` writes this file from
 //! the COMMAND reply of a live server. What the proxy does with a command is decided in `overlay.rs`.
@@ -186,7 +186,9 @@ def reply_cases(path: Path, admin: Connection) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if a file is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing, exit 1 if a file is out of date"
+    )
     check = parser.parse_args().check
     with private_server() as path:
         connection = Connection(path)

@@ -1,4 +1,4 @@
-//! The commands of redis-server 7.0.15 as data, and the few newer ones listed in `newer.py`.
+//! The commands of redis-server 7.0.15 as data, and the few newer ones listed in `newer_commands.py`.
 //!
 //! Generated, do not edit: `python3 tests/vectors/redis_commands/generate.py` writes this file from
 //! the COMMAND reply of a live server. What the proxy does with a command is decided in `overlay.rs`.
