@@ -50,6 +50,11 @@ impl<T> Slab<T> {
         self.entries.get_mut(index as usize)?.value.as_mut()
     }
 
+    /// Generation of whatever is at an index.
+    pub fn generation(&self, index: u32) -> u32 {
+        self.entries.get(index as usize).map_or(0, |entry| entry.generation)
+    }
+
     pub fn remove(&mut self, index: u32) -> Option<T> {
         let entry = self.entries.get_mut(index as usize)?;
         let value = entry.value.take()?;
