@@ -49,6 +49,8 @@ pub struct Client {
     pub readable: bool,
     /// No more requests are taken; closed when the last reply is out.
     pub closing: bool,
+    /// It said QUIT or broke the protocol: what it sent behind that is dropped.
+    pub quitting: bool,
     pub dirty: bool,
     /// In the list of clients to look at again this turn.
     pub listed: bool,
@@ -69,11 +71,12 @@ pub struct Client {
     pub slots: VecDeque<Slot>,
     /// Sequence number of the first slot.
     pub head: u32,
-    pub session: Box<Session>,
+    /// What Redis remembers of a connection; None on Memcached pools.
+    pub session: Option<Box<Session>>,
 }
 
 impl Client {
-    pub fn new(fd: OwnedFd, pool: u16, session: Session, second: u32) -> Self {
+    pub fn new(fd: OwnedFd, pool: u16, session: Option<Box<Session>>, second: u32) -> Self {
         Client {
             fd,
             pool,
@@ -81,6 +84,7 @@ impl Client {
             block: Block::None,
             readable: false,
             closing: false,
+            quitting: false,
             dirty: false,
             listed: false,
             expired: false,
@@ -95,7 +99,7 @@ impl Client {
             out: OutBuf::default(),
             slots: VecDeque::new(),
             head: 0,
-            session: Box::new(session),
+            session,
         }
     }
 

@@ -6,7 +6,7 @@ mod fd;
 mod poll;
 mod socket;
 
-pub use clock::Clock;
+pub use clock::{unix_micros, Clock};
 pub use fd::duplicate;
 pub use poll::{Poll, PollEvents, Ready, Wake};
-pub use socket::{accept, connect, connect_outcome, read, write, Address, Io};
+pub use socket::{accept, connect, connect_outcome, names, read, write, Address, Io};

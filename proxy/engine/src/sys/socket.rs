@@ -124,3 +124,11 @@ pub fn connect(address: &Address) -> io::Result<OwnedFd> {
 pub fn connect_outcome(fd: &OwnedFd) -> io::Result<()> {
     net::sockopt::socket_error(fd)?.map_err(io::Error::from)
 }
+
+/// `ip:port` of the peer and of our end, as CLIENT LIST shows them; a unix socket has neither.
+pub fn names(fd: &OwnedFd) -> (String, String) {
+    let text = |address: Option<net::SocketAddrAny>| {
+        address.and_then(|any| SocketAddr::try_from(any).ok()).map_or(String::new(), |a| a.to_string())
+    };
+    (text(net::getpeername(fd).ok().flatten()), text(net::getsockname(fd).ok()))
+}

@@ -27,7 +27,6 @@ use std::io;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::Arc;
 
-use crate::command::session::Session;
 use crate::conn::{Block, Client, Conn, ConnState, LANES};
 use crate::error::Wire;
 use crate::proto::Arg;
@@ -122,6 +121,8 @@ pub struct Worker {
     next_sweep: u64,
     entropy: u32,
     accepting: bool,
+    /// Nothing can time out, so the poll may wait long. Set by the tick, cleared by any request.
+    idle: bool,
 }
 
 impl Worker {
@@ -185,6 +186,7 @@ impl Worker {
             next_sweep: 0,
             entropy: 0x9e37_79b9 ^ (id as u32 + 1),
             accepting: true,
+            idle: true,
         })
     }
 
@@ -227,14 +229,13 @@ impl Worker {
         if !self.again.is_empty() || !self.resumable.is_empty() || !self.woken.is_empty() {
             return Some(0);
         }
-        let until = if self.is_busy() { self.next_tick } else { self.next_sweep };
+        let until = if !self.idle || self.shared.draining.load(Relaxed) { self.next_tick } else { self.next_sweep };
         Some(until.saturating_sub(self.now_ms).min(SWEEP_MS) as u32)
     }
 
     /// True while something may time out.
     fn is_busy(&self) -> bool {
-        self.shared.draining.load(Relaxed)
-            || !self.ops.is_empty()
+        !self.ops.is_empty()
             || self.conns.iter().any(|conn| !conn.inflight.is_empty() || !conn.greetings.is_empty())
             || self.pools.iter().any(|pool| {
                 pool.shards.iter().any(|shard| !shard.waiting.is_empty() || !shard.queue.is_empty())
@@ -284,7 +285,8 @@ impl Worker {
             for (index, generation) in std::mem::take(&mut self.dirty_clients) {
                 self.flush_client(index, generation);
             }
-            if self.dirty_conns.is_empty() && self.dirty_clients.is_empty() && self.woken.is_empty() {
+            let dirty = !self.dirty_conns.is_empty() || !self.dirty_clients.is_empty();
+            if !dirty && self.woken.is_empty() && self.resumable.is_empty() {
                 break;
             }
         }
@@ -341,7 +343,7 @@ impl Worker {
 
     fn add_client(&mut self, fd: std::os::fd::OwnedFd, pool: u16) {
         let id = self.shared.next_client_id.fetch_add(1, Relaxed);
-        let session = Session::new(id, self.shared.config.pools[pool as usize].users.is_empty());
+        let session = self.new_session(id, pool, &fd);
         let client = Client::new(fd, pool, session, (self.now_ms / 1000) as u32);
         let (index, generation) = self.clients.insert(client);
         self.pool_stats(pool).of(PoolCount::Clients).add(1);
@@ -528,7 +530,7 @@ impl Worker {
         let is_done = client.closing
             && waiting == 0
             && client.slots.is_empty()
-            && (client.input.is_empty() || client.block == Block::None);
+            && (client.quitting || client.input.is_empty() || client.block == Block::None);
         let resume = client.block == Block::Output && waiting < CLIENT_OUTPUT_MARK / 2;
         self.pool_stats(pool).of(PoolCount::SentBytes).add(sent);
         if is_over && !broken {

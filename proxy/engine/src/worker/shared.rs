@@ -43,6 +43,8 @@ pub struct PoolConfig {
     pub client_output_limit: usize,
     pub backend_inflight_limit: usize,
     pub ack: Ack,
+    /// Requests with keys on several shards are split; otherwise refused.
+    pub cross_shard: bool,
     pub users: Vec<(String, Vec<u8>)>,
     pub backend_login: Option<(String, Vec<u8>)>,
     pub server_version: String,
