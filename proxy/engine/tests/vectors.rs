@@ -157,6 +157,12 @@ fn libmemcached() {
 }
 
 #[test]
+fn pylibmc() {
+    let agreed = replay_program("pylibmc", 6);
+    assert_eq!(agreed["one_at_a_time"], 3 * agreed["md5"]);
+}
+
+#[test]
 fn pymemcache() {
     replay_program("pymemcache", 3);
 }

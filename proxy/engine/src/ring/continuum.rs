@@ -3,6 +3,9 @@
 //! Used by `ring` for the ketama family. Holds shard positions only; labels serve to place the
 //! points and are then forgotten.
 
+#[cfg(test)]
+mod tests;
+
 use crate::hash::{md5_words, HashKind};
 
 /// Points of one shard of average weight: 40 digests of 4 points (twemproxy, libmemcached weighted).
