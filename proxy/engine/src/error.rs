@@ -112,10 +112,13 @@ wire_texts! {
         "-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
         "CLIENT_ERROR authentication failure";
     HelloNoAuth:
-        "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+        "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
         "CLIENT_ERROR unauthenticated";
     NoProto:
         "-NOPROTO unsupported protocol version",
+        "ERROR";
+    NotInt32:
+        "-ERR value is out of range, value must between -2147483648 and 2147483647",
         "ERROR";
     DatabaseIndex:
         "-ERR DB index is out of range",
@@ -209,6 +212,11 @@ pub fn message(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"-ERR ");
     out.extend(text.bytes().map(one_line));
     out.extend_from_slice(b"\r\n");
+}
+
+/// What a client sent, fit to be quoted in `message`: cut short, so that an error is never long.
+pub fn quoted(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(QUOTED_BYTES)]).into_owned()
 }
 
 fn named(before: &[u8], name: &str, after: &[u8], out: &mut Vec<u8>) {

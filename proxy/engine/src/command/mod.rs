@@ -9,10 +9,17 @@
 //! No descriptor and no clock: what an answer needs to know of the world comes in as a value.
 
 pub mod admit;
+mod client;
 mod effect;
+mod facts;
+mod glob;
+mod introspect;
 pub mod keys;
+pub mod local;
 pub mod overlay;
+mod reply;
 mod rows;
+pub mod session;
 pub mod spec;
 pub mod table;
 
@@ -21,8 +28,10 @@ mod tests;
 
 pub use admit::admit;
 pub use keys::{first_key, keys, KeyError};
+pub use local::{answer, Outcome};
 pub use overlay::{Effect, Handling, LocalKind, Refusal, SplitKind};
 pub use rows::VERSION;
+pub use session::{Context, ReplyMode, Session};
 pub use table::{arity_ok, find, lookup, Row, ROWS};
 
 /// Keys that begin so are the proxy's own records in the backends; clients may not name them.

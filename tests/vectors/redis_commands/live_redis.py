@@ -28,27 +28,33 @@ class Connection:
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(START_SECONDS)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._file = self._socket.makefile("rb")
 
     def close(self) -> None:
         self._file.close()
         self._socket.close()
 
-    def raw(self, *args: bytes) -> bytes:
-        """Sends one request and returns the reply's bytes as they came (RESP2 or RESP3)."""
+    def send(self, *args: bytes) -> None:
+        """Sends one request; whoever asks next must know whether a reply comes first."""
         parts = [b"*%d\r\n" % len(args)]
         parts += [b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args]
         self._socket.sendall(b"".join(parts))
+
+    def raw(self, *args: bytes) -> bytes:
+        """Sends one request and returns the reply's bytes as they came (RESP2 or RESP3)."""
+        self.send(*args)
         seen: list[bytes] = []
         self._read(seen)
         return b"".join(seen)
 
     def call(self, *args: bytes) -> Any:
         """Like `raw`, decoded: str for simple strings, bytes for bulk, list for aggregates."""
-        parts = [b"*%d\r\n" % len(args)]
-        parts += [b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args]
-        self._socket.sendall(b"".join(parts))
+        self.send(*args)
         return self._read([])
 
     def _read(self, seen: list[bytes]) -> Any:
@@ -58,7 +64,7 @@ class Connection:
         seen.append(line)
         kind, rest = line[:1], line[1:-2]
         if kind == b"-":
-            return ReplyError(rest.decode())
+            return ReplyError(rest.decode("latin-1"))
         if kind == b"+":
             return rest.decode()
         if kind == b":":

@@ -1,0 +1,116 @@
+//! INFO and CONFIG GET: the facts clients ask of a server, about the proxy.
+//!
+//! Called by `local.rs`. Nothing of a backend is told here.
+
+use super::glob;
+use super::reply::Reply;
+use super::session::Context;
+use crate::proto::Args;
+
+/// The sections of INFO in order. Each ends its lines itself; clients look for single fields, so
+/// what is not known is left out rather than made up.
+type Section = (&'static str, fn(&Context<'_>) -> String);
+
+const SECTIONS: [Section; 7] = [
+    ("Server", server),
+    ("Clients", clients),
+    ("Memory", memory),
+    ("Persistence", |_| {
+        "loading:0\r\nasync_loading:0\r\n".to_string()
+    }),
+    ("Replication", replication),
+    ("Cluster", |_| "cluster_enabled:0\r\n".to_string()),
+    ("Keyspace", |_| String::new()),
+];
+
+/// INFO [section ...]. A section nobody knows is empty, as in Redis.
+pub(super) fn info(args: &Args<'_>, context: &Context<'_>) -> String {
+    const EVERYTHING: [&[u8]; 3] = [b"default", b"all", b"everything"];
+    let is_everything = |word: &[u8]| EVERYTHING.iter().any(|all| word.eq_ignore_ascii_case(all));
+    let asked = |name: &str| {
+        args.len() == 1
+            || args
+                .iter()
+                .skip(1)
+                .any(|word| word.eq_ignore_ascii_case(name.as_bytes()) || is_everything(word))
+    };
+    let mut text = String::new();
+    for (name, lines) in SECTIONS.iter().filter(|section| asked(section.0)) {
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        text.push_str(&format!("# {name}\r\n{}", lines(context)));
+    }
+    text
+}
+
+fn server(context: &Context<'_>) -> String {
+    format!(
+        "redis_version:{}\r\nredis_mode:standalone\r\nos:{}\r\narch_bits:{}\r\nprocess_id:{}\r\nrun_id:{}\r\n\
+         tcp_port:{}\r\nserver_time_usec:{}\r\nuptime_in_seconds:{}\r\nuptime_in_days:{}\r\n",
+        context.server_version,
+        std::env::consts::OS,
+        usize::BITS,
+        context.process_id,
+        context.run_id,
+        context.port,
+        context.unix_time_us,
+        context.uptime_seconds,
+        context.uptime_seconds / 86_400,
+    )
+}
+
+fn clients(context: &Context<'_>) -> String {
+    format!(
+        "connected_clients:{}\r\nmaxclients:{}\r\nblocked_clients:0\r\n",
+        context.clients_connected, context.clients_limit
+    )
+}
+
+fn memory(context: &Context<'_>) -> String {
+    format!(
+        "used_memory:{}\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n",
+        context.used_memory_bytes
+    )
+}
+
+fn replication(context: &Context<'_>) -> String {
+    format!(
+        "role:master\r\nconnected_slaves:0\r\nmaster_replid:{}\r\nmaster_repl_offset:0\r\n",
+        context.run_id
+    )
+}
+
+/// CONFIG GET pattern ...: what clients ask on connecting.
+pub(super) fn config_get(args: &Args<'_>, context: &Context<'_>, reply: &mut Reply<'_>) {
+    let options: [(&str, String); 10] = [
+        ("appendonly", "no".to_string()),
+        ("databases", "1".to_string()),
+        ("maxclients", context.clients_limit.to_string()),
+        ("maxmemory", "0".to_string()),
+        ("maxmemory-policy", "noeviction".to_string()),
+        ("port", context.port.to_string()),
+        ("replica-read-only", "yes".to_string()),
+        ("save", String::new()),
+        ("slave-read-only", "yes".to_string()),
+        ("timeout", context.client_idle_timeout_seconds.to_string()),
+    ];
+    // A name without wildcards comes back as the client wrote it, and clients look for that.
+    let shown = |name: &'static str| {
+        let pattern = args
+            .iter()
+            .skip(2)
+            .find(|pattern| glob::matches(pattern, name.as_bytes()))?;
+        let is_name = pattern.eq_ignore_ascii_case(name.as_bytes());
+        Some(if is_name { pattern } else { name.as_bytes() })
+    };
+    let found: Vec<_> = options
+        .iter()
+        .filter_map(|option| Some((shown(option.0)?, &option.1)))
+        .collect();
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(name);
+        reply.bulk(value);
+    }
+}

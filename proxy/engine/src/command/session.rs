@@ -1,0 +1,162 @@
+//! What the proxy remembers of one Redis client between its requests.
+//!
+//! A backend connection is shared by many clients, so everything that Redis keeps per connection
+//! lives here. Owned by the client's connection, changed by the local answers, asked for every
+//! request (`allows`, `mutes`).
+
+use super::overlay::{Handling, LocalKind};
+use super::spec::Flags;
+use super::table::Row;
+use crate::error::Wire;
+
+/// The facts of the world that an answer may need. Values only; read once per loop turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    pub server_version: &'a str,
+    /// 40 hexadecimal digits, new with each process.
+    pub run_id: &'a str,
+    /// TCP port clients use, 0 if none.
+    pub port: u16,
+    pub process_id: u32,
+    pub uptime_seconds: u64,
+    /// Microseconds since 1970.
+    pub unix_time_us: u64,
+    pub clients_connected: u64,
+    pub clients_limit: u64,
+    pub client_idle_timeout_seconds: u64,
+    pub used_memory_bytes: u64,
+    /// Who may log in; empty means that nobody has to.
+    pub users: &'a [(String, Vec<u8>)],
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The next reply only is not sent.
+    SkipNext,
+}
+
+/// One client.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub resp3: bool,
+    pub authenticated: bool,
+    pub user: Vec<u8>,
+    /// Unique in the process, rising.
+    pub id: u64,
+    /// CLIENT SETNAME; empty for none.
+    pub name: Vec<u8>,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    pub no_evict: bool,
+    pub no_touch: bool,
+    pub reply: ReplyMode,
+    /// `ip:port` of the client, as CLIENT LIST shows it.
+    pub address: Vec<u8>,
+    /// `ip:port` the client connected to.
+    pub local_address: Vec<u8>,
+    /// Microseconds since 1970.
+    pub connected_us: u64,
+}
+
+pub(super) const DEFAULT_USER: &[u8] = b"default";
+
+impl Session {
+    pub fn new(
+        id: u64,
+        address: Vec<u8>,
+        local_address: Vec<u8>,
+        context: &Context<'_>,
+    ) -> Session {
+        Session {
+            resp3: false,
+            authenticated: context.users.is_empty(),
+            user: DEFAULT_USER.to_vec(),
+            id,
+            name: Vec::new(),
+            lib_name: Vec::new(),
+            lib_ver: Vec::new(),
+            no_evict: false,
+            no_touch: false,
+            reply: ReplyMode::On,
+            address,
+            local_address,
+            connected_us: context.unix_time_us,
+        }
+    }
+
+    /// True if the command may run now; if not, the answer is `Wire::NoAuth`.
+    #[inline]
+    pub fn allows(&self, row: &Row) -> bool {
+        self.authenticated || row.flags.has(Flags::NO_AUTH)
+    }
+
+    /// True if the reply to this request is not sent. Call once for each request, in order, before
+    /// it is answered. CLIENT REPLY itself is never muted here: its answer says what is sent.
+    #[inline]
+    pub fn mutes(&mut self, row: Option<&Row>) -> bool {
+        let muted = match self.reply {
+            ReplyMode::On => return false,
+            ReplyMode::Off => true,
+            ReplyMode::SkipNext => {
+                self.reply = ReplyMode::On;
+                true
+            }
+        };
+        muted && row.is_none_or(|row| row.handling != Handling::Local(LocalKind::ClientReply))
+    }
+
+    /// Logs in, or says why not.
+    ///
+    /// Args:
+    ///     name: None for `AUTH password`, which means the user "default".
+    pub(super) fn login(
+        &mut self,
+        name: Option<&[u8]>,
+        password: &[u8],
+        users: &[(String, Vec<u8>)],
+    ) -> Result<(), Wire> {
+        if users.is_empty() {
+            return match name {
+                None => Err(Wire::NoPassword),
+                // Redis' default user then has "nopass": any password will do.
+                Some(DEFAULT_USER) => Ok(()),
+                Some(_) => Err(Wire::WrongPassword),
+            };
+        }
+        let name = name.unwrap_or(DEFAULT_USER);
+        // Every user is compared, so that the time taken does not tell which names exist.
+        let mut right = false;
+        for (user, secret) in users {
+            right |= same(user.as_bytes(), name) & same(secret, password);
+        }
+        if !right {
+            return Err(Wire::WrongPassword);
+        }
+        self.authenticated = true;
+        self.user = name.to_vec();
+        Ok(())
+    }
+
+    /// RESET: as a new connection, except for what names the client library.
+    pub(super) fn reset(&mut self, users: &[(String, Vec<u8>)]) {
+        self.resp3 = false;
+        self.authenticated = users.is_empty();
+        self.user = DEFAULT_USER.to_vec();
+        self.name.clear();
+        self.reply = ReplyMode::On;
+        self.no_touch = false;
+    }
+}
+
+/// Compares in a time that depends on the length of `given` only.
+fn same(secret: &[u8], given: &[u8]) -> bool {
+    let mut difference = secret.len() ^ given.len();
+    for (i, byte) in given.iter().enumerate() {
+        difference |= usize::from(byte ^ secret.get(i).copied().unwrap_or(0));
+    }
+    std::hint::black_box(difference) == 0
+}

@@ -1,0 +1,107 @@
+"""The engine's command table against the redis-server on this machine.
+
+A table that was written down once goes wrong silently; this asks the server that is installed. The
+keys and the local answers are compared in ``proxy/engine/tests/commands.rs`` with files that
+``tests/vectors/redis_commands/generate.py`` makes, and this checks that those are current.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy import _engine
+
+ROOT = Path(__file__).parent.parent.parent
+VECTORS = ROOT / "tests/vectors/redis_commands"
+sys.path.insert(0, str(VECTORS))
+
+from live_redis import Connection, private_server  # noqa: E402
+from newer_commands import NEWER  # noqa: E402
+
+TABLE = {row.name.lower(): row for row in _engine.command_table()}
+NEWER_NAMES = {row[0] for row in NEWER}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Connection]:
+    with private_server() as path:
+        connection = Connection(path)
+        yield connection
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def described(server: Connection) -> dict[str, tuple[int, set[str]]]:
+    """Arity and flags of every command and subcommand the server has."""
+    found: dict[str, tuple[int, set[str]]] = {}
+
+    def add(entry: list) -> None:
+        found[entry[0].decode()] = (entry[1], set(entry[2]))
+        for subcommand in entry[9]:
+            add(subcommand)
+
+    for entry in server.call(b"COMMAND"):
+        add(entry)
+    return found
+
+
+def test_names_stand_once() -> None:
+    assert len(TABLE) == len(_engine.command_table()) > 300
+
+
+def test_every_row_is_as_the_server_describes_it(described: dict[str, tuple[int, set[str]]]) -> None:
+    known = TABLE.keys() & described.keys()
+    assert len(known) > 300
+    ours = {name: (TABLE[name].arity, set(TABLE[name].flags)) for name in known}
+    assert ours == {name: described[name] for name in known}
+
+
+def test_every_command_of_the_server_has_a_row(described: dict[str, tuple[int, set[str]]]) -> None:
+    if described.keys() & NEWER_NAMES:
+        pytest.skip("a newer server than the table was made from")
+    assert described.keys() - TABLE.keys() == set()
+
+
+def test_a_row_the_server_lacks_is_one_we_added(described: dict[str, tuple[int, set[str]]]) -> None:
+    assert TABLE.keys() - described.keys() <= NEWER_NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "handling"),
+    [
+        ("get", "forward"),
+        ("xreadgroup", "forward"),
+        ("object|encoding", "forward"),
+        ("mget", "split"),
+        ("unlink", "split"),
+        ("hello", "local"),
+        ("client|setinfo", "local"),
+        ("client", "container"),
+        ("multi", "refuse"),
+        ("blpop", "refuse"),
+        ("script|load", "refuse"),
+        ("flushall", "refuse"),
+    ],
+)
+def test_handling(name: str, handling: str) -> None:
+    assert TABLE[name].handling == handling
+
+
+def test_no_command_for_operators_reaches_a_backend(described: dict[str, tuple[int, set[str]]]) -> None:
+    for name, row in TABLE.items():
+        if {"admin", "pubsub"} & described.get(name, (0, set()))[1]:
+            assert row.handling in ("local", "refuse"), name
+
+
+def test_generated_files_are_current(server: Connection) -> None:
+    info = server.call(b"INFO", b"server").decode()
+    version = next(line[14:] for line in info.splitlines() if line.startswith("redis_version:"))
+    if f'VERSION: &str = "{version}"' not in (ROOT / "proxy/engine/src/command/rows.rs").read_text():
+        pytest.skip(f"the files were made with another server than {version}")
+    checked = subprocess.run(
+        [sys.executable, VECTORS / "generate.py", "--check"], capture_output=True, text=True, timeout=60
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
