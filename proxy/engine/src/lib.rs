@@ -3,9 +3,12 @@
 pub mod buf;
 pub mod command;
 pub mod conn;
+pub mod engine;
 pub mod error;
 pub mod hash;
 pub mod proto;
+#[cfg(feature = "python")]
+mod py;
 pub mod ring;
 pub mod route;
 pub mod slab;

@@ -73,8 +73,9 @@ impl Worker {
     }
 
     pub(super) fn expire_queue(&mut self, pool: u16, shard: u16, timeout: u64) {
+        let now = self.now_ms;
         while let Some((_, since)) = self.shard_state(pool, shard).queue.front() {
-            if self.now_ms < since + timeout {
+            if now < since + timeout {
                 return;
             }
             if let Some((handover, _)) = self.shard_state(pool, shard).queue.pop_front() {

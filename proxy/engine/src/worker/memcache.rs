@@ -41,7 +41,8 @@ impl Worker {
                 (Step::Complete(len), Some(request)) => (len, request),
                 (Step::Incomplete, _) | (Step::Complete(_), None) => break,
                 (Step::Invalid(_), _) => {
-                    self.pool_stats(client.pool).of(PoolCount::ProtocolErrors).add(1);
+                    let pool = client.pool;
+                    self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
                     self.quit(index, generation);
                     at = bytes.len();
                     break;

@@ -27,6 +27,7 @@ use std::io;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::Arc;
 
+use crate::command::session::{Context, Session};
 use crate::conn::{Block, Client, Conn, ConnState, LANES};
 use crate::error::Wire;
 use crate::proto::Arg;
@@ -90,7 +91,6 @@ pub struct Worker {
     shared: Arc<Shared>,
     table: Arc<Table>,
     poll: Poll,
-    events: PollEvents,
     clients: Slab<Client>,
     conns: Vec<Conn>,
     ops: Slab<Op>,
@@ -162,7 +162,6 @@ impl Worker {
             poll,
             pools,
             shared,
-            events: PollEvents::new(EVENTS_PER_TURN),
             clients: Slab::default(),
             conns: Vec::new(),
             ops: Slab::default(),
@@ -194,9 +193,9 @@ impl Worker {
     pub fn run(mut self) {
         self.read_clock();
         self.adopt_table();
+        let mut events = PollEvents::new(EVENTS_PER_TURN);
         while !self.is_finished() {
             let timeout = self.poll_timeout();
-            let mut events = std::mem::replace(&mut self.events, PollEvents::new(0));
             if self.poll.wait(&mut events, timeout).is_err() {
                 break;
             }
@@ -204,7 +203,6 @@ impl Worker {
             for i in 0..events.len() {
                 self.handle(events.get(i));
             }
-            self.events = events;
             for token in std::mem::take(&mut self.again) {
                 let (readable, writable, closing) = (true, false, false);
                 self.handle(sys::Ready { token, readable, writable, closing });
@@ -357,6 +355,34 @@ impl Worker {
         }
     }
 
+    /// What Redis remembers of a connection; Memcached remembers nothing.
+    fn new_session(&self, id: u64, pool: u16, fd: &std::os::fd::OwnedFd) -> Option<Box<Session>> {
+        if self.pools[pool as usize].protocol == Protocol::Memcached {
+            return None;
+        }
+        let (peer, local) = sys::names(fd);
+        let context = self.context(pool);
+        Some(Box::new(Session::new(id, peer.into_bytes(), local.into_bytes(), &context)))
+    }
+
+    /// The facts that answers of our own may need.
+    fn context(&self, pool: u16) -> Context<'_> {
+        let config = &self.shared.config.pools[pool as usize];
+        Context {
+            server_version: &config.server_version,
+            run_id: &self.shared.config.run_id,
+            port: config.port,
+            process_id: std::process::id(),
+            uptime_seconds: self.shared.clock.seconds(),
+            unix_time_us: sys::unix_micros(),
+            clients_connected: self.shared.pool_clients[pool as usize].load(Relaxed) as u64,
+            clients_limit: config.client_limit as u64,
+            client_idle_timeout_seconds: config.client_idle_timeout / 1000,
+            used_memory_bytes: 0,
+            users: &config.users,
+        }
+    }
+
     fn close_client(&mut self, index: u32, generation: u32) {
         if self.clients.get(index, generation).is_none() {
             return;
@@ -370,7 +396,6 @@ impl Worker {
     }
 
     fn client_event(&mut self, index: u32, generation: u32, ready: sys::Ready) {
-        let Some(client) = self.clients.at(index) else { return };
         // The token carries 28 bits of the generation.
         let full = self.clients.generation(index);
         if full & 0x0fff_ffff != generation {

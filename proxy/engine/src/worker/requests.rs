@@ -4,9 +4,7 @@ use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::split::{Merge, Parts};
 use super::*;
 use crate::command::local::{self, Outcome};
-use crate::command::session::Context;
 use crate::command::{self, Effect, Handling, LocalKind, Row, SplitKind};
-use crate::error;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Step};
 
@@ -44,7 +42,8 @@ impl Worker {
                 Step::Complete(len) => len,
                 Step::Incomplete => break,
                 Step::Invalid(error) => {
-                    self.pool_stats(client.pool).of(PoolCount::ProtocolErrors).add(1);
+                    let pool = client.pool;
+                    self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
                     let meta = Meta { command: 0, write: false, mute: false };
                     self.reply_now(index, generation, meta, &error.text());
                     self.quit(index, generation);
@@ -270,23 +269,14 @@ impl Worker {
             client.block = Block::Drain;
             return Flow::Wait;
         }
-        let config = &self.shared.config.pools[client.pool as usize];
-        let context = Context {
-            server_version: &config.server_version,
-            run_id: &self.shared.config.run_id,
-            port: config.port,
-            process_id: std::process::id(),
-            uptime_seconds: self.shared.clock.seconds(),
-            unix_time_us: sys::unix_micros(),
-            clients_connected: self.shared.pool_clients[client.pool as usize].load(Relaxed) as u64,
-            clients_limit: config.client_limit as u64,
-            client_idle_timeout_seconds: config.client_idle_timeout / 1000,
-            used_memory_bytes: 0,
-            users: &config.users,
-        };
+        // The answer may change the session, and what it needs to know is the worker's.
+        let (pool, taken) = (client.pool, client.session.take());
+        let Some(mut session) = taken else { return Flow::Close };
         let mut text = self.spare.pop().unwrap_or_default();
-        let Some(session) = client.session.as_mut() else { return Flow::Close };
-        let outcome = local::answer(session, row, &args, &context, &mut text);
+        let outcome = local::answer(&mut session, row, &args, &self.context(pool), &mut text);
+        if let Some(client) = self.clients.at(index) {
+            client.session = Some(session);
+        }
         if !text.is_empty() {
             self.reply_now(index, generation, meta, &text);
         }

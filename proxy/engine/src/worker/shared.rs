@@ -157,6 +157,8 @@ impl Mailbox {
 pub struct ShardFlags {
     /// Backends on which a write failed and that the table still calls in sync: not read from.
     pub suspects: AtomicU32,
+    /// Writes to several replicas in flight; counted by the worker that orders them.
+    pub writes: AtomicU32,
     /// New writes wait (`Engine::pause_writes`).
     pub paused: AtomicBool,
 }
@@ -253,6 +255,19 @@ impl Shared {
         while adopted.iter().any(|have| *have < epoch) {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
             adopted = self.adoption.wait_timeout(adopted, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Waits until no write to the shard is in flight. False if that takes longer than the limit.
+    pub fn wait_writes_drained(&self, pool: usize, shard: usize, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut adopted = lock(&self.adopted);
+        while self.shards[pool][shard].writes.load(SeqCst) > 0 {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
+            // The count is lowered without the lock, so look again soon in any case.
+            let wait = left.min(Duration::from_millis(1));
+            adopted = self.adoption.wait_timeout(adopted, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
