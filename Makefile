@@ -47,7 +47,7 @@ lint: ## formatters, linters, types, the stub against the built module
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tests/conftest.py tests/support bench
+	MYPYPATH=tests:bench $(BIN)/mypy --explicit-package-bases tests/conftest.py tests/support bench
 	$(BIN)/stubtest proxy._engine
 	cd $(CRATE) && cargo fmt --check
 	cd $(CRATE) && cargo clippy --locked --quiet --all-targets -- -D warnings
