@@ -48,9 +48,7 @@ def test_the_sidecar_is_native_and_unprivileged(objects: dict[str, Any], sidecar
     assert "cpu" not in sidecar["resources"]["limits"]
 
 
-def test_the_config_map_is_a_valid_configuration(
-    objects: dict[str, Any], sidecar: dict[str, Any]
-) -> None:
+def test_the_config_map_is_a_valid_configuration(objects: dict[str, Any], sidecar: dict[str, Any]) -> None:
     from proxy.config import parse
 
     (mount,) = sidecar["volumeMounts"]
