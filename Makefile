@@ -33,11 +33,11 @@ build: ## the engine in release mode and the shardproxy command, in .venv
 	@.ci/setup engine
 
 run: ## a proxy in front of private backends; Ctrl-C ends both
-	@.ci/setup backends engine
+	@.ci/setup cargo backends engine
 	@exec $(BIN)/shardproxy demo --redis-port $(REDIS_PORT) --memcached-port $(MEMCACHED_PORT) --admin-port $(ADMIN_PORT)
 
 test: ## Rust and Python tests, against real servers
-	@.ci/setup backends nutcracker engine
+	@.ci/setup cargo backends nutcracker engine
 	cd $(CRATE) && cargo test --locked --quiet
 	@# Two processes: on the smallest machines the tests mostly wait for servers, more only adds noise.
 	$(BIN)/pytest -n 2 $(PYTEST)
@@ -62,7 +62,7 @@ fmt: ## format everything, and mend what the linter can
 	cd $(CRATE) && cargo fmt
 
 bench: ## this proxy, nutcracker and no proxy in turn; prints ratios, writes bench/results/
-	@.ci/setup backends nutcracker engine
+	@.ci/setup cargo backends nutcracker engine
 	cd $(CRATE) && cargo build --locked --release --quiet --bin loadgen
 	$(BIN)/python bench/run.py $(BENCH)
 
