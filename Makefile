@@ -44,16 +44,7 @@ test: ## Rust and Python tests, against real servers
 
 lint: ## formatters, linters, types, the stub against the built module
 	@.ci/setup engine
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	MYPYPATH=tests:bench $(BIN)/mypy --explicit-package-bases tests/conftest.py tests/support bench
-	$(BIN)/stubtest proxy._engine
-	cd $(CRATE) && cargo fmt --check
-	cd $(CRATE) && cargo clippy --locked --quiet --all-targets -- -D warnings
-	cd $(CRATE) && PYO3_PYTHON="$(CURDIR)/$(BIN)/python" cargo clippy --locked --quiet --all-targets --features python -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/setup .ci/run .ci/lock .ci/dist .ci/fuzz; \
-	else echo "shellcheck is not installed: shell scripts are not checked"; fi
+	@.ci/lint
 
 fmt: ## format everything, and mend what the linter can
 	@.ci/setup cargo venv
