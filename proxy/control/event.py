@@ -42,7 +42,7 @@ class WriteFailed:
 
 @dataclass(frozen=True, slots=True)
 class CommitWon:
-    """The pending view is recorded on a survivor; ``missed`` could not be told yet."""
+    """The pending view is recorded on a survivor; ``missed`` could not be told, or lacked the old record."""
 
     view: View
     missed: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class CommitWon:
 
 @dataclass(frozen=True, slots=True)
 class CommitLost:
-    """Another proxy was first; ``record`` is what stands there now (None: vanished, look again)."""
+    """Another proxy was first; ``record`` is what stands there now (None: it vanished, look again)."""
 
     view: View
     address: str
@@ -71,17 +71,23 @@ Event = Probed | ConnectionFailed | VerifyFailed | WriteFailed | CommitWon | Com
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Record ``view`` by compare-and-set on its in-sync members, in order."""
+    """Record ``view`` by compare-and-set on its in-sync members, in order.
+
+    ``blank`` names those known to hold no record. Where one is missing otherwise, the member was
+    flushed since it was last asked, and writing would hide that for ever: it must be refused.
+    """
 
     view: View
+    blank: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Put the current record on ``address`` unless something newer is there."""
+    """Put the current record on ``address`` unless something newer is there; ``blank`` as in `Commit`."""
 
     address: str
     record: bytes
+    blank: bool = False
 
 
 @dataclass(frozen=True, slots=True)

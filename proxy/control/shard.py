@@ -333,7 +333,8 @@ class _Step:
         if finding is Finding.UNSURE or (finding is Finding.OUTSIDE and member.state is BackendState.IN_SYNC):
             self.actions.append(ProbeNow(member.address))
         if move.restore and self._wants_record(member):
-            self.actions.append(Restore(member.address, self.shard.record))
+            is_blank = member.seen is not None and member.seen.record is None
+            self.actions.append(Restore(member.address, self.shard.record, is_blank))
         is_listed = self.shard.view is not None and member.address in self.shard.view.in_sync
         if move.effect is Effect.LEAVE and is_listed and not is_lost:
             self._note(member, leaving=explain(self.shard, member, finding))
@@ -350,7 +351,15 @@ class _Step:
 
     def _propose(self, view: View, reason: Reason) -> None:
         self.shard = replace(self.shard, pending=view, reason=reason)
-        self.actions.append(Commit(view))
+        blank = []
+        for address in view.in_sync:
+            member = self.shard.member(address)
+            seen = member.seen
+            # One that was missing once may have been flushed; that is not known yet, so not blank.
+            is_sure = self.shard.view is None or measure(self.shard, member) is not Finding.UNSURE
+            if seen is not None and seen.record_known and seen.record is None and is_sure:
+                blank.append(address)
+        self.actions.append(Commit(view, tuple(blank)))
 
     def _contact(self) -> None:
         """No view yet: wait for every first probe, then let bootstrap choose."""

@@ -8,7 +8,7 @@ be read has every acknowledged write, unless the last copy was destroyed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -59,8 +59,7 @@ class Server:
     is_up: bool = True
     has_all: bool = True
     condition: Condition | None = None
-    saved: bytes | None = None
-    items: int = field(default=0)
+    items: int = 0
 
     @property
     def run(self) -> str:
@@ -75,8 +74,7 @@ class ShardMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.shard: ShardState = new_shard(pool, spec, 0.0)
         self.servers = [Server(each) for each in ADDRESSES]
-        self.commits: list[View] = []
-        self.epoch = 0
+        self.commits: list[Commit] = []
 
     # What may happen.
 
@@ -161,8 +159,9 @@ class ShardMachine(RuleBasedStateMachine):
     def commit_ends(self, deliver: bool) -> None:
         if not self.commits:
             return
-        view = self.commits.pop(0)
-        outcome = self.compare_and_set(view)
+        commit = self.commits.pop(0)
+        view = commit.view
+        outcome = self.compare_and_set(view, commit.blank)
         if deliver:
             self.happen(outcome)
         elif view == self.shard.pending:
@@ -201,7 +200,7 @@ class ShardMachine(RuleBasedStateMachine):
         found = [each for each in views if isinstance(each, View)]
         return max(found, key=lambda each: each.epoch, default=None)
 
-    def compare_and_set(self, view: View) -> Event:
+    def compare_and_set(self, view: View, blank: tuple[str, ...]) -> Event:
         missed = []
         for position, address in enumerate(view.in_sync):
             server = self.server(address)
@@ -213,6 +212,11 @@ class ShardMachine(RuleBasedStateMachine):
             held = parse(server.record, "p", "s") if server.record else None
             if isinstance(held, View) and held != view and held.epoch >= view.epoch:
                 return CommitLost(view, address, server.record)
+            if server.record is None and address not in blank:
+                if position == 0:
+                    return CommitLost(view, address, None)
+                missed.append(address)
+                continue
             server.record = encode(view)
         return CommitWon(view, tuple(missed))
 
@@ -225,18 +229,29 @@ class ShardMachine(RuleBasedStateMachine):
 
     def perform(self, action: Action) -> None:
         if isinstance(action, Commit):
-            self.commits.append(action.view)
+            self.commits.append(action)
         elif isinstance(action, Restore):
             server = self.server(action.address)
             ours = parse(action.record, "p", "s")
             held = parse(server.record, "p", "s") if server.record else None
             assert isinstance(ours, View)
-            if server.is_up and (not isinstance(held, View) or beats(ours, held)):
+            may_write = beats(ours, held) if isinstance(held, View) else action.blank
+            if server.is_up and may_write:
                 server.record = action.record
 
     def check_views(self, before: ShardState) -> None:
         assert self.shard.epoch >= before.epoch, "epochs only rise"
-        self.epoch = self.shard.epoch
+        view = self.shard.view
+        if view is None or view == before.view:
+            return
+        listed = [self.server(each) for each in view.in_sync]
+        intact = [self.server(each) for each in before.view.in_sync] if before.view else []
+        is_destroyed = not any(each.has_all and each.is_up for each in intact)
+        if before.view is None or (is_destroyed and len(listed) == 1):
+            # Writes are acknowledged from the first view on; and where every in-sync copy was
+            # destroyed, what the last survivor holds is what there is from now on.
+            for each in self.servers:
+                each.has_all = each in listed
 
     # What always holds.
 

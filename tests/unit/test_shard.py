@@ -58,7 +58,9 @@ class World:
             self.actions.extend(actions)
         return self
 
-    def answer(self, address: str, run: str | None = None, record: bytes | None = None, **facts: object) -> World:
+    def answer(
+        self, address: str, run: str | None = None, record: bytes | None = None, **facts: object
+    ) -> World:
         known: dict[str, object] = {"record_known": True, "flushes": 0, "items": 0, **facts}
         token = run if run is not None else f"run-{address}"
         return self.happen(
@@ -70,7 +72,9 @@ class World:
             self.answer(address, record=self.shard.record)
         return self
 
-    def fail(self, address: str, reason: Reason = Reason.TIMEOUT, times: int = 1, panic: bool = False) -> World:
+    def fail(
+        self, address: str, reason: Reason = Reason.TIMEOUT, times: int = 1, panic: bool = False
+    ) -> World:
         for _ in range(times):
             self.happen(Probed(ProbeResult(address, failure=reason), panic))
         return self
@@ -103,7 +107,9 @@ def serving(*addresses: str, **pool: object) -> World:
 
 
 def view_of(epoch: int, lead: str, in_sync: Sequence[str], **runs: str) -> View:
-    return View("p", "s", epoch, lead, tuple(in_sync), tuple(runs.get(each[0], f"run-{each}") for each in in_sync))
+    return View(
+        "p", "s", epoch, lead, tuple(in_sync), tuple(runs.get(each[0], f"run-{each}") for each in in_sync)
+    )
 
 
 def test_the_table_is_total() -> None:
@@ -154,7 +160,9 @@ class TestFirstContact:
         assert world.states() == {A: "down", B: "in_sync"}
 
     def test_one_that_holds_data_waits_for_nobody(self) -> None:
-        assert World(A, B).fail(A, Reason.REFUSED).answer(B, items=1).win().in_sync == (B,)
+        world = World(A, B).fail(A, Reason.REFUSED).answer(B, items=1)
+        assert [each.blank for each in world.actions if isinstance(each, Commit)] == [(B,)]
+        assert world.win().in_sync == (B,)
 
     def test_a_readonly_server_does_not_become_the_truth(self) -> None:
         world = World(A, B).answer(A, items=4, condition=Condition.READONLY).answer(B, items=4)
@@ -169,7 +177,9 @@ class TestFirstContact:
             (encode(View("p", "s", 3, "z:1", ("z:1",), ("r",))), Reason.RECORD_FOREIGN),
         ],
     )
-    def test_a_record_we_cannot_follow_stops_everything_and_is_kept(self, record: bytes, reason: Reason) -> None:
+    def test_a_record_we_cannot_follow_stops_everything_and_is_kept(
+        self, record: bytes, reason: Reason
+    ) -> None:
         world = World(A, B).answer(A, record=record).answer(B)
         assert world.shard.reason is reason
         assert world.shard.lead is None
@@ -182,7 +192,7 @@ class TestFirstContact:
         world.answer(B, record=new)
         assert world.states() == {A: "stale", B: "in_sync"}
         assert world.shard.member(A).reason is Reason.MISSED_VIEW
-        assert Restore(A, new) in world.actions
+        assert Restore(A, new, blank=False) in world.actions
 
     def test_a_process_the_view_does_not_name_is_stale_even_with_the_record(self) -> None:
         record = encode(view_of(3, A, [A, B]))
@@ -292,8 +302,18 @@ class TestMissingRecord:
         world = serving(A, B).answer(B)
         assert world.actions == [ProbeNow(B)]
         world.answer(B)
-        assert Restore(B, world.shard.record) in world.actions
+        assert Restore(B, world.shard.record, blank=True) in world.actions
         assert world.shard.in_sync == (A, B)
+
+    def test_a_view_is_not_written_over_a_record_that_may_have_been_flushed(self) -> None:
+        world = serving(A, B, C).answer(B).happen(WriteFailed(C))
+        assert [each.blank for each in world.actions if isinstance(each, Commit)] == [()]
+        view = world.proposed()
+        world.happen(CommitWon(view, missed=(B,)))
+        assert ProbeNow(B) in world.actions
+        assert Restore(B, world.shard.record, blank=True) not in world.actions
+        world.answer(B, flushes=1)
+        assert world.win().in_sync == (A,)
 
     def test_flushed_is_stale(self) -> None:
         world = serving(A, B).answer(B, flushes=1).answer(B, flushes=1)
@@ -341,7 +361,7 @@ class TestLastSurvivor:
         world = serving(A, B).fail(A, times=3)
         world.happen(CommitFailed(world.proposed(), B, Reason.TIMEOUT))
         world.fail(B, times=3)
-        assert world.shard.reason is Reason.NOBODY_REACHABLE
+        assert world.shard.reason == "nobody_reachable"
         world.actions.clear()
         world.answer(A, run="new")
         assert world.shard.reason is Reason.WAITING_FOR_OTHERS
@@ -433,6 +453,11 @@ def test_each_change_is_reported_once_with_its_reason() -> None:
 def test_unknown_addresses_change_nothing() -> None:
     world = serving(A, B)
     before = world.shard
-    for event in (WriteFailed("x:1"), ConnectionFailed("x:1"), VerifyFailed("x:1"), Probed(ProbeResult("x:1"))):
+    for event in (
+        WriteFailed("x:1"),
+        ConnectionFailed("x:1"),
+        VerifyFailed("x:1"),
+        Probed(ProbeResult("x:1")),
+    ):
         world.happen(event)
     assert world.shard == before
