@@ -66,6 +66,18 @@ class CommitFailed:
     reason: Reason
 
 
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """What a worker saw, as `_engine.Event` tells it; backends by position."""
+
+    kind: str
+    pool: int = 0
+    shard: int = 0
+    backend: int = 0
+    table_epoch: int = 0
+    detail: str = ""
+
+
 Event = Probed | ConnectionFailed | VerifyFailed | WriteFailed | CommitWon | CommitLost | CommitFailed
 
 
