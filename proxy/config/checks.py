@@ -1,0 +1,153 @@
+"""Cross-checks: what the schema cannot see because it takes two parts of the file to be wrong.
+
+Pure functions over a valid `Config`; `errors_in` and `warnings_in` yield findings with the place
+they belong to. Called by ``load``; ``check`` prints the warnings.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from proxy.config.address import could_be_same, parse_address
+from proxy.config.schema import Config, PoolConfig
+from proxy.config.units import format_duration
+
+Place = tuple[str | int, ...]
+
+
+class Finding(NamedTuple):
+    """``place`` as keys and list positions in the file, ``text`` for the operator."""
+
+    place: Place
+    text: str
+
+
+def errors_in(config: Config) -> Iterator[Finding]:
+    """Everything that must not start."""
+    yield from _listeners(config)
+    for name, pool in config.pools.items():
+        for finding in itertools.chain(_duplicates(pool), _contradictions(pool)):
+            yield Finding(("pools", name, *finding.place), finding.text)
+
+
+def warnings_in(config: Config) -> Iterator[Finding]:
+    """What will run but is probably not meant."""
+    yield from _shared_backends(config)
+    for name, pool in config.pools.items():
+        for finding in _doubts(pool, config.zone):
+            yield Finding(("pools", name, *finding.place), finding.text)
+
+
+def _listeners(config: Config) -> Iterator[Finding]:
+    places: list[tuple[Place, str, str]] = [(("admin", "listen"), config.admin.listen, "admin")]
+    for name, pool in config.pools.items():
+        places += [
+            (("pools", name, "listen", position), listen, f"pool {name}")
+            for position, listen in enumerate(pool.listen)
+        ]
+    for position, (place, text, owner) in enumerate(places):
+        address = parse_address(text) if not text.endswith(":0") else None
+        if address is None:
+            continue
+        for _, other, other_owner in places[:position]:
+            if other == text:
+                yield Finding(place, f"{text} is listened on twice, by {other_owner} and {owner}")
+                break
+        for name, pool in config.pools.items():
+            for shard in pool.shards:
+                for backend in shard.backends:
+                    if could_be_same(address, parse_address(backend.address)):
+                        yield Finding(
+                            place,
+                            f"{text} is also a backend of pool {name}, shard {shard.name}: "
+                            "the proxy would talk to itself",
+                        )
+
+
+def _duplicates(pool: PoolConfig) -> Iterator[Finding]:
+    names: dict[str, int] = {}
+    addresses: dict[str, str] = {}
+    for position, shard in enumerate(pool.shards):
+        place: Place = ("shards", position)
+        if shard.name in names:
+            at = (*place, "name") if shard.is_named else place
+            yield Finding(at, f"shard {shard.name} exists already: shards[{names[shard.name]}]")
+        names.setdefault(shard.name, position)
+        for number, backend in enumerate(shard.backends):
+            if backend.address in addresses:
+                yield Finding(
+                    (*place, "backends", number),
+                    f"backend {backend.address} is listed already, in shard {addresses[backend.address]}",
+                )
+            addresses.setdefault(backend.address, shard.name)
+
+
+def _contradictions(pool: PoolConfig) -> Iterator[Finding]:
+    if pool.health.timeout_seconds > pool.health.interval_seconds:
+        yield Finding(
+            ("health", "timeout"),
+            f"expected at most the interval, {format_duration(pool.health.interval_seconds)}; "
+            f"got {format_duration(pool.health.timeout_seconds)}",
+        )
+    if pool.limits.client_output_bytes < pool.limits.request_bytes:
+        yield Finding(
+            ("limits", "client_output_bytes"),
+            "expected at least request_bytes: a value that may be written must also fit into a reply",
+        )
+    if pool.replication.mode == "none":
+        for position, shard in enumerate(pool.shards):
+            if len(shard.backends) > 1:
+                yield Finding(
+                    ("shards", position, "backends"),
+                    "expected one backend with replication mode none: nobody would fill the others",
+                )
+    if pool.protocol == "memcached":
+        if pool.auth.users:
+            yield Finding(("auth",), "is for redis pools; Memcached logins are not available in this version")
+        if pool.backend_auth is not None:
+            yield Finding(
+                ("backend_auth",), "is for redis pools; Memcached logins are not available in this version"
+            )
+    names = [user.name for user in pool.auth.users]
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            yield Finding(("auth", "users", position), f"user {name} exists already")
+
+
+def _doubts(pool: PoolConfig, zone: str) -> Iterator[Finding]:
+    if pool.hash == "crc32" and pool.distribution == "ketama":
+        # As twemproxy computes it, crc32 has 15 bits, and the points of a ring are spread over 32.
+        yield Finding(
+            ("hash",), "crc32 gives 15 bits, so ketama puts nearly all keys on one shard; meant crc32a?"
+        )
+    if pool.distribution == "random" and len(pool.shards) > 1:
+        yield Finding(("distribution",), "random finds no key again unless every shard holds all of them")
+    if pool.reads == "nearest":
+        if not zone:
+            yield Finding(("reads",), "nearest needs the proxy's own zone: set zone or SHARDPROXY_ZONE")
+        elif all(backend.zone != zone for shard in pool.shards for backend in shard.backends):
+            yield Finding(("reads",), f"nearest: no backend is in the proxy's zone {zone}")
+    if pool.reads != "primary" and pool.replication.ack != "all":
+        yield Finding(
+            ("replication",), f"with ack {pool.replication.ack} a client may not read its own last write"
+        )
+    for position, shard in enumerate(pool.shards):
+        if not shard.is_named and len(shard.backends) > 1:
+            yield Finding(
+                ("shards", position),
+                f"without a name the shard is called {shard.name} after its first backend; "
+                "another order of the backends would move its keys",
+            )
+
+
+def _shared_backends(config: Config) -> Iterator[Finding]:
+    owners: dict[str, str] = {}
+    for name, pool in config.pools.items():
+        for position, shard in enumerate(pool.shards):
+            for number, backend in enumerate(shard.backends):
+                owner = owners.setdefault(backend.address, name)
+                if owner != name:
+                    yield Finding(
+                        ("pools", name, "shards", position, "backends", number),
+                        f"backend {backend.address} also belongs to pool {owner}; their keys share it",
+                    )
