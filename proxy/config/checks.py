@@ -12,6 +12,10 @@ from proxy.config.address import could_be_same, parse_address
 from proxy.config.schema import Config, PoolConfig
 from proxy.config.units import format_duration
 
+# What each distribution cannot honour; the engine would refuse it too, but without a line number.
+EQUAL_WEIGHTS = frozenset({"libmemcached_ketama", "rendezvous", "jump"})
+OWN_HASH = frozenset({"random", "libmemcached_ketama_weighted", "rendezvous", "slots", "jump"})
+
 Place = tuple[str | int, ...]
 
 
@@ -26,7 +30,7 @@ def errors_in(config: Config) -> Iterator[Finding]:
     """Everything that must not start."""
     yield from _listeners(config)
     for name, pool in config.pools.items():
-        for finding in itertools.chain(_duplicates(pool), _contradictions(pool)):
+        for finding in itertools.chain(_duplicates(pool), _placement(pool), _contradictions(pool)):
             yield Finding(("pools", name, *finding.place), finding.text)
 
 
@@ -46,9 +50,9 @@ def _listeners(config: Config) -> Iterator[Finding]:
             for position, listen in enumerate(pool.listen)
         ]
     for position, (place, text, owner) in enumerate(places):
-        address = parse_address(text) if not text.endswith(":0") else None
-        if address is None:
-            continue
+        address = parse_address(text, port_zero=True)
+        if not address.is_unix and address.port == 0:
+            continue  # any free port: nothing can clash
         for _, other, other_owner in places[:position]:
             if other == text:
                 yield Finding(place, f"{text} is listened on twice, by {other_owner} and {owner}")
@@ -80,6 +84,20 @@ def _duplicates(pool: PoolConfig) -> Iterator[Finding]:
                     f"backend {backend.address} is listed already, in shard {addresses[backend.address]}",
                 )
             addresses.setdefault(backend.address, shard.name)
+
+
+def _placement(pool: PoolConfig) -> Iterator[Finding]:
+    weights = {shard.weight for shard in pool.shards}
+    if pool.distribution in EQUAL_WEIGHTS and (
+        len(weights) > 1 or (pool.distribution == "libmemcached_ketama" and weights != {1})
+    ):
+        position = next(i for i, s in enumerate(pool.shards) if s.weight != 1)
+        yield Finding(
+            ("shards", position, "weight"),
+            f"expected no weights: distribution {pool.distribution} knows none",
+        )
+    if pool.distribution == "slots" and pool.hash_tag not in ("", "{}"):
+        yield Finding(("hash_tag",), 'expected "{}": distribution slots has the hash tag of Redis Cluster')
 
 
 def _contradictions(pool: PoolConfig) -> Iterator[Finding]:
@@ -120,6 +138,8 @@ def _doubts(pool: PoolConfig, zone: str) -> Iterator[Finding]:
         yield Finding(
             ("hash",), "crc32 gives 15 bits, so ketama puts nearly all keys on one shard; meant crc32a?"
         )
+    if pool.distribution in OWN_HASH and "hash" in pool.model_fields_set:
+        yield Finding(("hash",), f"has no effect: distribution {pool.distribution} brings its own hash")
     if pool.distribution == "random" and len(pool.shards) > 1:
         yield Finding(("distribution",), "random finds no key again unless every shard holds all of them")
     if pool.reads == "nearest":

@@ -43,7 +43,10 @@ HASHES = (
     "one_at_a_time", "md5", "crc16", "crc32", "crc32a", "fnv1_64", "fnv1a_64", "fnv1_32", "fnv1a_32",
     "hsieh", "murmur", "jenkins",
 )  # fmt: skip
-DISTRIBUTIONS = ("ketama", "modula", "random")
+DISTRIBUTIONS = (
+    "ketama", "modula", "random", "libmemcached_ketama", "libmemcached_ketama_weighted", "rendezvous",
+    "slots", "jump",
+)  # fmt: skip
 
 # Pool and shard names become labels of metrics, ring labels and part of reserved keys in backends.
 NAME_PATTERN = r"[A-Za-z0-9_.:/@-]{1,64}"
