@@ -53,7 +53,8 @@ def parse_address(text: str, *, port_zero: bool = False) -> Address:
     host, colon, port_text = text.rpartition(":")
     if not colon or not host:
         raise ValueError(_WANTED)
-    if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5):
+    # A leading zero is refused: the text may become a ring label, and programs differ in keeping it.
+    if re.fullmatch(r"0|[1-9][0-9]{0,4}", port_text) is None:
         raise ValueError(_WANTED)
     lowest = 0 if port_zero else 1
     port = int(port_text)

@@ -54,7 +54,7 @@ def _listeners(config: Config) -> Iterator[Finding]:
         if not address.is_unix and address.port == 0:
             continue  # any free port: nothing can clash
         for _, other, other_owner in places[:position]:
-            if other == text:
+            if could_be_same(address, parse_address(other, port_zero=True)):
                 yield Finding(place, f"{text} is listened on twice, by {other_owner} and {owner}")
                 break
         for name, pool in config.pools.items():
@@ -78,12 +78,13 @@ def _duplicates(pool: PoolConfig) -> Iterator[Finding]:
             yield Finding(at, f"shard {shard.name} exists already: shards[{names[shard.name]}]")
         names.setdefault(shard.name, position)
         for number, backend in enumerate(shard.backends):
-            if backend.address in addresses:
+            address = str(parse_address(backend.address))
+            if address in addresses:
                 yield Finding(
                     (*place, "backends", number),
-                    f"backend {backend.address} is listed already, in shard {addresses[backend.address]}",
+                    f"backend {backend.address} is listed already, in shard {addresses[address]}",
                 )
-            addresses.setdefault(backend.address, shard.name)
+            addresses.setdefault(address, shard.name)
 
 
 def _placement(pool: PoolConfig) -> Iterator[Finding]:
@@ -165,7 +166,7 @@ def _shared_backends(config: Config) -> Iterator[Finding]:
     for name, pool in config.pools.items():
         for position, shard in enumerate(pool.shards):
             for number, backend in enumerate(shard.backends):
-                owner = owners.setdefault(backend.address, name)
+                owner = owners.setdefault(str(parse_address(backend.address)), name)
                 if owner != name:
                     yield Finding(
                         ("pools", name, "shards", position, "backends", number),

@@ -217,7 +217,9 @@ def _explain(detail: ErrorDetails) -> tuple[Place, str, str | None]:
         text = f"expected one of {', '.join(known)}" if len(known) > 1 else f"expected {known[0]}"
         return place, text + _got(value, place), _nearest(str(value), known)
     text = str(error) if error is not None else _PHRASES.get(kind, detail["msg"])
-    return place, text + ("" if "got" in text or " " + LATER in text else _got(value, place)), None
+    # The value is worth quoting where something else was expected of it, not where it is a whole section.
+    quote = "expected" in text and LATER not in text and not (error is not None and isinstance(value, dict))
+    return place, text + (_got(value, place) if quote else ""), None
 
 
 def _is_echo(detail: ErrorDetails) -> bool:

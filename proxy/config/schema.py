@@ -107,13 +107,15 @@ def _listen_address(value: object) -> str:
         value = value["address"]
     if not isinstance(value, str):
         raise ValueError("expected an address: host:port, [ipv6]:port or unix:/path")
-    return str(parse_address(value, port_zero=True))
+    parse_address(value, port_zero=True)
+    return value
 
 
 def _backend_address(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("expected an address: host:port, [ipv6]:port or unix:/path")
-    return str(parse_address(value))
+    parse_address(value)
+    return value  # as written, not as parsed: the text may be hashed into a ring label
 
 
 def _one_or_many(value: object) -> object:
@@ -322,7 +324,7 @@ class PoolConfig(Model):
             return shard
         label = default_label(self.distribution, shard.backends[0].address)
         if _NAME.fullmatch(label) is None:
-            raise ValueError(f"expected a name for shards[{position}]: its default {label!r} cannot be one")
+            raise ValueError(f"shards[{position}] needs a name: its default {label!r} cannot be one")
         return shard.model_copy(update={"name": label})
 
 
