@@ -150,7 +150,7 @@ async def _run_child(
     child: Child, directory: str, *, task_status: trio.TaskStatus[Child] = trio.TASK_STATUS_IGNORED
 ) -> None:
     output = Path(directory, f"{child.protocol}-{child.port}.log")
-    with output.open("wb") as file:
+    with open(output, "wb") as file:  # noqa: ASYNC230  (a new file in a private directory)
         async with trio.open_nursery() as nursery:
             process: trio.Process = await nursery.start(
                 partial(
@@ -179,7 +179,7 @@ async def _wait_until_ready(child: Child, process: trio.Process, output: Path) -
             if await _answers(child):
                 return
             await trio.sleep(POLL_SECONDS)
-    printed = output.read_text(errors="replace").strip().splitlines()[-5:]
+    printed = (await trio.Path(output).read_text(errors="replace")).strip().splitlines()[-5:]
     what = (
         "ended at once" if process.poll() is not None else f"does not answer after {START_SECONDS:g} seconds"
     )
