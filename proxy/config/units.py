@@ -12,7 +12,7 @@ SIZE_BYTES = {
     "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
     "KB": 10**3, "MB": 10**6, "GB": 10**9,
 }  # fmt: skip
-_QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]*)")
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) *([A-Za-z]*)")
 
 
 def parse_duration(value: object) -> float:
