@@ -1,0 +1,132 @@
+//! The first decision about a request: is it a command we take, and if not, what is said instead.
+//!
+//! Called once per request, before login is checked, in the order Redis checks: known, arity, then
+//! what the arguments ask for. An admitted row is then acted on by its `handling`.
+
+use super::keys::number;
+use super::overlay::{Handling, Refusal};
+use super::spec::Flags;
+use super::table::{arity_ok, find, lookup, Row, ROWS};
+use crate::error::{self, Wire};
+use crate::proto::Args;
+
+/// The row of a request that is to be forwarded, split or answered locally; or `None`, and the
+/// error reply is in `out`. Never asks for the connection to be closed.
+#[inline]
+pub fn admit(args: &Args<'_>, out: &mut Vec<u8>) -> Option<&'static Row> {
+    let Some(row) = find(args) else {
+        unknown(args, out);
+        return None;
+    };
+    if let Some(reason) = row.refusal(args) {
+        refuse(row, reason, args, out);
+        return None;
+    }
+    if !arity_ok(row, args.len()) {
+        error::wrong_arity(row.name, out);
+        return None;
+    }
+    Some(row)
+}
+
+impl Row {
+    /// Why this request is not taken, if it is not.
+    #[inline]
+    pub fn refusal(&self, args: &Args<'_>) -> Option<Refusal> {
+        match self.handling {
+            Handling::Refuse(reason) => Some(reason),
+            _ if !self.conditional => None,
+            _ => self.refusal_by_arguments(args),
+        }
+    }
+
+    fn refusal_by_arguments(&self, args: &Args<'_>) -> Option<Refusal> {
+        let has = |from: usize, word: &[u8]| {
+            (from..args.len()).any(|i| args.get(i).eq_ignore_ascii_case(word))
+        };
+        match self.name {
+            // BLOCK stands before STREAMS; behind it, it would be the name of a stream.
+            "XREAD" | "XREADGROUP" => {
+                let from = if self.name == "XREAD" { 1 } else { 4 };
+                let options = (from..args.len())
+                    .take_while(|&i| !args.get(i).eq_ignore_ascii_case(b"STREAMS"));
+                let block = options
+                    .into_iter()
+                    .any(|i| args.get(i).eq_ignore_ascii_case(b"BLOCK"));
+                block.then_some(Refusal::Blocking)
+            }
+            "SORT" | "SORT_RO" => reads_other_keys(args).then_some(Refusal::SortPattern),
+            "COPY" => (has(3, b"DB") && !database_zero(args)).then_some(Refusal::OtherDatabase),
+            _ if self.flags.has(Flags::NO_MANDATORY_KEYS) => {
+                (number(args.get(2)) == Some(0)).then_some(Refusal::ScriptWithoutKeys)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// True if SORT has a BY pattern with a `*` or a GET other than `#`: those name keys.
+fn reads_other_keys(args: &Args<'_>) -> bool {
+    let mut at = 2;
+    while at < args.len() {
+        let (word, next) = (args.get(at), args.get(at + 1));
+        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+        if is(b"BY") || is(b"GET") {
+            if next.contains(&b'*') {
+                return true;
+            }
+            at += 1;
+        } else if is(b"LIMIT") {
+            at += 2;
+        } else if is(b"STORE") {
+            at += 1;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// True if COPY's option DB names database 0, or nothing that is a number (the server says so).
+fn database_zero(args: &Args<'_>) -> bool {
+    (3..args.len())
+        .filter(|&i| args.get(i).eq_ignore_ascii_case(b"DB"))
+        .all(|i| number(args.get(i + 1)).is_none_or(|database| database == 0))
+}
+
+/// Appends the error for a request that no row fits.
+fn unknown(args: &Args<'_>, out: &mut Vec<u8>) {
+    match lookup(args.get(0)) {
+        // A container that is refused as a whole is as unknown as its subcommands.
+        Some(container) if !matches!(container.handling, Handling::Refuse(_)) => {
+            error::unknown_subcommand(container.name.as_bytes(), args.get(1), out);
+        }
+        Some(container) if container.handling == Handling::Refuse(Refusal::Cluster) => {
+            out.extend_from_slice(Wire::ClusterDisabled.redis());
+        }
+        _ => error::unknown_command(args.get(0), args.iter().skip(1), out),
+    }
+}
+
+/// Appends the error for a command that the proxy does not take: mostly Redis' own text for one that
+/// does not exist, since clients fall back on that.
+fn refuse(row: &Row, reason: Refusal, args: &Args<'_>, out: &mut Vec<u8>) {
+    match reason {
+        Refusal::Cluster => out.extend_from_slice(Wire::ClusterDisabled.redis()),
+        Refusal::ScriptWithoutKeys => error::script_without_keys(row.name, out),
+        Refusal::SortPattern => out.extend_from_slice(Wire::SortPattern.redis()),
+        Refusal::OtherDatabase => out.extend_from_slice(Wire::OtherDatabase.redis()),
+        Refusal::Blocking
+        | Refusal::Transaction
+        | Refusal::PubSub
+        | Refusal::Keyspace
+        | Refusal::Scripting
+        | Refusal::Admin
+        | Refusal::Replication
+        | Refusal::Keyless => match row.parent.map(|parent| &ROWS[parent as usize]) {
+            Some(container) if !matches!(container.handling, Handling::Refuse(_)) => {
+                error::unknown_subcommand(container.name.as_bytes(), args.get(1), out);
+            }
+            _ => error::unknown_command(args.get(0), args.iter().skip(1), out),
+        },
+    }
+}

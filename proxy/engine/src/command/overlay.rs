@@ -1,0 +1,291 @@
+//! What the proxy does with a command, where the server's own data does not say so already.
+//!
+//! Default, from the generated rows: a command with a key that is neither blocking, pub/sub nor
+//! administrative goes to the shard of its keys and is repeated on replicas as it came; everything
+//! else is refused. Each entry here departs from that and says why. `table.rs` joins both at
+//! compile time; nothing else reads this file.
+
+/// What becomes of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// To the one shard that owns its keys.
+    Forward,
+    /// Split by shard, merged again.
+    Split(SplitKind),
+    /// Answered by the proxy (`local.rs`).
+    Local(LocalKind),
+    /// Answered with an error; the connection stays open.
+    Refuse(Refusal),
+    /// Has subcommands and does nothing alone; the arity check has answered before.
+    Container,
+}
+
+impl Handling {
+    /// The kind in one word, for `command_table()`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Handling::Forward => "forward",
+            Handling::Split(_) => "split",
+            Handling::Local(_) => "local",
+            Handling::Refuse(_) => "refuse",
+            Handling::Container => "container",
+        }
+    }
+}
+
+/// The commands that may name keys of several shards, by how their replies merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitKind {
+    /// MGET: an array in the order of the keys.
+    Mget,
+    /// MSET: pairs; OK if every part is.
+    Mset,
+    /// DEL, UNLINK, EXISTS, TOUCH: the sum.
+    Sum,
+}
+
+/// Why a command is refused; decides the error text (`admit.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Would hold a connection that other clients share.
+    Blocking,
+    /// State between requests that a shared connection cannot hold.
+    Transaction,
+    PubSub,
+    /// Speaks of the whole keyspace, which is spread over shards.
+    Keyspace,
+    /// Changes servers behind the proxy's back.
+    Scripting,
+    /// A standalone server is what clients are shown.
+    Cluster,
+    Admin,
+    Replication,
+    /// Names no key, so no shard can be chosen, and the proxy has no answer of its own.
+    Keyless,
+    /// EVAL and FCALL without keys: no shard can be chosen.
+    ScriptWithoutKeys,
+    /// SORT BY or GET reads keys that the request does not name.
+    SortPattern,
+    /// COPY into another database: there is only one.
+    OtherDatabase,
+}
+
+/// What the proxy answers itself, one per answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalKind {
+    AclWhoami,
+    Auth,
+    ClientGetname,
+    ClientGetredir,
+    ClientId,
+    ClientInfo,
+    ClientKill,
+    ClientList,
+    ClientNoEvict,
+    ClientNoTouch,
+    ClientReply,
+    ClientSetinfo,
+    ClientSetname,
+    ClientUnblock,
+    Command,
+    CommandCount,
+    CommandDocs,
+    CommandGetkeys,
+    CommandInfo,
+    CommandList,
+    ConfigGet,
+    Echo,
+    Hello,
+    Help,
+    Info,
+    Ping,
+    Quit,
+    ReadOnly,
+    Reset,
+    Role,
+    Select,
+    Time,
+}
+
+/// How a write reaches the other replicas of its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The same bytes: on equal data they have the same effect. Times to live count from the moment
+    /// each server reads them, so they differ by the way there.
+    Verbatim,
+    /// The outcome differs from server to server (chance, clock, float formatting, node sizes), so
+    /// the state of the keys travels after the leader has acted.
+    State,
+}
+
+/// `Effect` as a row has it: decided, or decided by the arguments (`effect.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EffectRule {
+    Always(Effect),
+    StreamAdd,
+    StreamTrim,
+    SortStore,
+    GetExpire,
+}
+
+use Handling::{Container, Forward, Local, Refuse, Split};
+use Refusal::{Admin, Cluster, Keyspace, PubSub, Replication, Scripting, Transaction};
+
+/// Departures from the default. An entry for a container also holds for its subcommands without one.
+#[rustfmt::skip]
+pub const HANDLINGS: &[(&str, Handling)] = &[
+    // Redis itself says they may be split (request_policy multi_shard).
+    ("MGET", Split(SplitKind::Mget)),
+    ("MSET", Split(SplitKind::Mset)),
+    ("DEL", Split(SplitKind::Sum)),
+    ("UNLINK", Split(SplitKind::Sum)),
+    ("EXISTS", Split(SplitKind::Sum)),
+    ("TOUCH", Split(SplitKind::Sum)),
+
+    // BLOCKING, but only with the option BLOCK, which `admit.rs` looks for.
+    ("XREAD", Forward),
+    ("XREADGROUP", Forward),
+    // BLOCKING without keys: acknowledgements are counted per connection, and ours are shared.
+    ("WAIT", Refuse(Refusal::Blocking)),
+
+    // Belongs to the client's connection, of which a backend knows nothing.
+    ("AUTH", Local(LocalKind::Auth)),
+    ("HELLO", Local(LocalKind::Hello)),
+    ("SELECT", Local(LocalKind::Select)),
+    ("PING", Local(LocalKind::Ping)),
+    ("ECHO", Local(LocalKind::Echo)),
+    ("QUIT", Local(LocalKind::Quit)),
+    ("RESET", Local(LocalKind::Reset)),
+    // Sent on connecting by clients that may meet a cluster; a standalone server has an answer.
+    ("READONLY", Local(LocalKind::ReadOnly)),
+    ("READWRITE", Local(LocalKind::ReadOnly)),
+    ("CLIENT", Container),
+    ("CLIENT|GETNAME", Local(LocalKind::ClientGetname)),
+    ("CLIENT|GETREDIR", Local(LocalKind::ClientGetredir)),
+    ("CLIENT|HELP", Local(LocalKind::Help)),
+    ("CLIENT|ID", Local(LocalKind::ClientId)),
+    ("CLIENT|INFO", Local(LocalKind::ClientInfo)),
+    ("CLIENT|KILL", Local(LocalKind::ClientKill)),
+    ("CLIENT|LIST", Local(LocalKind::ClientList)),
+    ("CLIENT|NO-EVICT", Local(LocalKind::ClientNoEvict)),
+    ("CLIENT|NO-TOUCH", Local(LocalKind::ClientNoTouch)),
+    ("CLIENT|REPLY", Local(LocalKind::ClientReply)),
+    ("CLIENT|SETINFO", Local(LocalKind::ClientSetinfo)),
+    ("CLIENT|SETNAME", Local(LocalKind::ClientSetname)),
+    ("CLIENT|UNBLOCK", Local(LocalKind::ClientUnblock)),
+    // Clients take "unknown subcommand" as "no client side caching here" and go on.
+    ("CLIENT|CACHING", Refuse(Admin)),
+    ("CLIENT|TRACKING", Refuse(Admin)),
+    ("CLIENT|TRACKINGINFO", Refuse(Admin)),
+    // Would stop every client of the backend.
+    ("CLIENT|PAUSE", Refuse(Admin)),
+    ("CLIENT|UNPAUSE", Refuse(Admin)),
+
+    // About the server, which for the client is the proxy; a backend's answer is never shown.
+    ("ACL", Container),
+    ("ACL|WHOAMI", Local(LocalKind::AclWhoami)),
+    ("ACL|HELP", Local(LocalKind::Help)),
+    ("COMMAND", Local(LocalKind::Command)),
+    ("COMMAND|COUNT", Local(LocalKind::CommandCount)),
+    ("COMMAND|DOCS", Local(LocalKind::CommandDocs)),
+    ("COMMAND|GETKEYS", Local(LocalKind::CommandGetkeys)),
+    ("COMMAND|GETKEYSANDFLAGS", Refuse(Refusal::Keyless)),
+    ("COMMAND|HELP", Local(LocalKind::Help)),
+    ("COMMAND|INFO", Local(LocalKind::CommandInfo)),
+    ("COMMAND|LIST", Local(LocalKind::CommandList)),
+    ("CONFIG", Container),
+    ("CONFIG|GET", Local(LocalKind::ConfigGet)),
+    ("CONFIG|HELP", Local(LocalKind::Help)),
+    ("INFO", Local(LocalKind::Info)),
+    ("ROLE", Local(LocalKind::Role)),
+    ("TIME", Local(LocalKind::Time)),
+
+    // Containers of which some subcommands name a key.
+    ("MEMORY", Container),
+    ("MEMORY|DOCTOR", Refuse(Refusal::Keyless)),
+    ("MEMORY|HELP", Local(LocalKind::Help)),
+    ("MEMORY|MALLOC-STATS", Refuse(Refusal::Keyless)),
+    ("MEMORY|PURGE", Refuse(Admin)),
+    ("MEMORY|STATS", Refuse(Refusal::Keyless)),
+    ("OBJECT", Container),
+    ("OBJECT|HELP", Local(LocalKind::Help)),
+    ("XGROUP", Container),
+    ("XGROUP|HELP", Local(LocalKind::Help)),
+    ("XINFO", Container),
+    ("XINFO|HELP", Local(LocalKind::Help)),
+
+    // State that lasts over several requests.
+    ("MULTI", Refuse(Transaction)),
+    ("EXEC", Refuse(Transaction)),
+    ("DISCARD", Refuse(Transaction)),
+    ("WATCH", Refuse(Transaction)),
+    ("UNWATCH", Refuse(Transaction)),
+
+    // A channel is no key, and a subscription holds the connection.
+    ("PUBLISH", Refuse(PubSub)),
+    ("PUBSUB", Refuse(PubSub)),
+
+    // The whole keyspace, or another database.
+    ("DBSIZE", Refuse(Keyspace)),
+    ("FLUSHALL", Refuse(Keyspace)),
+    ("FLUSHDB", Refuse(Keyspace)),
+    ("KEYS", Refuse(Keyspace)),
+    ("MIGRATE", Refuse(Keyspace)),
+    ("MOVE", Refuse(Keyspace)),
+    ("RANDOMKEY", Refuse(Keyspace)),
+    ("SCAN", Refuse(Keyspace)),
+    ("SWAPDB", Refuse(Keyspace)),
+
+    // Must reach every server of every shard, and be repeated for those that come later.
+    ("FUNCTION", Refuse(Scripting)),
+    ("SCRIPT", Refuse(Scripting)),
+
+    // Clients that get anything but this from CLUSTER go into cluster mode.
+    ("CLUSTER", Refuse(Cluster)),
+    ("ASKING", Refuse(Cluster)),
+    // Written to take keys that a server is importing; not for clients.
+    ("RESTORE-ASKING", Refuse(Cluster)),
+
+    ("PSYNC", Refuse(Replication)),
+    ("REPLCONF", Refuse(Replication)),
+    ("REPLICAOF", Refuse(Replication)),
+    ("SLAVEOF", Refuse(Replication)),
+    ("SYNC", Refuse(Replication)),
+    ("FAILOVER", Refuse(Replication)),
+
+    ("LATENCY", Refuse(Admin)),
+    ("MODULE", Refuse(Admin)),
+    ("SLOWLOG", Refuse(Admin)),
+    // Reads and rewrites the inside of a value for tests of the server.
+    ("PFDEBUG", Refuse(Admin)),
+    ("PFSELFTEST", Refuse(Admin)),
+];
+
+use Effect::State;
+
+/// Writes whose effect is not the same bytes everywhere.
+#[rustfmt::skip]
+pub const EFFECTS: &[(&str, EffectRule)] = &[
+    // Chance.
+    ("SPOP", EffectRule::Always(State)),
+    // The text of a float depends on the machine.
+    ("INCRBYFLOAT", EffectRule::Always(State)),
+    ("HINCRBYFLOAT", EffectRule::Always(State)),
+    // A program may do any of these.
+    ("EVAL", EffectRule::Always(State)),
+    ("EVALSHA", EffectRule::Always(State)),
+    ("FCALL", EffectRule::Always(State)),
+    // Store when an entry was delivered or a consumer seen.
+    ("XREADGROUP", EffectRule::Always(State)),
+    ("XCLAIM", EffectRule::Always(State)),
+    ("XAUTOCLAIM", EffectRule::Always(State)),
+    ("XGROUP|CREATECONSUMER", EffectRule::Always(State)),
+    // The clock makes the id; node sizes decide where `~` stops.
+    ("XADD", EffectRule::StreamAdd),
+    ("XTRIM", EffectRule::StreamTrim),
+    // Order of a set without order, patterns that read other keys.
+    ("SORT", EffectRule::SortStore),
+    // Relative times, given while reading, so a resend or a second server would prolong them.
+    ("GETEX", EffectRule::GetExpire),
+    ("HGETEX", EffectRule::Always(State)),
+];

@@ -1,0 +1,558 @@
+use super::admit::admit;
+use super::overlay::{Effect, Handling, LocalKind, Refusal, SplitKind, EFFECTS, HANDLINGS};
+use super::spec::{Flags, KeyFlags};
+use super::table::{RequestPolicy, ResponsePolicy};
+use super::*;
+use crate::proto::{Arg, Args};
+
+/// A request as the parser would show it.
+pub(super) struct Request {
+    buf: Vec<u8>,
+    list: Vec<Arg>,
+}
+
+impl Request {
+    pub(super) fn new<T: AsRef<[u8]>>(words: &[T]) -> Request {
+        let (mut buf, mut list) = (Vec::new(), Vec::new());
+        for word in words {
+            let word = word.as_ref();
+            list.push(Arg {
+                start: buf.len() as u32,
+                len: word.len() as u32,
+            });
+            buf.extend_from_slice(word);
+        }
+        Request { buf, list }
+    }
+
+    pub(super) fn words(line: &str) -> Request {
+        Request::new(&line.split(' ').collect::<Vec<_>>())
+    }
+
+    pub(super) fn args(&self) -> Args<'_> {
+        Args {
+            buf: &self.buf,
+            list: &self.list,
+        }
+    }
+}
+
+fn admitted(line: &str) -> Result<&'static Row, String> {
+    let mut out = Vec::new();
+    admit(&Request::words(line).args(), &mut out).ok_or_else(|| String::from_utf8(out).unwrap())
+}
+
+fn key_names(line: &str) -> Result<Vec<String>, KeyError> {
+    let request = Request::words(line);
+    let args = request.args();
+    let row = find(&args).unwrap();
+    let mut positions = Vec::new();
+    keys(row, &args, &mut positions)?;
+    Ok(positions
+        .iter()
+        .map(|&at| String::from_utf8(args.get(at as usize).to_vec()).unwrap())
+        .collect())
+}
+
+fn effect(line: &str) -> Effect {
+    let request = Request::words(line);
+    find(&request.args()).unwrap().effect_of(&request.args())
+}
+
+#[test]
+fn rows_are_sane() {
+    for (id, row) in ROWS.iter().enumerate() {
+        assert_eq!(row.id as usize, id);
+        assert_ne!(row.arity, 0, "{row:?}");
+        assert_eq!(row.name, row.name.to_ascii_uppercase());
+        assert!(row.name.len() <= 40, "{row:?}");
+        assert!(
+            !row.flags.has(Flags::WRITE.with(Flags::READONLY)),
+            "{row:?}"
+        );
+        match row.handling {
+            Handling::Forward | Handling::Split(_) => {
+                assert!(
+                    row.specs
+                        .iter()
+                        .any(|spec| !spec.flags.has(KeyFlags::NOT_KEY)),
+                    "{row:?}"
+                )
+            }
+            Handling::Local(_) => assert!(row.specs.is_empty(), "{row:?}"),
+            Handling::Container => assert!(row.subcommands > 0 && row.arity == -2, "{row:?}"),
+            Handling::Refuse(_) => {}
+        }
+        for sub in row.children() {
+            assert_eq!(sub.parent, Some(row.id));
+            assert!(sub.name.starts_with(&format!("{}|", row.name)));
+        }
+        assert_eq!(row.parent.is_some(), row.name.contains('|'));
+    }
+}
+
+#[test]
+fn overlay_names_exist_and_stand_once() {
+    for table in [
+        HANDLINGS.iter().map(|entry| entry.0).collect::<Vec<_>>(),
+        EFFECTS.iter().map(|entry| entry.0).collect(),
+    ] {
+        for (i, name) in table.iter().enumerate() {
+            assert!(ROWS.iter().any(|row| row.name == *name), "{name}");
+            assert!(!table[..i].contains(name), "{name} twice");
+        }
+    }
+    for (name, _) in EFFECTS {
+        assert!(
+            ROWS.iter()
+                .find(|row| row.name == *name)
+                .unwrap()
+                .is_write(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_tip_about_policies_is_understood() {
+    for row in &ROWS {
+        let has = |prefix: &str| row.raw.tips.iter().any(|tip| tip.starts_with(prefix));
+        assert_eq!(
+            has("request_policy:"),
+            row.request_policy != RequestPolicy::Default,
+            "{row:?}"
+        );
+        assert_eq!(
+            has("response_policy:"),
+            row.response_policy != ResponsePolicy::Default,
+            "{row:?}"
+        );
+    }
+}
+
+#[test]
+fn split_is_what_the_server_says_may_be_split() {
+    // 7.0 says it of MSETNX too, which is all or nothing and so cannot be; later servers do not.
+    for row in ROWS.iter().filter(|row| row.name != "MSETNX") {
+        let split = matches!(row.handling, Handling::Split(_));
+        assert_eq!(
+            split,
+            row.request_policy == RequestPolicy::MultiShard,
+            "{row:?}"
+        );
+        match row.handling {
+            Handling::Split(SplitKind::Mget) => {
+                assert_eq!(row.response_policy, ResponsePolicy::Default)
+            }
+            Handling::Split(SplitKind::Mset) => {
+                assert_eq!(row.response_policy, ResponsePolicy::AllSucceeded)
+            }
+            Handling::Split(SplitKind::Sum) => {
+                assert_eq!(row.response_policy, ResponsePolicy::AggSum)
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_name_is_found_in_any_case_and_nothing_else() {
+    for row in ROWS.iter().filter(|row| row.parent.is_none()) {
+        for name in [row.name.to_string(), row.lower_name()] {
+            assert_eq!(lookup(name.as_bytes()).map(|row| row.name), Some(row.name));
+            assert!(lookup(&name.as_bytes()[..name.len() - 1])
+                .is_none_or(|other| other.name != row.name));
+            assert!(lookup(format!("{name}\0").as_bytes()).is_none());
+            assert!(
+                lookup(format!("{name}X").as_bytes()).is_none_or(|other| other.name != row.name)
+            );
+        }
+    }
+    for name in [
+        &b""[..],
+        b"\0",
+        b"G\0T",
+        b"ge",
+        b"get ",
+        b"`ET",
+        b"GET\xff",
+        b"g\xe5t",
+        b"{}[]@`",
+        b"XGROUP|CREATE",
+    ] {
+        assert!(lookup(name).is_none(), "{name:?}");
+    }
+    assert!(lookup(&[b'A'; 1000]).is_none());
+}
+
+#[test]
+fn case_is_folded_for_letters_only() {
+    // '@' and '`' differ by the bit that folds letters, as do '[' and '{'.
+    for row in ROWS.iter().filter(|row| row.parent.is_none()) {
+        for i in 0..row.name.len() {
+            for byte in 0..=255u8 {
+                let mut name = row.name.as_bytes().to_vec();
+                name[i] = byte;
+                let expected = ROWS.iter().find(|row| {
+                    row.parent.is_none() && row.name.as_bytes().eq_ignore_ascii_case(&name)
+                });
+                assert_eq!(
+                    lookup(&name).map(|row| row.id),
+                    expected.map(|row| row.id),
+                    "{name:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn subcommands_are_found() {
+    assert_eq!(
+        find(&Request::words("xgroup create k g $").args())
+            .unwrap()
+            .name,
+        "XGROUP|CREATE"
+    );
+    assert_eq!(
+        find(&Request::words("CLIENT setname x").args())
+            .unwrap()
+            .name,
+        "CLIENT|SETNAME"
+    );
+    assert_eq!(
+        find(&Request::words("client").args()).unwrap().name,
+        "CLIENT"
+    );
+    assert!(find(&Request::words("client foo").args()).is_none());
+    assert!(find(&Request::words("client setnam x").args()).is_none());
+}
+
+#[test]
+fn common_commands_have_one_key_at_a_fixed_place() {
+    for line in [
+        "GET k",
+        "SET k v",
+        "INCR k",
+        "HSET k f v",
+        "OBJECT ENCODING k",
+        "XGROUP CREATE k g $",
+        "ZADD k 1 a",
+    ] {
+        let request = Request::words(line);
+        let args = request.args();
+        let row = find(&args).unwrap();
+        let position = first_key(row, &args).unwrap();
+        assert_eq!(args.get(position as usize), b"k", "{line}");
+        let mut all = Vec::new();
+        keys(row, &args, &mut all).unwrap();
+        assert_eq!(all, [position]);
+    }
+    for line in ["MGET k", "EVAL s 1 k", "RENAME k l", "SORT k", "MSET k v"] {
+        let request = Request::words(line);
+        assert_eq!(
+            first_key(find(&request.args()).unwrap(), &request.args()),
+            None,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn sort_names_its_destination() {
+    assert_eq!(
+        key_names("SORT k BY nosort GET # LIMIT 0 store STORE d").unwrap(),
+        ["k", "d"]
+    );
+    assert_eq!(key_names("SORT k STORE a STORE b").unwrap(), ["k", "b"]);
+    assert_eq!(key_names("SORT k BY store").unwrap(), ["k"]);
+    assert_eq!(key_names("SORT k STORE").unwrap(), ["k"]);
+}
+
+#[test]
+fn key_counts_are_checked() {
+    assert_eq!(key_names("EVAL s 0 a"), Ok(vec![]));
+    assert_eq!(key_names("EVAL s 2 a b c").unwrap(), ["a", "b"]);
+    assert_eq!(key_names("EVAL s 3 a b"), Err(KeyError::TooFew));
+    assert_eq!(key_names("EVAL s -1"), Err(KeyError::Negative));
+    assert_eq!(key_names("EVAL s x a"), Err(KeyError::NotANumber));
+    assert_eq!(
+        key_names("EVAL s 9223372036854775807 a"),
+        Err(KeyError::TooFew)
+    );
+    assert_eq!(
+        key_names("EVAL s 9223372036854775808 a"),
+        Err(KeyError::NotANumber)
+    );
+    assert_eq!(key_names("ZUNION 0 a"), Err(KeyError::NoKeys));
+    assert_eq!(
+        key_names("XREAD STREAMS a b c 0 0"),
+        Err(KeyError::Unbalanced)
+    );
+    assert_eq!(key_names("XREAD COUNT 1 a 0"), Err(KeyError::NoKeyword));
+}
+
+#[test]
+fn arity_counts_the_name_and_pairs() {
+    let fits = |line: &str| {
+        let request = Request::words(line);
+        arity_ok(find(&request.args()).unwrap(), request.args().len())
+    };
+    assert!(fits("GET k") && !fits("GET") && !fits("GET a b"));
+    assert!(fits("SET k v") && fits("SET k v EX 1") && !fits("SET k"));
+    assert!(
+        fits("MSET a 1 b 2") && !fits("MSET a 1 b") && !fits("MSET a") && !fits("MSETNX a 1 b")
+    );
+}
+
+#[test]
+fn writes_are_told_from_reads() {
+    let is_write = |name: &str| lookup(name.as_bytes()).unwrap().is_write();
+    for name in [
+        "SET",
+        "DEL",
+        "EVAL",
+        "EVALSHA",
+        "FCALL",
+        "SORT",
+        "GETEX",
+        "XREADGROUP",
+        "PFADD",
+        "GETDEL",
+    ] {
+        assert!(is_write(name), "{name}");
+    }
+    for name in [
+        "GET", "PFCOUNT", "EVAL_RO", "SORT_RO", "XREAD", "TTL", "PING", "TOUCH",
+    ] {
+        assert!(!is_write(name), "{name}");
+    }
+}
+
+#[test]
+fn what_is_forwarded() {
+    for line in [
+        "GET k",
+        "SET k v",
+        "XREAD STREAMS s 0",
+        "XREADGROUP GROUP g c STREAMS s >",
+        "EVAL s 1 k",
+        "FCALL f 1 k",
+        "MEMORY USAGE k",
+        "OBJECT FREQ k",
+        "XINFO STREAM k",
+        "XGROUP DESTROY k g",
+        "DUMP k",
+        "RESTORE k 0 x",
+        "SORT k GET # DESC",
+        "SORT k BY nosort",
+        "COPY a b DB 0 REPLACE",
+        "PFCOUNT a",
+        "HEXPIRE k 1 FIELDS 1 f",
+        // The word may be the name of a stream, a group or a consumer.
+        "XREAD STREAMS block 0",
+        "XREADGROUP GROUP block block STREAMS s >",
+    ] {
+        assert_eq!(
+            admitted(line).unwrap().handling,
+            Handling::Forward,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn what_is_refused_is_unknown_and_says_why_where_that_helps() {
+    for line in [
+        "BLPOP a 0",
+        "BRPOP a 0",
+        "BLMOVE a b LEFT LEFT 0",
+        "BZPOPMIN a 0",
+        "WAIT 0 0",
+        "MULTI",
+        "EXEC",
+        "DISCARD",
+        "WATCH k",
+        "SUBSCRIBE c",
+        "SSUBSCRIBE c",
+        "PUBLISH c m",
+        "SPUBLISH c m",
+        "PUBSUB CHANNELS",
+        "SCAN 0",
+        "KEYS *",
+        "DBSIZE",
+        "FLUSHALL",
+        "FLUSHDB",
+        "RANDOMKEY",
+        "SWAPDB 0 1",
+        "MOVE k 1",
+        "SCRIPT LOAD x",
+        "FUNCTION LIST",
+        "MONITOR",
+        "SYNC",
+        "PSYNC ? -1",
+        "DEBUG SLEEP 1",
+        "SHUTDOWN",
+        "REPLICAOF NO ONE",
+        "SLAVEOF NO ONE",
+        "SAVE",
+        "BGSAVE",
+        "LATENCY DOCTOR",
+        "SLOWLOG GET",
+        "MODULE LIST",
+        "LASTSAVE",
+        "FAILOVER",
+        "PFDEBUG x k",
+        "LOLWUT",
+        "XREAD BLOCK 0 STREAMS s $",
+        "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+        "MIGRATE h 1 k 0 1",
+        "RESTORE-ASKING k 0 v",
+        // Refused before the arity is looked at, as a command that does not exist would be.
+        "MULTI now",
+        "BLPOP",
+    ] {
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest: String = rest
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(|word| format!("'{word}' "))
+            .collect();
+        let expected =
+            format!("-ERR unknown command '{name}', with args beginning with: {rest}\r\n");
+        if name == "RESTORE-ASKING" {
+            assert!(admitted(line)
+                .unwrap_err()
+                .contains("cluster support disabled"));
+        } else {
+            assert_eq!(admitted(line).unwrap_err(), expected, "{line}");
+        }
+    }
+    for line in [
+        "CLIENT TRACKING ON",
+        "CLIENT MAINT_NOTIFICATIONS ON",
+        "CLIENT PAUSE 1",
+        "CONFIG SET a b",
+        "ACL SETUSER x",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let expected = format!(
+            "-ERR unknown subcommand '{}'. Try {} HELP.\r\n",
+            words[1], words[0]
+        );
+        assert_eq!(admitted(line).unwrap_err(), expected, "{line}");
+    }
+    for line in ["CLUSTER NODES", "CLUSTER", "cluster foo", "ASKING"] {
+        assert_eq!(
+            admitted(line).unwrap_err(),
+            "-ERR This instance has cluster support disabled\r\n",
+            "{line}"
+        );
+    }
+    assert!(admitted("EVAL s 0")
+        .unwrap_err()
+        .starts_with("-ERR 'eval' without keys"));
+    assert!(admitted("FCALL_RO s 0 a")
+        .unwrap_err()
+        .starts_with("-ERR 'fcall_ro' without keys"));
+    assert!(admitted("SORT k BY w_*")
+        .unwrap_err()
+        .contains("other shards"));
+    assert!(admitted("SORT k STORE by GET o_*")
+        .unwrap_err()
+        .contains("other shards"));
+    assert!(admitted("COPY a b DB 1").unwrap_err().contains("database"));
+}
+
+#[test]
+fn wrong_arity_names_the_subcommand() {
+    assert_eq!(
+        admitted("get").unwrap_err(),
+        "-ERR wrong number of arguments for 'get' command\r\n"
+    );
+    assert_eq!(
+        admitted("client setname").unwrap_err(),
+        "-ERR wrong number of arguments for 'client|setname' command\r\n"
+    );
+    assert_eq!(
+        admitted("xgroup").unwrap_err(),
+        "-ERR wrong number of arguments for 'xgroup' command\r\n"
+    );
+}
+
+#[test]
+fn refusals_follow_the_flags() {
+    let handling = |name: &str| lookup(name.as_bytes()).unwrap().handling;
+    assert_eq!(handling("BZMPOP"), Handling::Refuse(Refusal::Blocking));
+    assert_eq!(handling("PSUBSCRIBE"), Handling::Refuse(Refusal::PubSub));
+    assert_eq!(handling("BGREWRITEAOF"), Handling::Refuse(Refusal::Admin));
+    assert_eq!(handling("PING"), Handling::Local(LocalKind::Ping));
+    for row in ROWS
+        .iter()
+        .filter(|row| row.flags.has_any(Flags::ADMIN.with(Flags::PUBSUB)))
+    {
+        assert!(
+            !matches!(row.handling, Handling::Forward | Handling::Split(_)),
+            "{row:?}"
+        );
+    }
+}
+
+#[test]
+fn state_travels_where_the_same_bytes_would_diverge() {
+    for line in [
+        "SPOP s",
+        "SPOP s 2",
+        "INCRBYFLOAT k 1",
+        "HINCRBYFLOAT k f 1",
+        "EVAL s 1 k",
+        "EVALSHA s 1 k",
+        "FCALL f 1 k",
+        "XREADGROUP GROUP g c STREAMS s >",
+        "XCLAIM s g c 0 1-1",
+        "XAUTOCLAIM s g c 0 0",
+        "XADD s * f v",
+        "XADD s 5-* f v",
+        "XADD s NOMKSTREAM MAXLEN = 5 * f v",
+        "XADD s MAXLEN ~ 5 1-1 f v",
+        "XADD s MAXLEN 5 * f v",
+        "XADD s minid ~ 1 LIMIT 5 1-1 f v",
+        "XTRIM s MAXLEN ~ 5",
+        "SORT k STORE d",
+        "GETEX k EX 5",
+        "GETEX k px 5",
+    ] {
+        assert_eq!(effect(line), Effect::State, "{line}");
+    }
+    for line in [
+        "SET k v",
+        "SET k v EX 5",
+        "INCR k",
+        "LPOP k",
+        "ZPOPMIN k",
+        "XADD s 1-1 f v",
+        "XADD s 1-1 f *",
+        "XADD s MAXLEN 5 1-1 f *",
+        "XADD s MAXLEN = 5 1-1 f v",
+        "XADD s NOMKSTREAM 1-1 ~ *",
+        "XADD s MINID = 1 LIMIT 5 1-1 f v",
+        "XTRIM s MAXLEN 5",
+        "XTRIM s MAXLEN = 5",
+        "SORT k",
+        "GETEX k",
+        "GETEX k PERSIST",
+        "GETEX k PXAT 5",
+        "EXPIRE k 5",
+        "RESTORE k 0 v",
+    ] {
+        assert_eq!(effect(line), Effect::Verbatim, "{line}");
+    }
+}
+
+#[test]
+fn reserved_keys_are_told_by_their_prefix() {
+    assert!(is_reserved(b"__shardproxy:view"));
+    assert!(is_reserved(b"__shardproxy:"));
+    assert!(!is_reserved(b"__shardproxy"));
+    assert!(!is_reserved(b"x__shardproxy:"));
+}
