@@ -224,6 +224,11 @@ def welcome(children: Sequence[Child], addresses: dict[str, str]) -> str:
     rows = [f"    {c.protocol:<10} {c.shard}  {c.address:<16} pid {c.pid}" for c in children]
     backends = "\n".join(rows)
     victim = children[0]
+    speak = "'set k 0 0 5\\r\\nhello\\r\\nget k\\r\\nquit\\r\\n'"
+    if shutil.which("nc"):
+        memcached_line = f"printf {speak} | nc 127.0.0.1 {memcached_port}"
+    else:  # not on every machine; bash can do it alone
+        memcached_line = f'bash -c "exec 3<>/dev/tcp/127.0.0.1/{memcached_port}; printf {speak} >&3; cat <&3"'
     command = sys.argv[0] if Path(sys.argv[0]).name == "shardproxy" else f"{sys.executable} -m proxy"
     return f"""
   Redis      {redis}
@@ -236,7 +241,7 @@ def welcome(children: Sequence[Child], addresses: dict[str, str]) -> str:
   Try
     redis-cli -p {redis_port} set greeting hello
     redis-cli -p {redis_port} get greeting
-    printf 'set k 0 0 5\\r\\nhello\\r\\nget k\\r\\nquit\\r\\n' | nc 127.0.0.1 {memcached_port}
+    {memcached_line}
     {command} status --admin {admin}
     curl -s http://{admin}/metrics | grep ^shardproxy_
 
