@@ -24,12 +24,14 @@ import trio
 from proxy import app, log
 from proxy.config import Loaded, parse
 from proxy.errors import BackendStartError, MissingProgramError
+from proxy.placement import Placement
 
 SHARDS = ("s1", "s2")
 ZONES = ("a", "b")
 START_SECONDS = 10.0
 POLL_SECONDS = 0.02
 MEMCACHED_MEGABYTES = 64
+EXAMPLE_KEY = "greeting"
 
 INSTALL = """\
 {programs} not found on PATH; the demo runs private copies. Install:
@@ -217,13 +219,19 @@ def _free_ports(count: int) -> list[int]:
         return [sock.getsockname()[1] for sock in sockets]
 
 
-def welcome(children: Sequence[Child], addresses: dict[str, str]) -> str:
-    """What to try, with this demo's addresses and process ids."""
+def welcome(children: Sequence[Child], addresses: dict[str, str], shard: str) -> str:
+    """What to try, with this demo's addresses and process ids.
+
+    Args:
+        children: as they run.
+        addresses: by owner: ``"pool redis"``, ``"pool memcached"``, ``"admin"``.
+        shard: the one that owns `EXAMPLE_KEY`; its first backend is the one to kill.
+    """
     redis, memcached, admin = (addresses[owner] for owner in ("pool redis", "pool memcached", "admin"))
     redis_port, memcached_port = redis.rpartition(":")[2], memcached.rpartition(":")[2]
     rows = [f"    {c.protocol:<10} {c.shard}  {c.address:<16} pid {c.pid}" for c in children]
     backends = "\n".join(rows)
-    victim = children[0]
+    victim = next(child for child in children if (child.protocol, child.shard) == ("redis", shard))
     speak = "'set k 0 0 5\\r\\nhello\\r\\nget k\\r\\nquit\\r\\n'"
     if shutil.which("nc"):
         memcached_line = f"printf {speak} | nc 127.0.0.1 {memcached_port}"
@@ -239,15 +247,15 @@ def welcome(children: Sequence[Child], addresses: dict[str, str]) -> str:
 {backends}
 
   Try
-    redis-cli -p {redis_port} set greeting hello
-    redis-cli -p {redis_port} get greeting
+    redis-cli -p {redis_port} set {EXAMPLE_KEY} hello
+    redis-cli -p {redis_port} get {EXAMPLE_KEY}
     {memcached_line}
     {command} status --admin {admin}
     curl -s http://{admin}/metrics | grep ^shardproxy_
 
-  Lose a backend (the first of shard {victim.shard}); reads and writes go on
+  Lose a backend (the primary of {EXAMPLE_KEY}'s shard, {victim.shard}); reads and writes go on
     kill -9 {victim.pid}
-    redis-cli -p {redis_port} get greeting
+    redis-cli -p {redis_port} get {EXAMPLE_KEY}
     {command} status --admin {admin}
 
   Bring it back, empty: it is stale and gets no reads

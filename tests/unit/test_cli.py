@@ -129,7 +129,7 @@ def test_check_shows_pools_shards_and_shares(shell: Shell, config: str) -> None:
     lines = result.out.splitlines()
     assert lines[0].startswith("workers ")
     assert "pool sessions: redis on 127.0.0.1:6380" in lines
-    assert "  ketama / md5, hash tag {}; writes fanout, ack all; reads primary" in lines
+    assert "  ketama, hash md5, hash tag {}; writes fanout, ack all; reads primary" in lines
     s1 = next(line for line in lines if line.startswith("  s1 "))
     assert s1.split()[:3] == ["s1", "weight", "1"]
     assert 49 < float(s1.split()[3].rstrip("%")) < 51
@@ -194,6 +194,17 @@ def test_route_in_a_pool_of_one_shard_hashes_nothing(shell: Shell, config: str) 
         "  distribution ketama",
         "  why          the pool has one shard, so nothing is hashed",
     ]
+
+
+@pytest.mark.usefixtures("_fake_engine")
+def test_route_explains_distributions_that_bring_their_own_hash(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(CONFIG.replace("hash: md5", "distribution: slots"))
+    line = f"  hash         of slots {zlib.crc32(b'k')} (0x{zlib.crc32(b'k'):08x})"
+    assert line in shell("route", "-c", str(path), "-p", "sessions", "k").out.splitlines()
+    path.write_text(CONFIG.replace("hash: md5", "distribution: random"))
+    out = shell("route", "-c", str(path), "-p", "sessions", "k").out
+    assert out.endswith("  why          distribution random: another shard each time\n")
 
 
 @pytest.mark.usefixtures("_fake_engine")

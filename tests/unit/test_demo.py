@@ -26,8 +26,11 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """`proxy.demo` without the engine behind it."""
     import proxy
 
-    monkeypatch.setitem(sys.modules, "proxy.app", types.ModuleType("proxy.app"))
-    monkeypatch.setattr(proxy, "app", sys.modules["proxy.app"], raising=False)
+    placement = types.ModuleType("proxy.placement")
+    placement.Placement = None  # type: ignore[attr-defined]
+    for name, module in {"app": types.ModuleType("proxy.app"), "placement": placement}.items():
+        monkeypatch.setitem(sys.modules, f"proxy.{name}", module)
+        monkeypatch.setattr(proxy, name, module, raising=False)
     monkeypatch.delitem(sys.modules, "proxy.demo", raising=False)
     yield importlib.import_module("proxy.demo")
     sys.modules.pop("proxy.demo", None)
@@ -94,13 +97,13 @@ def test_the_welcome_has_the_real_ports_and_pids(demo: Any) -> None:
         "pool memcached": "127.0.0.1:1002",
         "admin": "127.0.0.1:1003",
     }
-    text = demo.welcome(children, addresses)
+    text = demo.welcome(children, addresses, "s2")
     for child in children:
         assert f"{child.address:<16} pid {child.pid}" in text
     assert "redis-cli -p 1001 set greeting hello" in text
     assert "1002" in text
     assert "status --admin 127.0.0.1:1003" in text
-    assert "kill -9 4000\n" in text
+    assert "kill -9 4002\n" in text
 
 
 def run_child(demo: Any, directory: Path, *command: str) -> None:
