@@ -140,9 +140,9 @@ async def _demo(loaded: Loaded, children: Sequence[Child], directory: str) -> No
             started = [await backends.start(_run_child, child, directory) for child in children]
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(app.run, loaded, listeners, hangup_stops=True))
-                print(
-                    welcome(started, {listener.owner: listener.address for listener in listeners}), flush=True
-                )
+                addresses = {listener.owner: listener.address for listener in listeners}
+                shard = Placement(loaded.config.pools["redis"]).place(EXAMPLE_KEY.encode()).shard.name
+                print(welcome(started, addresses, shard), flush=True)
         finally:
             listeners.close()
             backends.cancel_scope.cancel()
