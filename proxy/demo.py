@@ -10,6 +10,7 @@ import os
 import pwd
 import shlex
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -80,10 +81,7 @@ def run_demo(ports: Ports) -> int:
     """
     programs = find_programs()
     log.setup("info", "text")
-    with tempfile.TemporaryDirectory(prefix="shardproxy-demo-") as directory:
-        children = plan(programs, directory)
-        loaded = parse(configuration(children, ports), "(demo)")
-        return app.run_to_exit_code(partial(_demo, loaded, children, directory))
+    return app.run_to_exit_code(partial(_demo, programs, ports))
 
 
 def find_programs() -> dict[str, str]:
@@ -132,20 +130,43 @@ def configuration(children: Sequence[Child], ports: Ports) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def _demo(loaded: Loaded, children: Sequence[Child], directory: str) -> None:
-    # Bound first: a taken port must not cost the user ten seconds of starting backends.
-    listeners = app.bind_listeners(loaded.config)
+async def _demo(programs: dict[str, str], ports: Ports) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_give_up_on_signal, nursery.cancel_scope)
+        with tempfile.TemporaryDirectory(prefix="shardproxy-demo-") as directory:
+            children = plan(programs, directory)
+            loaded = parse(configuration(children, ports), "(demo)")
+            # Bound first: a taken port must not cost the user the time of starting backends.
+            listeners = app.bind_listeners(loaded.config)
+            try:
+                await _run_all(loaded, listeners, children, directory)
+            finally:
+                listeners.close()
+        nursery.cancel_scope.cancel()
+
+
+async def _run_all(
+    loaded: Loaded, listeners: "app.Listeners", children: Sequence[Child], directory: str
+) -> None:
     async with trio.open_nursery() as backends:
-        try:
-            started = [await backends.start(_run_child, child, directory) for child in children]
-            async with trio.open_nursery() as nursery:
-                await nursery.start(partial(app.run, loaded, listeners, hangup_stops=True))
-                addresses = {listener.owner: listener.address for listener in listeners}
-                shard = Placement(loaded.config.pools["redis"]).place(EXAMPLE_KEY.encode()).shard.name
-                print(welcome(started, addresses, shard), flush=True)
-        finally:
-            listeners.close()
-            backends.cancel_scope.cancel()
+        started = [await backends.start(_run_child, child, directory) for child in children]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(app.run, loaded, listeners, hangup_stops=True))
+            addresses = {listener.owner: listener.address for listener in listeners}
+            shard = Placement(loaded.config.pools["redis"]).place(EXAMPLE_KEY.encode()).shard.name
+            print(welcome(started, addresses, shard), flush=True)
+        backends.cancel_scope.cancel()
+
+
+async def _give_up_on_signal(
+    everything: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    # Without this a SIGTERM while backends start would end us and leave them. As soon as the proxy runs,
+    # its own receiver, inside this one, gets the signals.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            everything.cancel()
 
 
 async def _run_child(

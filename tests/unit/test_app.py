@@ -271,3 +271,11 @@ def test_errors_of_ours_leave_their_groups_and_others_do_not(app: Any) -> None:
         app.run_to_exit_code(partial(fail, EngineError("x")))
     with pytest.raises(ExceptionGroup):
         app.run_to_exit_code(partial(fail, EngineError("x"), KeyError("a bug")))
+
+
+def test_an_interrupt_before_anything_listens_for_it_is_no_traceback(app: Any) -> None:
+    async def interrupted() -> None:
+        async with trio.open_nursery():
+            raise KeyboardInterrupt
+
+    assert app.run_to_exit_code(interrupted) == 130
