@@ -27,6 +27,8 @@ from proxy.tasks.controller import Controller
 
 # The engine closes what is left when the grace is over; this is for its last loop turn and the event.
 STOP_MARGIN_SECONDS = 1.0
+# What shells report for a process that SIGINT ended: 128 + 2.
+INTERRUPTED = 130
 
 _log = Log("app")
 
@@ -78,10 +80,18 @@ def serve(loaded: Loaded) -> int:
 
 
 def run_to_exit_code(main: Callable[[], Awaitable[object]]) -> int:
-    """``trio.run`` whose nurseries' groups are unwrapped: an error of ours comes out as itself."""
+    """``trio.run`` whose nurseries' groups are unwrapped: an error of ours comes out as itself.
+
+    Returns:
+        0, or `INTERRUPTED` after a Ctrl-C that came before `run` listened for it.
+    """
     try:
         trio.run(main)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is None:
+            return INTERRUPTED
         ours, rest = group.split(ShardproxyError)
         if ours is None or rest is not None:
             raise

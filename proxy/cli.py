@@ -114,7 +114,7 @@ def _summary(loaded: "Loaded") -> list[str]:
         lines += ["", f"pool {name}: {pool.protocol} on {', '.join(pool.listen)}"]
         tag = f", hash tag {pool.hash_tag}" if pool.hash_tag else ""
         writes = f"writes {pool.replication.mode}, ack {pool.replication.ack}"
-        lines.append(f"  {pool.distribution} / {pool.hash}{tag}; {writes}; reads {pool.reads}")
+        lines.append(f"  {pool.distribution}, hash {_hash_name(pool)}{tag}; {writes}; reads {pool.reads}")
         shares = Placement(pool).shares()
         width = max(len(shard.name) for shard in pool.shards)
         for shard, share in zip(pool.shards, shares, strict=True):
@@ -147,8 +147,17 @@ def route(
         if len(settings.shards) == 1:
             print("  why          the pool has one shard, so nothing is hashed")
             continue
+        if settings.distribution == "random":
+            print("  why          distribution random: another shard each time")
+            continue
         print(f"  hashed       {_shown(placed.hashed)}{_why(raw, placed.hashed, settings)}")
-        print(f"  hash         {settings.hash} {placed.hash} (0x{placed.hash:08x})")
+        print(f"  hash         {_hash_name(settings)} {placed.hash} (0x{placed.hash:08x})")
+
+
+def _hash_name(pool: "PoolConfig") -> str:
+    from proxy.config.checks import OWN_HASH
+
+    return f"of {pool.distribution}" if pool.distribution in OWN_HASH else pool.hash
 
 
 def _why(key: bytes, hashed: bytes, pool: "PoolConfig") -> str:

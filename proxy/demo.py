@@ -10,6 +10,7 @@ import os
 import pwd
 import shlex
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -24,12 +25,14 @@ import trio
 from proxy import app, log
 from proxy.config import Loaded, parse
 from proxy.errors import BackendStartError, MissingProgramError
+from proxy.placement import Placement
 
 SHARDS = ("s1", "s2")
 ZONES = ("a", "b")
 START_SECONDS = 10.0
 POLL_SECONDS = 0.02
 MEMCACHED_MEGABYTES = 64
+EXAMPLE_KEY = "greeting"
 
 INSTALL = """\
 {programs} not found on PATH; the demo runs private copies. Install:
@@ -78,10 +81,7 @@ def run_demo(ports: Ports) -> int:
     """
     programs = find_programs()
     log.setup("info", "text")
-    with tempfile.TemporaryDirectory(prefix="shardproxy-demo-") as directory:
-        children = plan(programs, directory)
-        loaded = parse(configuration(children, ports), "(demo)")
-        return app.run_to_exit_code(partial(_demo, loaded, children, directory))
+    return app.run_to_exit_code(partial(_demo, programs, ports))
 
 
 def find_programs() -> dict[str, str]:
@@ -130,20 +130,43 @@ def configuration(children: Sequence[Child], ports: Ports) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def _demo(loaded: Loaded, children: Sequence[Child], directory: str) -> None:
-    # Bound first: a taken port must not cost the user ten seconds of starting backends.
-    listeners = app.bind_listeners(loaded.config)
+async def _demo(programs: dict[str, str], ports: Ports) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_give_up_on_signal, nursery.cancel_scope)
+        with tempfile.TemporaryDirectory(prefix="shardproxy-demo-") as directory:
+            children = plan(programs, directory)
+            loaded = parse(configuration(children, ports), "(demo)")
+            # Bound first: a taken port must not cost the user the time of starting backends.
+            listeners = app.bind_listeners(loaded.config)
+            try:
+                await _run_all(loaded, listeners, children, directory)
+            finally:
+                listeners.close()
+        nursery.cancel_scope.cancel()
+
+
+async def _run_all(
+    loaded: Loaded, listeners: "app.Listeners", children: Sequence[Child], directory: str
+) -> None:
     async with trio.open_nursery() as backends:
-        try:
-            started = [await backends.start(_run_child, child, directory) for child in children]
-            async with trio.open_nursery() as nursery:
-                await nursery.start(partial(app.run, loaded, listeners, hangup_stops=True))
-                print(
-                    welcome(started, {listener.owner: listener.address for listener in listeners}), flush=True
-                )
-        finally:
-            listeners.close()
-            backends.cancel_scope.cancel()
+        started = [await backends.start(_run_child, child, directory) for child in children]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(app.run, loaded, listeners, hangup_stops=True))
+            addresses = {listener.owner: listener.address for listener in listeners}
+            shard = Placement(loaded.config.pools["redis"]).place(EXAMPLE_KEY.encode()).shard.name
+            print(welcome(started, addresses, shard), flush=True)
+        backends.cancel_scope.cancel()
+
+
+async def _give_up_on_signal(
+    everything: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    # Without this a SIGTERM while backends start would end us and leave them. As soon as the proxy runs,
+    # its own receiver, inside this one, gets the signals.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            everything.cancel()
 
 
 async def _run_child(
@@ -217,13 +240,24 @@ def _free_ports(count: int) -> list[int]:
         return [sock.getsockname()[1] for sock in sockets]
 
 
-def welcome(children: Sequence[Child], addresses: dict[str, str]) -> str:
-    """What to try, with this demo's addresses and process ids."""
+def welcome(children: Sequence[Child], addresses: dict[str, str], shard: str) -> str:
+    """What to try, with this demo's addresses and process ids.
+
+    Args:
+        children: as they run.
+        addresses: by owner: ``"pool redis"``, ``"pool memcached"``, ``"admin"``.
+        shard: the one that owns `EXAMPLE_KEY`; its first backend is the one to kill.
+    """
     redis, memcached, admin = (addresses[owner] for owner in ("pool redis", "pool memcached", "admin"))
     redis_port, memcached_port = redis.rpartition(":")[2], memcached.rpartition(":")[2]
     rows = [f"    {c.protocol:<10} {c.shard}  {c.address:<16} pid {c.pid}" for c in children]
     backends = "\n".join(rows)
-    victim = children[0]
+    victim = next(child for child in children if (child.protocol, child.shard) == ("redis", shard))
+    speak = "'set k 0 0 5\\r\\nhello\\r\\nget k\\r\\nquit\\r\\n'"
+    if shutil.which("nc"):
+        memcached_line = f"printf {speak} | nc 127.0.0.1 {memcached_port}"
+    else:  # not on every machine; bash can do it alone
+        memcached_line = f'bash -c "exec 3<>/dev/tcp/127.0.0.1/{memcached_port}; printf {speak} >&3; cat <&3"'
     command = sys.argv[0] if Path(sys.argv[0]).name == "shardproxy" else f"{sys.executable} -m proxy"
     return f"""
   Redis      {redis}
@@ -234,15 +268,15 @@ def welcome(children: Sequence[Child], addresses: dict[str, str]) -> str:
 {backends}
 
   Try
-    redis-cli -p {redis_port} set greeting hello
-    redis-cli -p {redis_port} get greeting
-    printf 'set k 0 0 5\\r\\nhello\\r\\nget k\\r\\nquit\\r\\n' | nc 127.0.0.1 {memcached_port}
+    redis-cli -p {redis_port} set {EXAMPLE_KEY} hello
+    redis-cli -p {redis_port} get {EXAMPLE_KEY}
+    {memcached_line}
     {command} status --admin {admin}
     curl -s http://{admin}/metrics | grep ^shardproxy_
 
-  Lose a backend (the first of shard {victim.shard}); reads and writes go on
+  Lose a backend (the primary of {EXAMPLE_KEY}'s shard, {victim.shard}); reads and writes go on
     kill -9 {victim.pid}
-    redis-cli -p {redis_port} get greeting
+    redis-cli -p {redis_port} get {EXAMPLE_KEY}
     {command} status --admin {admin}
 
   Bring it back, empty: it is stale and gets no reads

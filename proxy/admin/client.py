@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -65,8 +65,7 @@ def fetch_status(address: str) -> tuple[str, Mapping[str, Any]]:
             raise ValueError
     except (ValueError, TypeError):
         raise AdminUnreachableError(
-            f"{target} answered {response.status} {response.reason} without a status: "
-            "is it the admin address of a shardproxy?"
+            f"{target} answered {response.status} without a status: is it the admin address of a shardproxy?"
         ) from None
     return text, parsed
 
@@ -134,7 +133,11 @@ def summary(status: Mapping[str, Any]) -> str:
     states = [backend["state"] for shard in shards for backend in shard["backends"]]
     led = sum(shard["lead"] is not None for shard in shards)
     counts = ", ".join(f"{states.count(state)} {state}" for state in _present(states))
-    return f"{len(shards)} shards, {led} with a lead; {len(states)} backends: {counts}"
+    return f"{_count(shards, 'shard')}, {led} with a lead; {_count(states, 'backend')}: {counts or 'none'}"
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}" + ("" if len(things) == 1 else "s")
 
 
 def _present(states: list[str]) -> Iterable[str]:

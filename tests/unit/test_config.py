@@ -72,7 +72,7 @@ def test_minimal_file_gets_the_documented_defaults() -> None:
 def test_the_result_cannot_be_changed() -> None:
     config = read(MINIMAL).config
     with pytest.raises(ValueError, match="frozen"):
-        config.workers = 3  # type: ignore[misc]
+        config.workers = 3
     with pytest.raises(TypeError):
         config.pools["q"] = config.pools["p"]  # type: ignore[index]
 
