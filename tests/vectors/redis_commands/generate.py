@@ -21,15 +21,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cases import GETKEYS, REPLIES
-from newer import NEWER
-from server import Connection, ReplyError, private_server
+from live_redis import Connection, ReplyError, private_server
+from newer_commands import NEWER
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
 ROWS = ROOT / "proxy/engine/src/command/rows.rs"
 
 HEADER = """\
-//! The commands of redis-server {version} as data, and the few newer ones listed in `newer.py`.
+//! The commands of redis-server {version} as data, and the few newer ones listed in `newer_commands.py`.
 //!
 //! Generated, do not edit: `python3 tests/vectors/redis_commands/generate.py` writes this file from
 //! the COMMAND reply of a live server. What the proxy does with a command is decided in `overlay.rs`.
@@ -104,7 +104,7 @@ class Table:
             f'    Raw {{ name: "{text(name).upper()}", arity: {arity}, '
             f"flags: {bits('Flags', [text(flag) for flag in flags])}, "
             f"legacy: ({first}, {last}, {step}), "
-            f"categories: {quoted(sorted(text(c).removeprefix('@') for c in categories))}, "
+            f"categories: {quoted([text(c).removeprefix('@') for c in categories])}, "
             f"tips: {quoted([text(tip) for tip in tips])}, "
             f"specs: &[{', '.join(named)}] }},"
         )
@@ -157,18 +157,30 @@ def getkeys_cases(connection: Connection) -> str:
     return json.dumps(cases, indent=1) + "\n"
 
 
-def reply_cases(path: Path) -> str:
+def reply_cases(path: Path, admin: Connection) -> str:
     """The bytes of each scripted connection, latin-1 so that JSON holds them unchanged."""
     cases = []
     for script in REPLIES:
+        for name, password in script.users.items():
+            rule = [b"on", b"resetpass", b">" + password.encode(), b"~*", b"+@all"]
+            admin.call(b"ACL", b"SETUSER", name.encode(), *rule)
         connection = Connection(path)
         steps = []
-        for request in script:
+        for request in script.requests:
             args = request if isinstance(request, list) else request.split()
-            reply = connection.raw(*[arg.encode("latin-1") for arg in args])
+            if isinstance(request, str) and request in script.muted:
+                connection.send(*[arg.encode("latin-1") for arg in args])
+                reply = b""
+            else:
+                reply = connection.raw(*[arg.encode("latin-1") for arg in args])
             steps.append({"request": args, "reply": reply.decode("latin-1")})
         connection.close()
-        cases.append(steps)
+        cases.append({"users": script.users, "steps": steps})
+        for name in script.users:
+            if name == "default":
+                admin.call(b"ACL", b"SETUSER", b"default", b"nopass")
+            else:
+                admin.call(b"ACL", b"DELUSER", name.encode())
     return json.dumps(cases, indent=1) + "\n"
 
 
@@ -183,7 +195,7 @@ def main() -> int:
         contents = {
             ROWS: rows_code(connection),
             HERE / "getkeys.json": getkeys_cases(connection),
-            HERE / "replies.json": reply_cases(path),
+            HERE / "replies.json": reply_cases(path, connection),
         }
         connection.close()
     stale = [file for file, content in contents.items() if not file.exists() or file.read_text() != content]
