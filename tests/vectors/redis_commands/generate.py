@@ -174,9 +174,7 @@ def reply_cases(path: Path) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing, exit 1 if a file is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if a file is out of date")
     check = parser.parse_args().check
     with private_server() as path:
         connection = Connection(path)
