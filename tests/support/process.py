@@ -21,7 +21,8 @@ START_ATTEMPTS = 8
 
 LOG_TAIL_CHARACTERS = 8_000
 
-BIND_FAILURES = ("Address already in use", "EADDRINUSE", "bind: ", "Failed listening on port")
+BIND_FAILURES = ("in use", "Failed listening on port")
+"""What the servers, and we, write when a port was taken."""
 
 started: list["Process"] = []
 """Every process started since the list was last cleared; `conftest` prints their logs when a test fails."""

@@ -60,7 +60,7 @@ class ProxyProcess(Process):
         self.arguments = arguments
         self.config = config
         self.ports = dict(ports or {})
-        """Port of each pool by its name, and of the admin server as ``"admin"``."""
+        """Ports by pool name, of pools whose ``listen`` was left out, and of the admin server as ``"admin"``."""
         self._wait_for_readyz = wait_ready
         self._ports_fixed = isinstance(config, str)
 
@@ -73,12 +73,12 @@ class ProxyProcess(Process):
 
     @property
     def redis_port(self) -> int:
-        """Port of the first Redis pool."""
+        """Port of the first Redis pool; its ``listen`` must have been left out."""
         return self._first_port("redis")
 
     @property
     def memcached_port(self) -> int:
-        """Port of the first Memcached pool."""
+        """Port of the first Memcached pool; its ``listen`` must have been left out."""
         return self._first_port("memcached")
 
     # What it says.
@@ -135,10 +135,14 @@ class ProxyProcess(Process):
 
     def choose_ports(self) -> None:
         assert not isinstance(self.config, str)
-        self.ports = {name: free_port() for name in ("admin", *self.config["pools"])}
+        admin = self.config.get("admin", {}).get("listen")
+        self.ports = {"admin": int(admin.rpartition(":")[2]) if admin else free_port()}
+        for name, options in self.config["pools"].items():
+            if "listen" not in options:
+                self.ports[name] = free_port()
 
     def command(self) -> list[str]:
-        self.config_path.write_text(self._text())
+        self.config_path.write_text(self.config_text())
         program = Path(sys.executable).with_name("shardproxy")
         return [str(program), "run", "--config", str(self.config_path), *self.arguments]
 
@@ -147,15 +151,16 @@ class ProxyProcess(Process):
             return False
         return not self._wait_for_readyz or self.get("/readyz")[0] == 200
 
-    def _text(self) -> str:
-        """The configuration with its ports filled in. JSON, which is YAML."""
+    def config_text(self) -> str:
+        """What is written to the file: the configuration with its ports filled in, as JSON, which is YAML."""
         if isinstance(self.config, str):
             return self.config
         config = copy.deepcopy(dict(self.config))
         config.setdefault("workers", 1)
         config.setdefault("admin", {"listen": f"127.0.0.1:{self.ports['admin']}"})
         for name, options in config["pools"].items():
-            options.setdefault("listen", [f"127.0.0.1:{self.ports[name]}"])
+            if name in self.ports:
+                options["listen"] = [f"127.0.0.1:{self.ports[name]}"]
         return json.dumps(config, indent=1)
 
     def _first_port(self, protocol: str) -> int:

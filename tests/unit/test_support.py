@@ -11,6 +11,7 @@ import pytest
 from support.eventually import eventually
 from support.ports import free_port, listens
 from support.process import StartFailed
+from support.proxy_process import ProxyProcess, pool
 from support.raw import Closed, RawClient
 from support.relay import Relay
 from support.servers import MemcachedServer, Nutcracker, RedisServer, cpu_seconds
@@ -275,6 +276,32 @@ def test_no_thread_stays(redis_server: RedisServer) -> None:
     with Relay(redis_server.port) as relay, RawClient(relay.port) as client:
         assert client.ask(PING) == PONG
     assert threading.active_count() == before
+
+
+def test_a_proxy_gets_a_valid_configuration_with_ports_of_its_own() -> None:
+    from proxy.config import parse
+
+    given = {
+        "pools": {
+            "r": pool("redis", ["127.0.0.1:7001", "127.0.0.1:7002"], ["127.0.0.1:7003"], reads="spread"),
+            "m": pool("memcached", ["127.0.0.1:7004"], listen=["127.0.0.1:1"]),
+        }
+    }
+    proxy = ProxyProcess(given)
+    try:
+        proxy.choose_ports()
+        config = parse(proxy.config_text(), "text").config
+    finally:
+        proxy.close()
+    assert config.workers == 1
+    assert config.admin.listen == f"127.0.0.1:{proxy.ports['admin']}"
+    assert config.pools["r"].listen == (f"127.0.0.1:{proxy.redis_port}",)
+    assert config.pools["m"].listen == ("127.0.0.1:1",)
+    shards = config.pools["r"].shards
+    assert [shard.name for shard in shards] == ["s1", "s2"]
+    assert [backend.address for backend in shards[0].backends] == ["127.0.0.1:7001", "127.0.0.1:7002"]
+    assert "listen" not in given["pools"]["r"], "what the caller gave stays as it was"
+    assert not proxy.directory.exists()
 
 
 def test_signals_to_a_dead_process_are_refused(redis_server: RedisServer) -> None:
