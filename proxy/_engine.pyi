@@ -27,21 +27,23 @@ class PoolConfig:
         name: the pool's name, the ``pool`` label of its metrics.
         protocol: ``"redis"`` or ``"memcached"``.
         listeners: file descriptors of listening sockets (bound by the caller, duplicated by the engine).
+        port: what clients are told in INFO; 0 when there is no TCP listener.
         connect_timeout, request_timeout: seconds. The request timeout runs from the moment the
             bytes go to the backend.
         client_idle_timeout: seconds after which a client without requests is closed; 0 never.
         client_limit: clients at once over all workers.
         request_bytes_limit: size of one request.
         client_inflight_limit: requests of one client that may be unanswered; further ones wait.
-        client_output_bytes_limit: unread replies after which a client is closed.
+        client_output_bytes_limit: bytes of unread replies after which a client is closed.
         backend_inflight_limit: unanswered requests per backend connection; further ones wait.
         ack: ``"all"``, ``"quorum"`` or ``"primary"``: how many in-sync replicas must have answered a write.
+        cross_shard: ``"split"`` or ``"refuse"``: what becomes of a request with keys on several shards.
         users: ``(name, password)`` pairs clients may log in with; empty means no login is needed.
         backend_login: ``(name, password)`` for backends, name ``""`` for password-only AUTH; or None.
         server_version: the version clients are told (HELLO, INFO; memcached ``version``).
 
     Raises:
-        ValueError: an unknown protocol or ack, or a limit that is not positive.
+        ValueError: an unknown protocol, ack or cross_shard, or a limit that is not positive.
     """
 
     def __new__(
@@ -50,6 +52,7 @@ class PoolConfig:
         name: str,
         protocol: str,
         listeners: Sequence[int],
+        port: int,
         connect_timeout: float,
         request_timeout: float,
         client_idle_timeout: float,
@@ -59,6 +62,7 @@ class PoolConfig:
         client_output_bytes_limit: int,
         backend_inflight_limit: int,
         ack: str,
+        cross_shard: str,
         users: Sequence[tuple[str, bytes]],
         backend_login: tuple[str, bytes] | None,
         server_version: str,
@@ -66,9 +70,15 @@ class PoolConfig:
 
 @final
 class EngineConfig:
-    """All that an `Engine` needs to start. ``workers`` is the number of threads, at least 1."""
+    """All that an `Engine` needs to start.
 
-    def __new__(cls, *, workers: int, pools: Sequence[PoolConfig]) -> EngineConfig: ...
+    Args:
+        workers: threads, 1 to 255.
+        run_id: 40 hexadecimal digits that name this process, as a server's run_id does.
+        pools: in an order that stays.
+    """
+
+    def __new__(cls, *, workers: int, run_id: str, pools: Sequence[PoolConfig]) -> EngineConfig: ...
 
 @final
 class BackendTable:
@@ -145,7 +155,7 @@ class RoutingTable:
 
 @final
 class KeyRoute:
-    """``shard``: position. ``hash``: the number looked up. ``hashed``: the part of the key that was hashed."""
+    """``shard``: position. ``hash``: the number looked up. ``hashed``: the part of the key hashed."""
 
     @property
     def shard(self) -> int: ...

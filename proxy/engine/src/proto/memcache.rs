@@ -1,1 +1,434 @@
-//! Memcached text (see mod.rs).
+//! The classic text protocol of memcached: requests of clients, replies of backends.
+//!
+//! Rules and texts are those of memcached 1.6 (`proto_text.c`, `doc/protocol.txt`). A request that
+//! a server would refuse *before* reading its data block must be refused here, or the block would
+//! be taken for commands on a connection that other clients share.
+
+use memchr::memchr;
+
+use super::{Arg, Resume, Step};
+
+/// Longest key, as memcached's KEY_MAX_LENGTH.
+pub const KEY_LIMIT: usize = 250;
+/// A line without an end longer than this closes the connection unless it is a get of many keys.
+const LINE_LIMIT: usize = 2048;
+
+/// The commands we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Gets,
+    Gat,
+    Gats,
+    Set,
+    Add,
+    Replace,
+    Append,
+    Prepend,
+    Cas,
+    Delete,
+    Incr,
+    Decr,
+    Touch,
+    Version,
+    Verbosity,
+    Stats,
+    FlushAll,
+    Quit,
+    Unknown,
+}
+
+/// What the engine needs to know about a verb: one row each, in the order of `Verb`.
+pub struct VerbRow {
+    pub verb: Verb,
+    /// Also the `command` label of metrics.
+    pub name: &'static str,
+    /// Words allowed, the verb and `noreply` included; outside of it the answer is `ERROR`.
+    pub words: (usize, usize),
+    /// Position of the word that gives the length of the data block; 0 if there is none.
+    pub data: usize,
+    /// May end in `noreply`.
+    pub quiet: bool,
+    pub write: bool,
+}
+
+const MANY: usize = usize::MAX;
+
+const fn row(
+    verb: Verb,
+    name: &'static str,
+    words: (usize, usize),
+    data: usize,
+    quiet: bool,
+    write: bool,
+) -> VerbRow {
+    VerbRow { verb, name, words, data, quiet, write }
+}
+
+pub const VERBS: [VerbRow; 20] = [
+    row(Verb::Get, "get", (2, MANY), 0, false, false),
+    row(Verb::Gets, "gets", (2, MANY), 0, false, false),
+    row(Verb::Gat, "gat", (3, MANY), 0, false, true),
+    row(Verb::Gats, "gats", (3, MANY), 0, false, true),
+    row(Verb::Set, "set", (5, 6), 4, true, true),
+    row(Verb::Add, "add", (5, 6), 4, true, true),
+    row(Verb::Replace, "replace", (5, 6), 4, true, true),
+    row(Verb::Append, "append", (5, 6), 4, true, true),
+    row(Verb::Prepend, "prepend", (5, 6), 4, true, true),
+    row(Verb::Cas, "cas", (6, 7), 4, true, true),
+    row(Verb::Delete, "delete", (2, 4), 0, true, true),
+    row(Verb::Incr, "incr", (3, 4), 0, true, true),
+    row(Verb::Decr, "decr", (3, 4), 0, true, true),
+    row(Verb::Touch, "touch", (3, 4), 0, true, true),
+    row(Verb::Version, "version", (1, MANY), 0, false, false),
+    row(Verb::Verbosity, "verbosity", (2, MANY), 0, true, false),
+    row(Verb::Stats, "stats", (1, MANY), 0, false, false),
+    row(Verb::FlushAll, "flush_all", (1, 3), 0, true, true),
+    row(Verb::Quit, "quit", (1, MANY), 0, false, false),
+    row(Verb::Unknown, "unknown", (1, MANY), 0, false, false),
+];
+
+impl Verb {
+    #[inline]
+    pub fn row(self) -> &'static VerbRow {
+        &VERBS[self as usize]
+    }
+
+    #[inline]
+    fn of(word: &[u8]) -> Verb {
+        match word {
+            b"get" => Verb::Get,
+            b"set" => Verb::Set,
+            b"gets" => Verb::Gets,
+            b"gat" => Verb::Gat,
+            b"gats" => Verb::Gats,
+            b"add" => Verb::Add,
+            b"replace" => Verb::Replace,
+            b"append" => Verb::Append,
+            b"prepend" => Verb::Prepend,
+            b"cas" => Verb::Cas,
+            b"delete" => Verb::Delete,
+            b"incr" => Verb::Incr,
+            b"decr" => Verb::Decr,
+            b"touch" => Verb::Touch,
+            b"version" => Verb::Version,
+            b"verbosity" => Verb::Verbosity,
+            b"stats" => Verb::Stats,
+            b"flush_all" => Verb::FlushAll,
+            b"quit" => Verb::Quit,
+            _ => Verb::Unknown,
+        }
+    }
+}
+
+/// What is wrong with a request that is whole all the same; the connection stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Unknown verb or wrong number of words.
+    Unknown,
+    /// Key too long, numbers that are none, a length out of range.
+    BadLine,
+    BadDelete,
+    BadExptime,
+    BadDelta,
+    BadChunk,
+    /// The data block is larger than the limit; it is still to be skipped.
+    TooLarge { skip: u64 },
+    /// A browser or a request smuggled in: close without a word, as memcached does.
+    Http,
+}
+
+impl Fault {
+    pub fn text(self) -> &'static [u8] {
+        match self {
+            Fault::Unknown => b"ERROR\r\n",
+            Fault::BadLine => b"CLIENT_ERROR bad command line format\r\n",
+            Fault::BadDelete => {
+                b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
+            }
+            Fault::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
+            Fault::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
+            Fault::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
+            Fault::TooLarge { .. } => b"SERVER_ERROR object too large for cache\r\n",
+            Fault::Http => b"",
+        }
+    }
+}
+
+/// One request: the verb, and what the words (in `args`) do not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub verb: Verb,
+    pub noreply: bool,
+    pub fault: Option<Fault>,
+    /// Where the line ends, its line end included; the data block follows.
+    pub line_end: usize,
+}
+
+/// A line that never ends: the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndlessLine;
+
+/// Parses one request at the start of `buf`; its words are put into `args` (`noreply` is not one).
+///
+/// `limit` bounds the request in bytes.
+#[inline]
+pub fn request(
+    buf: &[u8],
+    args: &mut Vec<Arg>,
+    resume: &mut Resume,
+    limit: usize,
+) -> (Step<EndlessLine>, Option<Request>) {
+    // `resume.remaining` holds the full size of a storage request once its line was read.
+    if resume.started && (buf.len() as u64) < resume.remaining {
+        return (Step::Incomplete, None);
+    }
+    let from = if resume.started { 0 } else { resume.at };
+    let Some(newline) = memchr(b'\n', &buf[from..]).map(|i| i + from) else {
+        resume.at = buf.len();
+        if buf.len() > LINE_LIMIT && (!is_many_get(buf) || buf.len() > limit) {
+            return (Step::Invalid(EndlessLine), None);
+        }
+        return (Step::Incomplete, None);
+    };
+    let line_end = newline + 1;
+    let line = buf[..newline].strip_suffix(b"\r").unwrap_or(&buf[..newline]);
+    words(line, args);
+    let mut request = Request { verb: Verb::Unknown, noreply: false, fault: None, line_end };
+    let whole = check(&mut request, buf, args, limit);
+    match whole {
+        Some(size) if size > buf.len() => {
+            *resume = Resume { at: 0, remaining: size as u64, started: true };
+            (Step::Incomplete, None)
+        }
+        Some(size) => {
+            *resume = Resume::default();
+            if buf[size - 2..size] != *b"\r\n" && request.fault.is_none() {
+                request.fault = Some(Fault::BadChunk);
+            }
+            (Step::Complete(size), Some(request))
+        }
+        None => {
+            *resume = Resume::default();
+            (Step::Complete(line_end), Some(request))
+        }
+    }
+}
+
+fn is_many_get(buf: &[u8]) -> bool {
+    [&b"get "[..], b"gets ", b"gat ", b"gats "].iter().any(|verb| buf.starts_with(verb))
+}
+
+/// Splits at spaces. memcached takes no other white space.
+#[inline]
+fn words(line: &[u8], args: &mut Vec<Arg>) {
+    args.clear();
+    let mut start = 0;
+    for (i, &byte) in line.iter().enumerate() {
+        if byte == b' ' {
+            if i > start {
+                args.push(Arg { start: start as u32, len: (i - start) as u32 });
+            }
+            start = i + 1;
+        }
+    }
+    if line.len() > start {
+        args.push(Arg { start: start as u32, len: (line.len() - start) as u32 });
+    }
+}
+
+/// Fills in the verb, `noreply` and what is wrong. Returns the size of the whole request when a
+/// data block belongs to it.
+#[inline]
+fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -> Option<usize> {
+    let word = |args: &Vec<Arg>, i: usize| {
+        let arg: Arg = args[i];
+        &buf[arg.start as usize..(arg.start + arg.len) as usize]
+    };
+    if args.is_empty() {
+        request.fault = Some(Fault::Unknown);
+        return None;
+    }
+    let verb = Verb::of(word(args, 0));
+    let row = verb.row();
+    request.verb = verb;
+    let count = args.len();
+    if verb == Verb::Unknown {
+        let http = count > 1 && word(args, count - 1).starts_with(b"HTTP/");
+        request.fault = Some(if http { Fault::Http } else { Fault::Unknown });
+        return None;
+    }
+    if count < row.words.0 || count > row.words.1 {
+        request.fault = Some(Fault::Unknown);
+        return None;
+    }
+    if row.quiet && count > 1 && word(args, count - 1) == b"noreply" {
+        request.noreply = true;
+        args.pop();
+    }
+    let count = args.len();
+    let fault = |request: &mut Request, fault: Fault| request.fault = Some(fault);
+    match verb {
+        Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
+            let first = if matches!(verb, Verb::Gat | Verb::Gats) { 2 } else { 1 };
+            if first == 2 && !is_signed(word(args, 1)) {
+                fault(request, Fault::BadExptime);
+            } else if args[first..].iter().any(|key| key.len as usize > KEY_LIMIT) {
+                fault(request, Fault::BadLine);
+            }
+            None
+        }
+        Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend | Verb::Cas => {
+            let need = if verb == Verb::Cas { 6 } else { 5 };
+            let length = if count == need { unsigned(word(args, 4)) } else { None };
+            let numbers = count == need
+                && unsigned(word(args, 2)).is_some_and(|flags| flags <= u64::from(u32::MAX))
+                && is_signed(word(args, 3))
+                && (verb != Verb::Cas || unsigned(word(args, 5)).is_some());
+            match length {
+                Some(length)
+                    if numbers
+                        && args[1].len as usize <= KEY_LIMIT
+                        && length <= i32::MAX as u64 - 2 =>
+                {
+                    let size = request.line_end as u64 + length + 2;
+                    if size > limit as u64 {
+                        fault(request, Fault::TooLarge { skip: length + 2 });
+                        return None;
+                    }
+                    Some(size as usize)
+                }
+                _ => {
+                    fault(request, Fault::BadLine);
+                    None
+                }
+            }
+        }
+        Verb::Delete => {
+            let zero = count == 3 && word(args, 2) == b"0";
+            if args[1].len as usize > KEY_LIMIT {
+                fault(request, Fault::BadLine);
+            } else if count > 2 && !zero {
+                fault(request, Fault::BadDelete);
+            }
+            None
+        }
+        Verb::Incr | Verb::Decr | Verb::Touch => {
+            if count < 3 {
+                fault(request, Fault::Unknown);
+            } else if args[1].len as usize > KEY_LIMIT {
+                fault(request, Fault::BadLine);
+            } else if verb == Verb::Touch && !is_signed(word(args, 2)) {
+                fault(request, Fault::BadExptime);
+            } else if verb != Verb::Touch && unsigned(word(args, 2)).is_none() {
+                fault(request, Fault::BadDelta);
+            }
+            None
+        }
+        Verb::FlushAll => {
+            if count > 1 && !is_signed(word(args, 1)) {
+                fault(request, Fault::BadLine);
+            }
+            None
+        }
+        Verb::Version | Verb::Verbosity | Verb::Stats | Verb::Quit | Verb::Unknown => None,
+    }
+}
+
+/// A decimal number that fits 64 bits, as memcached's `safe_strtoull` takes it (no sign).
+#[inline]
+pub fn unsigned(word: &[u8]) -> Option<u64> {
+    if word.is_empty() || word.len() > 20 {
+        return None;
+    }
+    let mut value: u64 = 0;
+    for &byte in word {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    Some(value)
+}
+
+/// An expiry: a decimal number with or without a minus that fits 32 bits.
+#[inline]
+fn is_signed(word: &[u8]) -> bool {
+    let digits = word.strip_prefix(b"-").unwrap_or(word);
+    unsigned(digits).is_some_and(|value| value <= i32::MAX as u64)
+}
+
+/// What kind of reply a request gets, since the reply alone does not tell where it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyKind {
+    /// One line.
+    Line,
+    /// `VALUE` blocks up to `END`, or one line of error.
+    Values,
+    /// `STAT` lines up to `END`, or one line.
+    Stats,
+}
+
+/// A reply that is not memcached's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadReply;
+
+/// Longest line a backend may send without an end.
+const REPLY_LINE_LIMIT: usize = 64 * 1024;
+
+/// Finds the end of the reply at the start of `buf`.
+#[inline]
+pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply> {
+    loop {
+        let at = resume.at;
+        let Some(newline) = buf.get(at..).and_then(|rest| memchr(b'\n', rest)) else {
+            let endless = buf.len().saturating_sub(at) > REPLY_LINE_LIMIT;
+            return if endless { Step::Invalid(BadReply) } else { Step::Incomplete };
+        };
+        let line = &buf[at..at + newline];
+        let next = at + newline + 1;
+        match kind {
+            ReplyKind::Values if line.starts_with(b"VALUE ") => {
+                let Some(length) = value_length(line) else { return Step::Invalid(BadReply) };
+                let end = next + length + 2;
+                if end > buf.len() {
+                    // The head line is scanned again when more came; it is short.
+                    return Step::Incomplete;
+                }
+                resume.at = end;
+            }
+            ReplyKind::Stats if line.starts_with(b"STAT ") => resume.at = next,
+            _ => {
+                *resume = Resume::default();
+                let known = line.first().is_some_and(|byte| byte.is_ascii_alphanumeric());
+                return if known { Step::Complete(next) } else { Step::Invalid(BadReply) };
+            }
+        }
+    }
+}
+
+/// The length in `VALUE key flags length [cas]`.
+#[inline]
+fn value_length(line: &[u8]) -> Option<usize> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let length = line.split(|byte| *byte == b' ').nth(3)?;
+    unsigned(length).filter(|length| *length < i32::MAX as u64).map(|length| length as usize)
+}
+
+/// The block at the start of a `Values` reply: its key and its whole length. None at `END`.
+pub fn value_block(reply: &[u8]) -> Option<(&[u8], usize)> {
+    let newline = memchr(b'\n', reply)?;
+    let line = &reply[..newline];
+    let rest = line.strip_prefix(b"VALUE ")?;
+    let key = rest.split(|byte| *byte == b' ').next()?;
+    Some((key, newline + 1 + value_length(line)? + 2))
+}
+
+/// True for the three error lines of the protocol.
+#[inline]
+pub fn is_error(reply: &[u8]) -> bool {
+    reply.starts_with(b"ERROR")
+        || reply.starts_with(b"SERVER_ERROR")
+        || reply.starts_with(b"CLIENT_ERROR")
+}

@@ -1,10 +1,13 @@
 //! Wire formats, without IO: bytes in, positions out. No descriptor, no clock.
 //!
 //! A request or a reply is described by positions in the buffer it was read into, so that nothing
-//! is copied before it is known where the bytes go.
+//! is copied before it is known where the bytes go. Every parser resumes where it stopped
+//! (`Resume`), so that input that trickles in byte by byte is not scanned again and again.
 
 pub mod memcache;
 pub mod resp;
+#[cfg(test)]
+mod tests;
 
 /// One argument of a request: where its bytes stand in the buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,4 +47,26 @@ impl<'a> Args<'a> {
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         (0..self.len()).map(|i| self.get(i))
     }
+}
+
+/// What a parser makes of the bytes so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<E> {
+    /// A whole message of that many bytes stands at the start of the buffer.
+    Complete(usize),
+    /// More bytes are needed; call again with the same start and more at the end.
+    Incomplete,
+    /// The bytes cannot be a message.
+    Invalid(E),
+}
+
+/// How far an incomplete message was scanned. `Default` is the start of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// Bytes that need no second look.
+    pub at: usize,
+    /// Parts of the message that are still to come after `at`, once its head is known.
+    pub remaining: u64,
+    /// True once `remaining` means something.
+    pub started: bool,
 }

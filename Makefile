@@ -1,0 +1,75 @@
+# The front door. `make help` lists the targets; what is too long for a recipe is in .ci/.
+#
+# Every target sets up what it needs (.ci/setup) and finds it done the next time, so there is no
+# order to remember and `make run` or `make test` starts in seconds once built.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+REDIS_PORT ?= 6380
+MEMCACHED_PORT ?= 11311
+ADMIN_PORT ?= 9180
+# Seconds of `make fuzz`, shared by all targets.
+FUZZ_SECONDS ?= 60
+# Passed on to the runners: make test PYTEST="-k failover"; make bench BENCH="--rounds 5".
+PYTEST ?=
+BENCH ?=
+
+# rustup's directory, for shells opened before its installation; /usr/sbin, where Debian puts nutcracker.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
+
+CRATE := proxy/engine
+BIN := .venv/bin
+
+.PHONY: help build run test lint fmt bench fuzz dist lock clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo "Ports of make run: REDIS_PORT=$(REDIS_PORT) MEMCACHED_PORT=$(MEMCACHED_PORT) ADMIN_PORT=$(ADMIN_PORT)"
+
+build: ## the engine in release mode and the shardproxy command, in .venv
+	@.ci/setup engine
+
+run: ## a proxy in front of private backends; Ctrl-C ends both
+	@.ci/setup cargo backends engine
+	@exec $(BIN)/shardproxy demo --redis-port $(REDIS_PORT) --memcached-port $(MEMCACHED_PORT) --admin-port $(ADMIN_PORT)
+
+test: ## Rust and Python tests, against real servers
+	@.ci/setup cargo backends nutcracker engine
+	cd $(CRATE) && cargo test --locked --quiet
+	@# Two processes: on the smallest machines the tests mostly wait for servers, more only adds noise.
+	$(BIN)/pytest -n 2 $(PYTEST)
+
+lint: ## formatters, linters, types, the stub against the built module
+	@.ci/setup engine
+	@.ci/lint
+
+fmt: ## format everything, and mend what the linter can
+	@.ci/setup cargo venv
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+	cd $(CRATE) && cargo fmt
+
+bench: ## this proxy, nutcracker and no proxy in turn; prints ratios, writes bench/results/
+	@.ci/setup cargo backends nutcracker engine
+	cd $(CRATE) && cargo build --locked --release --quiet --bin loadgen
+	$(BIN)/python bench/run.py $(BENCH)
+
+fuzz: ## a minute of fuzzing over all parsers (needs a nightly Rust and cargo-fuzz)
+	@.ci/setup cargo
+	@.ci/fuzz $(FUZZ_SECONDS)
+
+dist: ## wheel and sdist in dist/, with checks of what is in them
+	@.ci/setup cargo venv
+	@.ci/dist
+
+lock: ## refresh the locked versions of dependencies (UPGRADE=1: to the newest that fit)
+	@.ci/setup cargo
+	.ci/lock $(if $(UPGRADE),--upgrade)
+
+clean: ## remove everything that was built, .venv and caches included
+	rm -rf .venv .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/out proxy/_engine*.so
+	rm -rf $(CRATE)/target $(CRATE)/fuzz/target
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,112 @@
+"""What can happen to a shard, and what can be done about it: events in, actions out, all frozen.
+
+Made and performed by `proxy.tasks.controller`, judged by `proxy.control.shard`. Knows no rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.control.model import ProbeResult, Reason, Transition, View
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A probe ended. ``panic``: so many backends are silent that silence proves nothing."""
+
+    result: ProbeResult
+    panic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFailed:
+    """The engine lost, or could not make, a connection."""
+
+    address: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyFailed:
+    """A new connection of the engine showed another record or another process."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFailed:
+    """A write others may have applied failed here; clients wait until the view says so."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitWon:
+    """The pending view is recorded on a survivor; ``missed`` could not be told, or lacked the old record."""
+
+    view: View
+    missed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommitLost:
+    """Another proxy was first; ``record`` is what stands there now (None: it vanished, look again)."""
+
+    view: View
+    address: str
+    record: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFailed:
+    """``address`` could not take the pending view."""
+
+    view: View
+    address: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """What a worker saw, as `_engine.Event` tells it; backends by position."""
+
+    kind: str
+    pool: int = 0
+    shard: int = 0
+    backend: int = 0
+    table_epoch: int = 0
+    detail: str = ""
+
+
+Event = Probed | ConnectionFailed | VerifyFailed | WriteFailed | CommitWon | CommitLost | CommitFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Record ``view`` by compare-and-set on its in-sync members, in order.
+
+    ``blank`` names those known to hold no record. Where one is missing otherwise, the member was
+    flushed since it was last asked, and writing would hide that for ever: it must be refused.
+    """
+
+    view: View
+    blank: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Put the current record on ``address`` unless something newer is there; ``blank`` as in `Commit`."""
+
+    address: str
+    record: bytes
+    blank: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeNow:
+    """Do not wait for the interval."""
+
+    address: str
+
+
+Action = Commit | Restore | ProbeNow | Transition

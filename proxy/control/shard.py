@@ -1,0 +1,474 @@
+"""The shard state machine: what an event makes of each backend, and what is to be done about it.
+
+Called by `proxy.tasks.controller` (the only writer of shard states) as ``step(shard, event, now)``.
+Must not know sockets, tasks or the clock; ``now`` is an argument.
+
+    event ──► facts about members ──► finding per member ──► TRANSITIONS[state, finding] ──► new states
+                    │                                                  │
+                    └──► newer view seen: adopt                        └──► failover.choose ──► Commit a view
+
+Every decision is made from the facts as they stand after the event, never from the event alone, so
+a lost or doubled event changes nothing that the next probe does not put right.
+
+The law that keeps acknowledged writes: the backends in state in_sync are exactly the view's in-sync
+set, or nobody (the shard is lost). A member that must go stays in_sync until the view without it is
+recorded on a survivor; the engine holds writes for that long and has stopped reading from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from proxy.control import failover
+from proxy.control.event import (
+    Action,
+    Commit,
+    CommitFailed,
+    CommitLost,
+    CommitWon,
+    ConnectionFailed,
+    Event,
+    Probed,
+    ProbeNow,
+    Restore,
+    VerifyFailed,
+    WriteFailed,
+)
+from proxy.control.failover import Choice, Standing
+from proxy.control.finding import (
+    Finding,
+    as_candidate,
+    candidate,
+    explain,
+    is_other_life,
+    is_ready,
+    measure,
+    unreadable,
+)
+from proxy.control.model import BackendState, Reason, Transition, View
+from proxy.control.state import Member, ShardState, routing_facts
+from proxy.control.view import beats, encode, first_view, is_conflict, next_view, parse
+
+
+class Effect(Enum):
+    """When the new state of a `Move` takes hold."""
+
+    NOW = "now"
+    LEAVE = "leave"
+    """At once if the view no longer lists it or the shard is lost; else with the view without it."""
+    ENTER = "enter"
+    """As soon as everybody the view lists can be used; until then a view without the rest comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """``state`` it moves to, when, and whether its record is to be put back."""
+
+    state: BackendState
+    effect: Effect = Effect.NOW
+    restore: bool = False
+
+
+_IN, _JOIN, _STALE, _DOWN = BackendState.IN_SYNC, BackendState.JOINING, BackendState.STALE, BackendState.DOWN
+_F = Finding
+
+TRANSITIONS: dict[tuple[BackendState, Finding], Move] = {
+    # IN_SYNC: has applied every acknowledged write of the shard, and is in the newest view we know.
+    (_IN, _F.CURRENT): Move(_IN),
+    (_IN, _F.LAGGING): Move(_IN, restore=True),
+    (_IN, _F.UNSURE): Move(_IN),
+    (_IN, _F.HELD): Move(_IN),
+    (_IN, _F.ELECTED): Move(_IN),
+    (_IN, _F.COPYING): Move(_JOIN),
+    (_IN, _F.OUTSIDE): Move(_STALE),
+    (_IN, _F.REBORN): Move(_STALE, Effect.LEAVE),
+    (_IN, _F.UNREADABLE): Move(_STALE, Effect.LEAVE),
+    (_IN, _F.SUSPECT): Move(_STALE, Effect.LEAVE),
+    (_IN, _F.SILENT): Move(_DOWN, Effect.LEAVE),
+    # JOINING: takes writes behind the leader while its copy is made; nobody reads from it.
+    (_JOIN, _F.CURRENT): Move(_IN, Effect.ENTER),
+    (_JOIN, _F.LAGGING): Move(_IN, Effect.ENTER, restore=True),
+    (_JOIN, _F.UNSURE): Move(_JOIN),
+    (_JOIN, _F.HELD): Move(_JOIN),
+    (_JOIN, _F.ELECTED): Move(_IN),
+    (_JOIN, _F.COPYING): Move(_JOIN),
+    (_JOIN, _F.OUTSIDE): Move(_STALE),
+    (_JOIN, _F.REBORN): Move(_STALE),
+    (_JOIN, _F.UNREADABLE): Move(_STALE),
+    (_JOIN, _F.SUSPECT): Move(_STALE),
+    (_JOIN, _F.SILENT): Move(_DOWN),
+    # STALE: answers, but may lack acknowledged writes; neither read nor written until resynchronised.
+    # It is given the newest record all the same, so that it can testify against itself later.
+    (_STALE, _F.CURRENT): Move(_IN, Effect.ENTER),
+    (_STALE, _F.LAGGING): Move(_IN, Effect.ENTER, restore=True),
+    (_STALE, _F.UNSURE): Move(_STALE),
+    (_STALE, _F.HELD): Move(_STALE),
+    (_STALE, _F.ELECTED): Move(_IN),
+    (_STALE, _F.COPYING): Move(_JOIN),
+    (_STALE, _F.OUTSIDE): Move(_STALE, restore=True),
+    (_STALE, _F.REBORN): Move(_STALE),
+    (_STALE, _F.UNREADABLE): Move(_STALE),
+    (_STALE, _F.SUSPECT): Move(_STALE),
+    (_STALE, _F.SILENT): Move(_DOWN),
+    # DOWN: nothing usable answers there, as far as we know; what it holds is not known either.
+    (_DOWN, _F.CURRENT): Move(_IN, Effect.ENTER),
+    (_DOWN, _F.LAGGING): Move(_IN, Effect.ENTER, restore=True),
+    (_DOWN, _F.UNSURE): Move(_DOWN),
+    (_DOWN, _F.HELD): Move(_DOWN),
+    (_DOWN, _F.ELECTED): Move(_IN),
+    (_DOWN, _F.COPYING): Move(_JOIN),
+    (_DOWN, _F.OUTSIDE): Move(_STALE, restore=True),
+    (_DOWN, _F.REBORN): Move(_STALE),
+    (_DOWN, _F.UNREADABLE): Move(_STALE),
+    (_DOWN, _F.SUSPECT): Move(_DOWN),
+    (_DOWN, _F.SILENT): Move(_DOWN),
+}
+
+
+def step(shard: ShardState, event: Event, now: float) -> tuple[ShardState, tuple[Action, ...]]:
+    """The shard after the event, and what is to be done.
+
+    Events about addresses that are not configured, and outcomes of commits that are no longer
+    pending, change nothing. The routing table is to be published whenever ``revision`` rose.
+    """
+    return _Step(shard, now).take(event)
+
+
+class _Step:
+    """One step in progress: the shard being rewritten and the actions so far."""
+
+    def __init__(self, shard: ShardState, now: float) -> None:
+        self.before = shard
+        self.shard = shard
+        self.now = now
+        self.actions: list[Action] = []
+        self.is_republished = False
+
+    def take(self, event: Event) -> tuple[ShardState, tuple[Action, ...]]:
+        getattr(self, _HANDLERS[type(event)])(event)
+        if self.shard.keeps_view:
+            self._settle()
+        else:
+            self._settle_alone()
+        self._log_view()
+        if self.is_republished or routing_facts(self.shard) != routing_facts(self.before):
+            self.shard = replace(self.shard, revision=self.shard.revision + 1)
+        return self.shard, tuple(dict.fromkeys(self.actions))
+
+    # Facts.
+
+    def on_probed(self, event: Probed) -> None:
+        result = event.result
+        if not self.shard.is_configured(result.address):
+            return
+        member = self.shard.member(result.address)
+        rules = self.shard.pool.health
+        if result.failure is not None:
+            fails = member.fails + 1
+            is_gone = fails >= rules.fall or member.warned or not member.contacted
+            silent = member.silent or (is_gone and not event.panic)
+            self._note(
+                member,
+                fails=fails,
+                passes=0,
+                failure=result.failure,
+                silent=silent,
+                warned=False,
+                contacted=True,
+            )
+            return
+        passes = member.passes + 1
+        # A shard nobody leads has nothing to lose by believing the first answer.
+        is_back = passes >= rules.rise or not member.contacted or self.shard.lead is None
+        if member.seen is not None and not member.silent and is_other_life(member, result):
+            self._note(member, missing=0, flushes=None)
+            member = self.shard.member(result.address)
+        missing = member.missing + 1 if result.record_known and result.record is None else 0
+        self._note(
+            member,
+            seen=result,
+            contacted=True,
+            fails=0,
+            passes=passes,
+            failure=Reason.NONE,
+            silent=member.silent and not is_back,
+            warned=False,
+            unrecorded=False,
+            missing=missing,
+            flushes=result.flushes if result.record is not None else member.flushes,
+        )
+        if result.record is not None:
+            self._adopt(result.record)
+
+    def on_connection_failed(self, event: ConnectionFailed) -> None:
+        if self.shard.is_configured(event.address):
+            self._note(self.shard.member(event.address), warned=True)
+            self.actions.append(ProbeNow(event.address))
+
+    def on_verify_failed(self, event: VerifyFailed) -> None:
+        # What the connection showed may be older than what we know by now; a fresh look decides.
+        if self.shard.is_configured(event.address):
+            self.actions.append(ProbeNow(event.address))
+
+    def on_write_failed(self, event: WriteFailed) -> None:
+        if not self.shard.is_configured(event.address):
+            return
+        member = self.shard.member(event.address)
+        if member.state is not BackendState.IN_SYNC:
+            return
+        self._note(member, write_failed=True)
+        self.actions.append(ProbeNow(event.address))
+
+    def on_commit_won(self, event: CommitWon) -> None:
+        if event.view != self.shard.pending:
+            return
+        record = encode(event.view)
+        for address in event.view.in_sync:
+            member = self.shard.member(address)
+            if address not in event.missed and member.seen is not None:
+                # What was found before (nothing, after a flush) is out of date: we wrote it ourselves.
+                seen = replace(member.seen, record=record, record_known=True)
+                self._note(member, seen=seen, missing=0, flushes=seen.flushes)
+        self._follow(event.view, record, self.shard.reason)
+        self.actions.extend(ProbeNow(address) for address in event.missed)
+
+    def on_commit_lost(self, event: CommitLost) -> None:
+        if event.view != self.shard.pending:
+            return
+        self.shard = replace(self.shard, pending=None)
+        if event.record is not None:
+            self._adopt(event.record)
+        if self.shard.is_configured(event.address):
+            if self.shard.epoch < event.view.epoch:
+                # It holds nothing we can follow: it will refuse the next try as well.
+                self._note(self.shard.member(event.address), unrecorded=True)
+            self.actions.append(ProbeNow(event.address))
+
+    def on_commit_failed(self, event: CommitFailed) -> None:
+        if event.view != self.shard.pending:
+            return
+        self.shard = replace(self.shard, pending=None)
+        if self.shard.is_configured(event.address):
+            self._note(self.shard.member(event.address), unrecorded=True, warned=True)
+            self.actions.append(ProbeNow(event.address))
+
+    # Views.
+
+    def _adopt(self, record: bytes) -> None:
+        """Follows the view in the record if it beats ours; counts a conflict once per meeting."""
+        if not self.shard.keeps_view or record == self.shard.record:
+            return
+        found = parse(record, self.shard.pool.name, self.shard.spec.name)
+        if isinstance(found, Reason) or not any(self.shard.is_configured(each) for each in found.in_sync):
+            return
+        ours = self.shard.view
+        reason = Reason.ADOPTED
+        if ours is not None:
+            if is_conflict(found, ours):
+                if record != self.shard.rival:
+                    self.shard = replace(self.shard, conflicts=self.shard.conflicts + 1, rival=record)
+                reason = Reason.CONFLICT
+            if not beats(found, ours):
+                return
+        self._follow(found, record, reason)
+
+    def _follow(self, view: View, record: bytes, reason: Reason) -> None:
+        """Takes the view as ours. A commit from the old one can no longer win and is forgotten; its
+        outcome, should it come, no longer matches."""
+        was_lost = self.shard.view is not None and self.shard.lead is None
+        self.shard = replace(self.shard, view=view, record=record, pending=None, reason=reason)
+        for member in self.shard.members:
+            if member.address not in view.in_sync:
+                self._note(member, write_failed=False)
+        survivors = self._choice().survivors
+        if not self.shard.is_contacted or not survivors or (was_lost and survivors != view.in_sync):
+            return
+        for member in self.shard.members:
+            if member.address in view.in_sync:
+                # Even one we cannot reach: our writes to it must fail and wait for the next view, since
+                # this view tells every other proxy that it may be read.
+                self._move(member, Finding.ELECTED)
+
+    # Judgement.
+
+    def _settle(self) -> None:
+        """Draws states from facts, then starts the commit that is due, if any."""
+        if not self.shard.is_contacted:
+            return
+        if self.shard.view is None:
+            self._contact()
+            return
+        view = self.shard.view
+        choice = self._choice()
+        if choice.reason is Reason.LAST_COPY and choice.survivors == view.in_sync:
+            self._keep_last(choice)
+            choice = self._choice()
+        is_lost = not choice.survivors and choice.is_final
+        agrees = choice.survivors == view.in_sync and not choice.runs
+        for member in self.shard.members:
+            self._judge(member, is_lost=is_lost, agrees=agrees)
+        if is_lost:
+            since = self.shard.lost_since
+            self.shard = replace(
+                self.shard, lost_since=self.now if since is None else since, reason=choice.reason
+            )
+        elif self.shard.lead is not None:
+            self.shard = replace(self.shard, lost_since=None)
+        if choice.survivors and self.shard.pending is None and not agrees:
+            following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
+            self._propose(following, choice.reason)
+
+    def _keep_last(self, choice: Choice) -> None:
+        """A write never removes the last in-sync backend: publish it again, so that what waited goes on."""
+        for address in choice.survivors:
+            member = self.shard.member(address)
+            if member.write_failed:
+                self._note(member, write_failed=False)
+                self.is_republished = True
+
+    def _judge(self, member: Member, *, is_lost: bool, agrees: bool) -> None:
+        finding = measure(self.shard, member)
+        move = TRANSITIONS[member.state, finding]
+        if finding is Finding.UNSURE or (finding is Finding.OUTSIDE and member.state is BackendState.IN_SYNC):
+            self.actions.append(ProbeNow(member.address))
+        if move.restore and self._wants_record(member):
+            is_blank = member.seen is not None and member.seen.record is None
+            self.actions.append(Restore(member.address, self.shard.record, is_blank))
+        is_listed = self.shard.view is not None and member.address in self.shard.view.in_sync
+        if move.effect is Effect.LEAVE and is_listed and not is_lost:
+            self._note(member, leaving=explain(self.shard, member, finding))
+            return
+        if member.leaving is not Reason.NONE and finding in _STAYING:
+            self._note(member, leaving=Reason.NONE)
+        if move.effect is Effect.ENTER and not agrees:
+            return
+        self._move(member, finding)
+
+    def _wants_record(self, member: Member) -> bool:
+        seen = member.seen
+        return seen is not None and seen.record_known and seen.record != self.shard.record
+
+    def _propose(self, view: View, reason: Reason) -> None:
+        self.shard = replace(self.shard, pending=view, reason=reason)
+        blank = []
+        for address in view.in_sync:
+            member = self.shard.member(address)
+            seen = member.seen
+            # One that was missing once may have been flushed; that is not known yet, so not blank.
+            is_sure = self.shard.view is None or measure(self.shard, member) is not Finding.UNSURE
+            if seen is not None and seen.record_known and seen.record is None and is_sure:
+                blank.append(address)
+        self.actions.append(Commit(view, tuple(blank)))
+
+    def _contact(self) -> None:
+        """No view yet: wait for every first probe, then let bootstrap choose."""
+        if self.shard.pending is not None:
+            return
+        if self.shard.lost_since is None:
+            self.shard = replace(self.shard, lost_since=self.now)
+        for member in self.shard.members:
+            damage = unreadable(self.shard, member)
+            if member.silent:
+                self._enter(member, BackendState.DOWN, member.failure)
+            else:
+                self._enter(member, BackendState.STALE, damage or self._first_impression(member))
+            if damage is not None:
+                self.shard = replace(self.shard, reason=damage)
+        shard = self.shard
+        if any(unreadable(shard, member) for member in shard.members):
+            return
+        reachable = [
+            as_candidate(member, Standing.USABLE)
+            for member in shard.members
+            if not member.silent and not member.unrecorded and is_ready(member.seen)
+        ]
+        choice = failover.bootstrap(
+            shard.pool.bootstrap, reachable, configured=len(shard.members), waited=self._has_waited()
+        )
+        self.shard = replace(self.shard, reason=choice.reason)
+        if choice.survivors:
+            self._propose(
+                first_view(shard.pool.name, shard.spec.name, choice.lead, choice.runs), choice.reason
+            )
+
+    def _settle_alone(self) -> None:
+        """Without replicas the first backend is the truth, whatever process it is."""
+        for position, member in enumerate(self.shard.members):
+            if not member.contacted:
+                continue
+            if member.write_failed:
+                self._note(member, write_failed=False)
+                self.is_republished = True
+                member = self.shard.members[position]
+            if member.silent:
+                self._enter(member, BackendState.DOWN, member.failure)
+            elif position == 0:
+                self._enter(member, BackendState.IN_SYNC, explain(self.shard, member, Finding.CURRENT))
+            else:
+                self._enter(member, BackendState.STALE, Reason.NOT_REPLICATED)
+        lost = self.shard.lead is None
+        self.shard = replace(
+            self.shard,
+            lost_since=(self.shard.lost_since or self.now) if lost else None,
+            reason=Reason.NOBODY_REACHABLE if lost else Reason.ANSWERS,
+        )
+
+    def _has_waited(self) -> bool:
+        since = self.shard.lost_since
+        return since is not None and self.now - since >= self.shard.waits_long
+
+    def _choice(self) -> Choice:
+        assert self.shard.view is not None
+        candidates = [
+            candidate(self.shard, self.shard.member(address))
+            for address in self.shard.view.in_sync
+            if self.shard.is_configured(address)
+        ]
+        return failover.choose(self.shard.view, candidates, waited=self._has_waited())
+
+    def _first_impression(self, member: Member) -> Reason:
+        condition = member.seen.condition if member.seen else None
+        return Reason(condition.value) if condition is not None else Reason.DIFFERS
+
+    # Writing.
+
+    def _note(self, member: Member, **facts: object) -> None:
+        changed = replace(member, **facts)  # type: ignore[arg-type]
+        members = tuple(changed if each.address == member.address else each for each in self.shard.members)
+        self.shard = replace(self.shard, members=members)
+
+    def _move(self, member: Member, finding: Finding) -> None:
+        member = self.shard.member(member.address)
+        self._enter(member, TRANSITIONS[member.state, finding].state, explain(self.shard, member, finding))
+
+    def _enter(self, member: Member, state: BackendState, reason: Reason) -> None:
+        """The only place where a member's state changes, and so the only place that reports it."""
+        member = self.shard.member(member.address)
+        if state is member.state and reason is member.reason:
+            return
+        since = member.since if state is member.state else self.now
+        self._note(member, state=state, reason=reason, since=since, leaving=Reason.NONE)
+        self.actions.append(
+            Transition(member.address, member.state.value, state.value, reason, self.shard.epoch)
+        )
+
+    def _log_view(self) -> None:
+        if self.shard.view is not None and self.shard.view != self.before.view:
+            old = self.before.lead or "nobody"
+            self.actions.append(
+                Transition("", old, self.shard.lead or "nobody", self.shard.reason, self.shard.epoch)
+            )
+
+
+_STAYING = frozenset({Finding.CURRENT, Finding.LAGGING, Finding.HELD, Finding.ELECTED})
+
+_HANDLERS: dict[type, str] = {
+    Probed: "on_probed",
+    ConnectionFailed: "on_connection_failed",
+    VerifyFailed: "on_verify_failed",
+    WriteFailed: "on_write_failed",
+    CommitWon: "on_commit_won",
+    CommitLost: "on_commit_lost",
+    CommitFailed: "on_commit_failed",
+}

@@ -1,0 +1,163 @@
+"""What is known of one shard: facts about its members, the state drawn from them, the view.
+
+Rewritten only by `proxy.control.shard`; read by `proxy.control.routing`, the status page and metrics.
+Holds no rules beyond what follows from the values themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.control.model import (
+    BLINDING,
+    BackendState,
+    Phase,
+    PoolSpec,
+    ProbeResult,
+    Reason,
+    ShardSpec,
+    View,
+)
+
+WAIT_FALLS = 3
+"""A lost shard whose members came back as new processes waits this many times ``fall`` intervals for
+the rest: longer than anybody else needs to notice, short enough for a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Facts about one backend, and the state drawn from them.
+
+    Args:
+        seen: the last answer; None before the first.
+        contacted: the first probe ended, either way.
+        fails, passes: probes in a row.
+        failure: why the last probe failed, NONE if it did not.
+        silent: ``fall`` was reached and ``rise`` not yet again.
+        warned: the engine lost a connection since the last probe, so one failed probe is enough.
+        leaving: why it must leave the view, while it is still in it.
+        write_failed: a write failed here and no view without it was recorded yet.
+        unrecorded: it could not take a view; until it next answers.
+        missing: probes in a row that found no record.
+        flushes: flush count when the record was last there.
+    """
+
+    address: str
+    state: BackendState = BackendState.DOWN
+    reason: Reason = Reason.NOT_CONTACTED
+    since: float = 0.0
+    seen: ProbeResult | None = None
+    contacted: bool = False
+    fails: int = 0
+    passes: int = 0
+    failure: Reason = Reason.NONE
+    silent: bool = True
+    warned: bool = False
+    leaving: Reason = Reason.NONE
+    write_failed: bool = False
+    unrecorded: bool = False
+    missing: int = 0
+    flushes: int | None = None
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """All that is known of one shard. ``record`` is the view's bytes as found, empty without a view.
+
+    ``pending`` is the view being committed; ``lost_since`` when the last usable member went;
+    ``rival`` is the last record that was in conflict, so that it is counted once;
+    ``revision`` rises when the routing table must be published again.
+    """
+
+    pool: PoolSpec
+    spec: ShardSpec
+    members: tuple[Member, ...]
+    keeps_view: bool
+    view: View | None = None
+    record: bytes = b""
+    pending: View | None = None
+    lost_since: float | None = None
+    reason: Reason = Reason.NOT_CONTACTED
+    conflicts: int = 0
+    rival: bytes = b""
+    revision: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the view; 0 where none is kept or known."""
+        return self.view.epoch if self.view else 0
+
+    @property
+    def in_sync(self) -> tuple[str, ...]:
+        """Addresses in state in_sync, in order of succession."""
+        names = [each.address for each in self.members if each.state is BackendState.IN_SYNC]
+        order = self.view.in_sync if self.view else ()
+        return tuple(sorted(names, key=lambda name: order.index(name) if name in order else len(order)))
+
+    @property
+    def lead(self) -> str | None:
+        """Who decides, or None if the shard is lost."""
+        in_sync = self.in_sync
+        if self.view is not None and self.view.lead in in_sync:
+            return self.view.lead
+        return in_sync[0] if in_sync else None
+
+    @property
+    def phase(self) -> Phase:
+        """What the shard is doing, for people."""
+        if not self.is_contacted or (self.keeps_view and self.view is None):
+            return Phase.CONTACT
+        if self.lead is None:
+            return Phase.LOST
+        return Phase.COMMITTING if self.pending is not None else Phase.SERVING
+
+    @property
+    def is_contacted(self) -> bool:
+        """True once every first probe ended; before that nobody can say which view is the newest."""
+        return all(each.contacted for each in self.members)
+
+    @property
+    def waits_long(self) -> float:
+        """Seconds a lost shard waits for old processes before it settles for new ones."""
+        return WAIT_FALLS * self.pool.health.fall * self.pool.health.interval
+
+    def is_configured(self, address: str) -> bool:
+        """True if the address is one of the shard's backends."""
+        return any(each.address == address for each in self.members)
+
+    def member(self, address: str) -> Member:
+        """The member of that address.
+
+        Raises:
+            KeyError: it is not configured.
+        """
+        for each in self.members:
+            if each.address == address:
+                return each
+        raise KeyError(address)
+
+
+def new_shard(pool: PoolSpec, spec: ShardSpec, now: float) -> ShardState:
+    """A shard nobody has asked yet: every backend down, not contacted."""
+    members = tuple(Member(each.address, since=now) for each in spec.backends)
+    return ShardState(pool, spec, members, pool.keeps_view(spec))
+
+
+def _is_poor_to_read(member: Member) -> bool:
+    """In sync, but about to leave or busy: reads try it only where nobody else is in sync."""
+    condition = member.seen.condition if member.seen else None
+    return member.silent or member.leaving is not Reason.NONE or condition in BLINDING
+
+
+def readable(shard: ShardState) -> tuple[str, ...]:
+    """In-sync addresses reads may use, in order of succession with the lead first."""
+    in_sync = [shard.lead, *(each for each in shard.in_sync if each != shard.lead)] if shard.lead else []
+    willing = [each for each in in_sync if each and not _is_poor_to_read(shard.member(each))]
+    return tuple(willing or [each for each in in_sync if each])
+
+
+def routing_facts(shard: ShardState) -> object:
+    """Everything the routing table draws from the shard; equal means nothing to publish."""
+    reads = tuple((each.state, _is_poor_to_read(each)) for each in shard.members)
+    return shard.record, shard.lead, reads

@@ -1,0 +1,90 @@
+//! Output buffers.
+//!
+//! Bytes wait in one contiguous buffer per connection so that everything queued in a loop turn
+//! leaves in one `send`. A backend's buffer also keeps what was sent until its reply has come, so
+//! that reads can be asked of another replica when the connection dies.
+
+/// A buffer this large is given back once it is empty, so that a burst leaves nothing behind.
+const KEEP_CAPACITY: usize = 64 * 1024;
+
+/// `[0 .. released)` is free, `[released .. written)` is sent and still kept, `[written .. end)` waits.
+#[derive(Default)]
+pub struct OutBuf {
+    data: Vec<u8>,
+    released: usize,
+    written: usize,
+}
+
+impl OutBuf {
+    #[inline]
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.data.extend_from_slice(bytes);
+    }
+
+    /// The vector to append to directly.
+    #[inline]
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.data
+    }
+
+    #[inline]
+    pub fn unwritten(&self) -> &[u8] {
+        &self.data[self.written..]
+    }
+
+    #[inline]
+    pub fn waiting(&self) -> usize {
+        self.data.len() - self.written
+    }
+
+    /// Bytes that are held, sent or not.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.data.len() - self.released
+    }
+
+    #[inline]
+    pub fn advance(&mut self, count: usize) {
+        self.written += count;
+        debug_assert!(self.written <= self.data.len());
+    }
+
+    /// Forgets the oldest `count` held bytes (which have been sent).
+    #[inline]
+    pub fn release(&mut self, count: usize) {
+        self.released += count;
+        debug_assert!(self.released <= self.written);
+        if self.released == self.data.len() {
+            self.reset();
+        } else if self.released > KEEP_CAPACITY && self.released > self.data.len() / 2 {
+            self.data.drain(..self.released);
+            self.written -= self.released;
+            self.released = 0;
+        }
+    }
+
+    /// Forgets everything that was sent.
+    #[inline]
+    pub fn release_written(&mut self) {
+        self.release(self.written - self.released);
+    }
+
+    /// Held bytes from `offset` (counted from the oldest held) on, `len` of them.
+    pub fn held_slice(&self, offset: usize, len: usize) -> &[u8] {
+        &self.data[self.released + offset..self.released + offset + len]
+    }
+
+    pub fn reset(&mut self) {
+        self.released = 0;
+        self.written = 0;
+        if self.data.capacity() > KEEP_CAPACITY {
+            self.data = Vec::new();
+        } else {
+            self.data.clear();
+        }
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.data.capacity()
+    }
+}

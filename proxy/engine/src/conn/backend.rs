@@ -1,0 +1,144 @@
+//! A backend connection: a pipeline of requests in flight and whom their replies are for.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use crate::buf::OutBuf;
+use crate::proto::memcache::ReplyKind;
+use crate::proto::Resume;
+
+/// Whom a reply is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyTo {
+    /// A client's slot.
+    Slot { client: u32, generation: u32, seq: u32 },
+    /// One part of a split request.
+    Part { gather: u32, generation: u32, part: u16 },
+    /// One replica's answer to a write. `last` is false for the earlier replies of a batch, which
+    /// only matter when they are errors.
+    Leg { op: u32, generation: u32, backend: u8, last: bool },
+    /// Something on another worker: a slot, or a part if `part` is not `NO_PART`.
+    Remote { worker: u8, index: u32, generation: u32, seq: u32, part: u16 },
+    /// Nobody.
+    Nobody,
+}
+
+pub const NO_PART: u16 = u16::MAX;
+
+/// One request on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    pub to: ReplyTo,
+    /// A read may be asked of another replica; `tried` are those that had it.
+    pub read: bool,
+    pub tried: u16,
+    pub kind: ReplyKind,
+    /// Timed out and answered: the late reply is dropped.
+    pub tombstone: bool,
+    /// Worker clock in milliseconds when it was queued or, if later, when the connection was ready.
+    pub sent_at: u32,
+    /// Bytes of the request, and the connection's running count of bytes at its end.
+    pub len: u32,
+    pub end: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnState {
+    /// Not connected. A request that wants it connects it, but not before `retry_at`.
+    Closed,
+    Connecting,
+    /// Logging in and showing who it is; nothing of clients has been sent.
+    Verifying,
+    Ready,
+    /// It showed something unexpected. Writes wait for the next table, reads went elsewhere.
+    Held,
+}
+
+/// What the next reply of a connection that is being verified answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    Auth,
+    Hello,
+    Verify(u8),
+}
+
+pub struct Conn {
+    pub pool: u16,
+    pub shard: u16,
+    pub backend: u8,
+    pub lane: u8,
+    pub state: ConnState,
+    pub fd: Option<OwnedFd>,
+    /// Tells events of an earlier socket of this connection apart.
+    pub generation: u32,
+    pub dirty: bool,
+    pub readable: bool,
+    /// The last connection attempt failed.
+    pub failing: bool,
+    /// Keep requests until they are answered, to ask another replica.
+    pub keep: bool,
+    /// Milliseconds of the worker clock.
+    pub retry_at: u64,
+    pub deadline: u64,
+    pub last_reply: u64,
+    pub attempts: u32,
+    pub greetings: VecDeque<Greeting>,
+    pub greeting_out: OutBuf,
+    pub out: OutBuf,
+    pub input: Vec<u8>,
+    pub resume: Resume,
+    pub inflight: VecDeque<Pending>,
+    /// How many of `inflight`, from the front, are tombstones.
+    pub tombstones: usize,
+    /// Running counts of bytes queued and written since the connection was made (wrapping).
+    pub queued: u32,
+    pub written: u32,
+}
+
+impl Conn {
+    pub fn new(pool: u16, shard: u16, backend: u8, lane: u8, keep: bool) -> Self {
+        Conn {
+            pool,
+            shard,
+            backend,
+            lane,
+            state: ConnState::Closed,
+            fd: None,
+            generation: 0,
+            dirty: false,
+            readable: false,
+            failing: false,
+            keep,
+            retry_at: 0,
+            deadline: 0,
+            last_reply: 0,
+            attempts: 0,
+            greetings: VecDeque::new(),
+            greeting_out: OutBuf::default(),
+            out: OutBuf::default(),
+            input: Vec::new(),
+            resume: Resume::default(),
+            inflight: VecDeque::new(),
+            tombstones: 0,
+            queued: 0,
+            written: 0,
+        }
+    }
+
+    /// Queues one request. `bytes` may be empty when an earlier entry of a batch carries them.
+    #[inline]
+    pub fn push(&mut self, bytes: &[u8], mut pending: Pending) {
+        self.out.extend(bytes);
+        self.queued = self.queued.wrapping_add(bytes.len() as u32);
+        pending.len = bytes.len() as u32;
+        pending.end = self.queued;
+        self.inflight.push_back(pending);
+    }
+
+    /// True if some byte of the request may have reached the backend.
+    #[inline]
+    pub fn was_sent(&self, pending: &Pending) -> bool {
+        let start = pending.end.wrapping_sub(pending.len);
+        (self.written.wrapping_sub(start) as i32) > 0
+    }
+}

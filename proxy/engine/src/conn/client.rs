@@ -1,0 +1,118 @@
+//! A client connection: unparsed input, the queue of unanswered requests, output.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use crate::buf::OutBuf;
+use crate::command::session::Session;
+use crate::proto::Resume;
+
+/// One request that is not answered yet, in its place in the client's order (P1).
+pub struct Slot {
+    /// The reply, when it came before an earlier request's; written as soon as it is first.
+    pub parked: Vec<u8>,
+    pub ready: bool,
+    /// Drop the reply instead of writing it (CLIENT REPLY SKIP).
+    pub mute: bool,
+    pub write: bool,
+    /// Command id, for the metrics.
+    pub command: u16,
+    /// Requests of this slot handled by this worker / handed to another, on shards whose writes
+    /// another worker orders (see `worker/handover.rs`).
+    pub local: u16,
+    pub remote: u16,
+    /// Low 32 bits of the microsecond clock when the request was read.
+    pub started: u32,
+}
+
+/// Why a client's next request is not looked at yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// It can go on.
+    None,
+    /// limits.client_inflight requests are unanswered.
+    Inflight,
+    /// Its replies are not being read.
+    Output,
+    /// Its own earlier requests must be answered first.
+    Drain,
+    /// A shard is waited for: a membership change, the other lane's writes, room in a queue.
+    Shard,
+}
+
+pub struct Client {
+    pub fd: OwnedFd,
+    pub pool: u16,
+    pub lane: u8,
+    pub block: Block,
+    /// The socket may have more to read although no edge will say so again.
+    pub readable: bool,
+    /// No more requests are taken; closed when the last reply is out.
+    pub closing: bool,
+    /// It said QUIT or broke the protocol: what it sent behind that is dropped.
+    pub quitting: bool,
+    pub dirty: bool,
+    /// In the list of clients to look at again this turn.
+    pub listed: bool,
+    /// The wait for a shard took too long; the next request is answered with an error.
+    pub expired: bool,
+    /// All requests for shards of other workers are handed over (`worker/handover.rs`).
+    pub handover: bool,
+    /// Bytes of an oversized memcached data block still to be skipped.
+    pub skip: u64,
+    /// Milliseconds of the worker clock when the wait for a shard began; 0 when not waiting.
+    pub waiting_since: u64,
+    pub active_second: u32,
+    pub local: u32,
+    pub remote: u32,
+    pub input: Vec<u8>,
+    pub resume: Resume,
+    pub out: OutBuf,
+    pub slots: VecDeque<Slot>,
+    /// Sequence number of the first slot.
+    pub head: u32,
+    /// What Redis remembers of a connection; None on Memcached pools.
+    pub session: Option<Box<Session>>,
+}
+
+impl Client {
+    pub fn new(fd: OwnedFd, pool: u16, session: Option<Box<Session>>, second: u32) -> Self {
+        Client {
+            fd,
+            pool,
+            lane: 0,
+            block: Block::None,
+            readable: false,
+            closing: false,
+            quitting: false,
+            dirty: false,
+            listed: false,
+            expired: false,
+            handover: false,
+            skip: 0,
+            waiting_since: 0,
+            active_second: second,
+            local: 0,
+            remote: 0,
+            input: Vec::new(),
+            resume: Resume::default(),
+            out: OutBuf::default(),
+            slots: VecDeque::new(),
+            head: 0,
+            session,
+        }
+    }
+
+    /// Appends a slot; returns its sequence number.
+    #[inline]
+    pub fn push_slot(&mut self, slot: Slot) -> u32 {
+        self.slots.push_back(slot);
+        self.head.wrapping_add(self.slots.len() as u32 - 1)
+    }
+
+    /// The slot of a sequence number, while it is unanswered.
+    #[inline]
+    pub fn slot(&mut self, seq: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(seq.wrapping_sub(self.head) as usize)
+    }
+}

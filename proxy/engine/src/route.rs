@@ -1,0 +1,101 @@
+//! The routing table: one immutable version of who owns what.
+//!
+//! Built from values the control plane decided (`py.rs`), checked here, handed to every worker as an
+//! `Arc` and swapped whole. A request uses one version from beginning to end. No IO.
+
+use std::sync::Arc;
+
+use crate::ring::{Ring, RingSpec};
+use crate::sys::Address;
+
+/// Replicas per shard: sets of them are 16-bit masks.
+pub const MAX_BACKENDS: usize = 16;
+
+/// One backend of a shard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// As configured; a metric label.
+    pub name: String,
+    pub address: Address,
+    /// What a new connection sends first, and what each reply must contain.
+    pub verify: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// One shard, seen at one moment. Positions are positions in `backends`.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    pub backends: Vec<Backend>,
+    pub lead: Option<u8>,
+    pub in_sync: u16,
+    pub reads: Vec<u8>,
+    pub spread: bool,
+    pub epoch: u64,
+    pub restore: Vec<u8>,
+}
+
+impl Shard {
+    /// True if writes must be ordered over several backends, now or after the next publication.
+    #[inline]
+    pub fn is_replicated(&self) -> bool {
+        self.backends.len() > 1
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pub spec: RingSpec,
+    pub ring: Arc<Ring>,
+    pub shards: Vec<Shard>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub epoch: u64,
+    pub pools: Vec<Pool>,
+}
+
+impl Shard {
+    /// Checks positions.
+    ///
+    /// # Errors
+    /// A text that names what is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        let count = self.backends.len();
+        if count == 0 || count > MAX_BACKENDS {
+            return Err(format!("a shard has 1 to {MAX_BACKENDS} backends, not {count}"));
+        }
+        if self.in_sync >> count != 0 {
+            return Err("in_sync names a backend that the shard does not have".to_owned());
+        }
+        if let Some(lead) = self.lead {
+            if self.in_sync & (1 << lead) == 0 {
+                return Err(format!("lead {lead} is not in in_sync"));
+            }
+        }
+        match self.reads.iter().find(|read| self.in_sync & (1 << **read) == 0) {
+            Some(read) => Err(format!("reads names {read}, which is not in in_sync")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Table {
+    /// True if `other` has the same pools, shards and backends by position, so that it can follow.
+    pub fn same_shape(&self, other: &Table) -> bool {
+        self.pools.len() == other.pools.len()
+            && self.pools.iter().zip(&other.pools).all(|(a, b)| {
+                a.shards.len() == b.shards.len()
+                    && a.shards.iter().zip(&b.shards).all(|(a, b)| a.backends.len() == b.backends.len())
+            })
+    }
+
+    /// Takes over the rings of `previous` where the placement is the same, so that a failover does
+    /// not keep two copies of a ring of 160,000 points.
+    pub fn share_rings(&mut self, previous: &Table) {
+        for (pool, old) in self.pools.iter_mut().zip(&previous.pools) {
+            if pool.spec == old.spec {
+                pool.ring = Arc::clone(&old.ring);
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The operating system: polling, sockets, wake-ups, the clock. All system calls and all `unsafe`
+//! of the crate are here; everything above sees safe Rust and `OwnedFd`.
+
+mod clock;
+mod fd;
+mod poll;
+mod socket;
+
+pub use clock::{unix_micros, Clock};
+pub use fd::duplicate;
+pub use poll::{Poll, PollEvents, Ready, Wake};
+pub use socket::{accept, connect, connect_outcome, names, read, write, Address, Io};

@@ -1,0 +1,136 @@
+//! Replies on their way to clients: into the slot that waits, in the client's order (P1).
+
+use super::forward::Meta;
+use super::*;
+use crate::conn::{ReplyTo, Slot};
+use crate::proto::{memcache as text, resp};
+
+/// Emptied buffers kept for parked replies, and the capacity above which one is not kept.
+const SPARE_BUFFERS: usize = 1024;
+const SPARE_CAPACITY: usize = 16 * 1024;
+
+impl Worker {
+    /// Hands a whole reply to whoever waits for it.
+    #[inline]
+    pub(super) fn deliver(&mut self, to: ReplyTo, bytes: &[u8]) {
+        match to {
+            ReplyTo::Slot { client, generation, seq } => self.fill_slot(client, generation, seq, bytes),
+            ReplyTo::Part { gather, generation, part } => self.fill_part(gather, generation, part, bytes),
+            ReplyTo::Leg { op, generation, backend, last } => {
+                self.leg_replied(op, generation, backend, last, bytes);
+            }
+            ReplyTo::Remote { worker, .. } => {
+                let bytes = bytes.to_vec();
+                self.mail[worker as usize].push(Message::Reply { to, bytes });
+            }
+            ReplyTo::Nobody => {}
+        }
+    }
+
+    /// Answers with an error of our own.
+    pub(super) fn fail(&mut self, pool: u16, to: ReplyTo, wire: Wire) {
+        let text = self.wire_text(pool, wire);
+        self.deliver(to, text);
+    }
+
+    pub(super) fn is_error(&self, pool: u16, reply: &[u8]) -> bool {
+        match self.pools[pool as usize].protocol {
+            Protocol::Redis => resp::is_error(reply),
+            Protocol::Memcached => text::is_error(reply),
+        }
+    }
+
+    #[inline]
+    fn fill_slot(&mut self, index: u32, generation: u32, seq: u32, bytes: &[u8]) {
+        let Some(client) = self.clients.get_mut(index, generation) else { return };
+        let pool = client.pool;
+        let is_first = seq == client.head;
+        let (local, remote, command, write, started) = match client.slot(seq) {
+            Some(slot) => {
+                let known = (slot.local, slot.remote, slot.command, slot.write, slot.started);
+                if !is_first {
+                    let mut parked = self.spare.pop().unwrap_or_default();
+                    if !slot.mute {
+                        parked.extend_from_slice(bytes);
+                    }
+                    slot.parked = parked;
+                    slot.ready = true;
+                }
+                known
+            }
+            None => return,
+        };
+        client.local -= u32::from(local);
+        client.remote -= u32::from(remote);
+        if is_first {
+            if let Some(slot) = client.slots.pop_front() {
+                if !slot.mute {
+                    client.out.extend(bytes);
+                }
+            }
+            client.head = client.head.wrapping_add(1);
+            while client.slots.front().is_some_and(|slot| slot.ready) {
+                if let Some(mut slot) = client.slots.pop_front() {
+                    client.out.extend(&slot.parked);
+                    if slot.parked.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
+                        slot.parked.clear();
+                        self.spare.push(slot.parked);
+                    }
+                }
+                client.head = client.head.wrapping_add(1);
+            }
+            if !client.dirty {
+                client.dirty = true;
+                self.dirty_clients.push((index, generation));
+            }
+            let limit = self.shared.config.pools[pool as usize].client_inflight_limit;
+            let go_on = match client.block {
+                Block::Inflight => client.slots.len() <= limit / 2,
+                Block::Drain => client.slots.is_empty(),
+                _ => false,
+            };
+            if go_on && !client.listed {
+                client.listed = true;
+                self.resumable.push((index, generation));
+            }
+        }
+        self.count(pool, command, write, started, bytes);
+    }
+
+    #[inline]
+    fn count(&self, pool: u16, command: u16, write: bool, started: u32, reply: &[u8]) {
+        let is_error = self.is_error(pool, reply);
+        let stats = self.pool_stats(pool);
+        stats.commands[command as usize][usize::from(is_error)].add(1);
+        stats.durations[usize::from(write)].observe((self.now as u32).wrapping_sub(started));
+    }
+
+    /// Answers a request that needs no backend, in its place behind the unanswered ones.
+    pub(super) fn reply_now(&mut self, index: u32, generation: u32, meta: Meta, bytes: &[u8]) {
+        let started = self.now as u32;
+        let Some(client) = self.clients.get_mut(index, generation) else { return };
+        let pool = client.pool;
+        if client.slots.is_empty() {
+            if !meta.mute {
+                client.out.extend(bytes);
+            }
+            self.mark_client(index, generation);
+        } else {
+            let mut parked = self.spare.pop().unwrap_or_default();
+            if !meta.mute {
+                parked.extend_from_slice(bytes);
+            }
+            client.push_slot(Slot {
+                parked,
+                ready: true,
+                mute: false,
+                write: meta.write,
+                command: meta.command,
+                local: 0,
+                remote: 0,
+                started,
+            });
+        }
+        self.count(pool, meta.command, meta.write, started, bytes);
+    }
+}

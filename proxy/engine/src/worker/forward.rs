@@ -1,0 +1,440 @@
+//! From a routed request to a backend's queue: which backend, may it go now, and where the reply goes.
+//!
+//! A request that may not go yet is not taken: its client stops there, in its own order, and is
+//! looked at again when the shard changes. So nothing queues without bound and nothing overtakes.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::*;
+use crate::conn::backend::NO_PART;
+use crate::conn::{Pending, ReplyTo, Slot};
+use crate::proto::memcache::ReplyKind;
+use crate::stats::BackendCount;
+use shared::EventKind;
+
+/// How a write reaches the replicas that do not lead.
+#[derive(Clone, Copy)]
+pub(super) enum Copies<'a> {
+    /// The same bytes, at the same time.
+    Same,
+    /// Other bytes at the same time, answered by that many replies.
+    Other { bytes: &'a [u8], replies: u16 },
+    /// These bytes, once the leader has said STORED; nothing otherwise.
+    IfStored { bytes: &'a [u8] },
+    /// The state of the keys after the leader has acted. Positions in `args`.
+    State { args: Args<'a>, keys: &'a [u32] },
+}
+
+/// A request for one shard, ready to be sent.
+#[derive(Clone, Copy)]
+pub(super) struct Outgoing<'a> {
+    pub pool: u16,
+    pub shard: u16,
+    pub lane: u8,
+    pub write: bool,
+    pub kind: ReplyKind,
+    pub bytes: &'a [u8],
+    pub copies: Copies<'a>,
+    /// Sent behind it to each backend that gets it; the reply is dropped (`ShardTable.restore`).
+    pub trailer: &'a [u8],
+}
+
+/// What the metrics and the order need to know of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Meta {
+    pub command: u16,
+    pub write: bool,
+    pub mute: bool,
+}
+
+/// What became of a client's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Taken,
+    /// Not taken: the client waits.
+    Wait,
+    /// Taken, and it is the last one.
+    Close,
+}
+
+/// Which way a request goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Here,
+    /// Here, although another worker orders the shard's writes: a read.
+    HereUnordered,
+    There(usize),
+    Wait(Block),
+}
+
+use crate::proto::Args;
+
+impl Worker {
+    pub(super) fn shard_table(&self, pool: u16, shard: u16) -> &crate::route::Shard {
+        &self.table.pools[pool as usize].shards[shard as usize]
+    }
+
+    pub(super) fn shard_state(&mut self, pool: u16, shard: u16) -> &mut ShardState {
+        &mut self.pools[pool as usize].shards[shard as usize]
+    }
+
+    /// The shard that owns a key.
+    #[inline]
+    pub(super) fn shard_of(&mut self, pool: u16, key: &[u8]) -> u16 {
+        self.table.pools[pool as usize].ring.shard(key, &mut self.entropy) as u16
+    }
+
+    /// Sends a client's request for one shard, or has the client wait.
+    #[inline]
+    pub(super) fn dispatch(&mut self, index: u32, generation: u32, meta: Meta, out: &Outgoing) -> Flow {
+        let way = self.way(index, out);
+        if let Way::Wait(block) = way {
+            return self.wait(index, generation, meta, block, out);
+        }
+        let started = self.now as u32;
+        let Some(client) = self.clients.at(index) else { return Flow::Taken };
+        client.waiting_since = 0;
+        let (local, remote) =
+            (u16::from(way == Way::HereUnordered), u16::from(matches!(way, Way::There(_))));
+        client.local += u32::from(local);
+        client.remote += u32::from(remote);
+        let seq = client.push_slot(Slot {
+            parked: Vec::new(),
+            ready: false,
+            mute: meta.mute,
+            write: meta.write,
+            command: meta.command,
+            local,
+            remote,
+            started,
+        });
+        match way {
+            Way::There(worker) => {
+                let part = NO_PART;
+                let to = ReplyTo::Remote { worker: self.id as u8, index, generation, seq, part };
+                self.hand_over(worker, to, out);
+            }
+            _ => self.send(ReplyTo::Slot { client: index, generation, seq }, out),
+        }
+        Flow::Taken
+    }
+
+    /// Decides which way a request goes; see `handover.rs` for the rules between workers.
+    #[inline]
+    pub(super) fn way(&mut self, index: u32, out: &Outgoing) -> Way {
+        let shard = self.shard_table(out.pool, out.shard);
+        let mut here = Way::Here;
+        if shard.is_replicated() {
+            let owner = self.owner(out.pool, out.shard);
+            if owner != self.id {
+                let Some(client) = self.clients.at(index) else { return Way::Here };
+                if out.write || client.handover || client.remote > 0 {
+                    if client.local > 0 {
+                        client.handover = true;
+                        return Way::Wait(Block::Drain);
+                    }
+                    return Way::There(owner);
+                }
+                here = Way::HereUnordered;
+            }
+        }
+        if self.may_go(out.pool, out.shard, out.lane, out.write) {
+            here
+        } else {
+            Way::Wait(Block::Shard)
+        }
+    }
+
+    /// Makes a client wait, or answers its request with an error when it has waited too long.
+    pub(super) fn wait(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        block: Block,
+        out: &Outgoing,
+    ) -> Flow {
+        let now = self.now_ms;
+        let Some(client) = self.clients.get_mut(index, generation) else { return Flow::Taken };
+        if client.expired {
+            client.expired = false;
+            client.waiting_since = 0;
+            let wire = if meta.write { Wire::WriteNotSent } else { Wire::BackendUnreachable };
+            let text = self.wire_text(out.pool, wire);
+            self.reply_now(index, generation, meta, text);
+            return Flow::Taken;
+        }
+        client.block = block;
+        if client.waiting_since == 0 {
+            client.waiting_since = now;
+            self.pool_stats(out.pool).of(PoolCount::Waits).add(1);
+        }
+        if block == Block::Shard {
+            self.idle = false;
+            self.shard_state(out.pool, out.shard).waiting.push_back((index, generation));
+        }
+        Flow::Wait
+    }
+
+    /// The text of an error in the pool's protocol.
+    pub(super) fn wire_text(&self, pool: u16, wire: Wire) -> &'static [u8] {
+        match self.pools[pool as usize].protocol {
+            Protocol::Redis => wire.redis(),
+            Protocol::Memcached => wire.memcached(),
+        }
+    }
+
+    /// True if a request for the shard can be sent now: its membership is settled, the other lane's
+    /// writes are through, and there is room in the queues.
+    pub(super) fn may_go(&mut self, pool: u16, shard: u16, lane: u8, write: bool) -> bool {
+        let (inflight, table) = (
+            self.shared.config.pools[pool as usize].backend_inflight_limit,
+            &self.table.pools[pool as usize].shards[shard as usize],
+        );
+        let state = &self.pools[pool as usize].shards[shard as usize];
+        let Some(lead) = table.lead else { return true };
+        let has_room = |conns: &[Conn], backend: u8| {
+            let index = state.conns[backend as usize][lane as usize];
+            index == NO_CONN || {
+                let conn = &conns[index as usize];
+                conn.inflight.len() < inflight && conn.out.waiting() < BACKEND_OUTPUT_MARK
+            }
+        };
+        if !write || !table.is_replicated() {
+            return has_room(&self.conns, lead);
+        }
+        if state.awaiting_view
+            || state.lane_writes[1 - lane as usize] > 0
+            || self.shared.shards[pool as usize][shard as usize].paused.load(SeqCst)
+        {
+            return false;
+        }
+        if table.in_sync.count_ones() == 1 {
+            return has_room(&self.conns, lead);
+        }
+        let members = table.in_sync;
+        for backend in 0..16u8 {
+            if members & (1 << backend) == 0 {
+                continue;
+            }
+            let index = self.conn_for(pool, shard, backend, lane);
+            match self.conns[index as usize].state {
+                // It cannot be reached: the others may not get a write that it will miss, so it has
+                // to leave the view first. Nothing was sent, so nobody gets an error.
+                ConnState::Closed => {
+                    self.write_failed(pool, shard, backend, shared::Failure::Refused);
+                    return false;
+                }
+                ConnState::Held => return false,
+                _ => {}
+            }
+            let conn = &self.conns[index as usize];
+            if conn.inflight.len() >= inflight || conn.out.waiting() >= BACKEND_OUTPUT_MARK {
+                return false;
+            }
+        }
+        // Connecting may have failed on the way and changed what was true above.
+        !self.pools[pool as usize].shards[shard as usize].awaiting_view
+    }
+
+    /// Sends a request that may go.
+    #[inline]
+    pub(super) fn send(&mut self, to: ReplyTo, out: &Outgoing) {
+        let shard = self.shard_table(out.pool, out.shard);
+        let Some(lead) = shard.lead else {
+            self.pool_stats(out.pool).of(PoolCount::ShardLost).add(1);
+            self.fail(out.pool, to, Wire::ShardLost);
+            return;
+        };
+        if !out.write {
+            self.send_read(to, out, 0);
+        } else if shard.in_sync.count_ones() > 1 {
+            self.replicate(to, out);
+        } else {
+            let index = self.conn_for(out.pool, out.shard, lead, out.lane);
+            match self.conns[index as usize].state {
+                ConnState::Closed => self.fail(out.pool, to, Wire::BackendUnreachable),
+                _ => {
+                    self.enqueue(index, out.bytes, self.pending(to, out.kind, false, 0));
+                    if !out.trailer.is_empty() {
+                        let nobody = self.pending(ReplyTo::Nobody, ReplyKind::Line, false, 0);
+                        self.enqueue(index, out.trailer, nobody);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn pending(&self, to: ReplyTo, kind: ReplyKind, read: bool, tried: u16) -> Pending {
+        let sent_at = self.now_ms as u32;
+        Pending { to, read, tried, kind, tombstone: false, sent_at, len: 0, end: 0 }
+    }
+
+    /// Sends a read to the first in-sync replica, in the table's order, that was not tried yet and
+    /// can take it; answers with an error when there is none.
+    #[inline]
+    pub(super) fn send_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) {
+        let mut tried = tried;
+        loop {
+            let Some(backend) = self.pick_read(out.pool, out.shard, out.lane, tried) else {
+                let lost = tried != 0;
+                self.fail(out.pool, to, if lost { Wire::ReadLost } else { Wire::BackendUnreachable });
+                return;
+            };
+            let index = self.conn_for(out.pool, out.shard, backend, out.lane);
+            if matches!(self.conns[index as usize].state, ConnState::Closed | ConnState::Held) {
+                tried |= 1 << backend;
+                continue;
+            }
+            self.enqueue(index, out.bytes, self.pending(to, out.kind, true, tried | 1 << backend));
+            return;
+        }
+    }
+
+    #[inline]
+    fn pick_read(&mut self, pool: u16, shard: u16, lane: u8, tried: u16) -> Option<u8> {
+        let table = &self.table.pools[pool as usize].shards[shard as usize];
+        let state = &mut self.pools[pool as usize].shards[shard as usize];
+        if let [only] = table.reads[..] {
+            return (tried & (1 << only) == 0).then_some(only);
+        }
+        let suspects = self.shared.shards[pool as usize][shard as usize].suspects.load(SeqCst);
+        // While replicas are behind the leader's decisions, the leader is asked first.
+        let start = if table.spread && state.log.is_empty() {
+            state.rotate = state.rotate.wrapping_add(1);
+            state.rotate as usize % table.reads.len().max(1)
+        } else {
+            0
+        };
+        let lead_first = if state.log.is_empty() { None } else { table.lead };
+        let order = table.reads.iter().cycle().skip(start).take(table.reads.len()).copied();
+        let order = lead_first.into_iter().chain(order);
+        let now = self.now_ms;
+        let mut fallback = None;
+        for backend in order {
+            if tried & (1 << backend) != 0 {
+                continue;
+            }
+            let index = state.conns[backend as usize][lane as usize];
+            let out_of_reach = index != NO_CONN && {
+                let conn = &self.conns[index as usize];
+                conn.state == ConnState::Held || (conn.state == ConnState::Closed && conn.retry_at > now)
+            };
+            if out_of_reach {
+                continue;
+            }
+            if suspects & (1 << backend) == 0 {
+                return Some(backend);
+            }
+            // A suspect is asked only when nobody else can be: the last one left is the truth.
+            fallback = fallback.or(Some(backend));
+        }
+        fallback
+    }
+
+    #[inline]
+    pub(super) fn enqueue(&mut self, index: u32, bytes: &[u8], pending: Pending) {
+        let conn = &mut self.conns[index as usize];
+        conn.push(bytes, pending);
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty_conns.push(index);
+        }
+        self.idle = false;
+        let stats = self.backend_stats(index);
+        stats.of(BackendCount::Requests).add(1);
+        stats.of(BackendCount::Inflight).add(1);
+    }
+
+    #[inline]
+    pub(super) fn backend_stats(&self, index: u32) -> &crate::stats::BackendStats {
+        let conn = &self.conns[index as usize];
+        let pool = &self.shared.stats[self.id].backends[conn.pool as usize];
+        &pool[conn.shard as usize][conn.backend as usize]
+    }
+
+    pub(super) fn report(&self, kind: EventKind, pool: u16, shard: u16, backend: u8, detail: &str, data: &[u8]) {
+        self.shared.report(shared::Event {
+            kind,
+            pool,
+            shard,
+            backend,
+            table_epoch: self.table.epoch,
+            detail: detail.to_owned(),
+            data: data.to_vec(),
+        });
+    }
+
+    /// A write failed on one replica, or could not be sent to it while others could have it. Reads
+    /// stop going there, writes to the shard wait, the control plane is told.
+    pub(super) fn write_failed(&mut self, pool: u16, shard: u16, backend: u8, failure: shared::Failure) {
+        let in_sync = self.shard_table(pool, shard).in_sync;
+        if in_sync & (1 << backend) == 0 || in_sync.count_ones() < 2 {
+            return;
+        }
+        let flags = &self.shared.shards[pool as usize][shard as usize];
+        let before = flags.suspects.fetch_or(1 << backend, SeqCst);
+        self.shard_state(pool, shard).awaiting_view = true;
+        if before & (1 << backend) == 0 {
+            let stats = &self.shared.stats[self.id].backends[pool as usize][shard as usize];
+            stats[backend as usize].of(BackendCount::WriteFailures).add(1);
+            self.report(EventKind::WriteFailed, pool, shard, backend, failure.name(), b"");
+        }
+    }
+
+    /// Looks again at everything that waits for a shard, handed-over requests first.
+    pub(super) fn wake_shard(&mut self, pool: u16, shard: u16) {
+        self.pump_queue(pool, shard);
+        let waiting = std::mem::take(&mut self.shard_state(pool, shard).waiting);
+        for (index, generation) in waiting {
+            self.list_client(index, generation);
+        }
+    }
+
+    /// Has `wake_shard` run before the turn ends, if anything waits.
+    pub(super) fn wake_later(&mut self, pool: u16, shard: u16) {
+        let state = &self.pools[pool as usize].shards[shard as usize];
+        if (!state.waiting.is_empty() || !state.queue.is_empty()) && !self.woken.contains(&(pool, shard)) {
+            self.woken.push((pool, shard));
+        }
+    }
+
+    /// After a wake-up: writes may have been resumed by the control plane.
+    pub(super) fn wake_unpaused(&mut self) {
+        if self.idle {
+            return;
+        }
+        for pool in 0..self.pools.len() {
+            for shard in 0..self.pools[pool].shards.len() {
+                self.wake_later(pool as u16, shard as u16);
+            }
+        }
+    }
+
+    /// Ends waits that took longer than the request timeout.
+    pub(super) fn expire_waits(&mut self) {
+        for pool in 0..self.pools.len() {
+            let timeout = self.shared.config.pools[pool].request_timeout;
+            for shard in 0..self.pools[pool].shards.len() {
+                let state = &self.pools[pool].shards[shard];
+                let mut expired = false;
+                for (index, generation) in &state.waiting {
+                    if let Some(client) = self.clients.get_mut(*index, *generation) {
+                        if client.waiting_since > 0 && self.now_ms >= client.waiting_since + timeout {
+                            client.expired = true;
+                            expired = true;
+                        }
+                    }
+                }
+                let (pool, shard) = (pool as u16, shard as u16);
+                if expired {
+                    self.wake_later(pool, shard);
+                }
+                self.expire_queue(pool, shard, timeout);
+                if self.shard_state(pool, shard).awaiting_view {
+                    self.expire_ops(pool, shard, timeout);
+                }
+            }
+        }
+    }
+}

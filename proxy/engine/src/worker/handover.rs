@@ -1,0 +1,138 @@
+//! Between workers: which worker orders a shard's writes, and how requests get there and back.
+//!
+//! Writes to a replicated shard must reach every replica in one order (P7), whichever worker their
+//! client is on. So each such shard has one *owner* among the workers, and the others hand their
+//! writes over by mail; the reply comes back by mail. Ownership is by shard, not by key: a request
+//! with several keys, a flush or a held log entry would otherwise have several owners.
+//!
+//! Reads need no owner and stay, unless that could break the client's own order (P1):
+//! - while the client has requests handed over, its further requests for other workers' shards follow;
+//! - a write waits until the client's reads that stayed here are answered. A client that pipelines
+//!   reads and writes would wait often, so from then on all its requests for such shards follow.
+
+use super::forward::{Copies, Outgoing};
+use super::*;
+use crate::command;
+use crate::conn::backend::NO_PART;
+use crate::conn::ReplyTo;
+use crate::proto::memcache::ReplyKind;
+use crate::proto::{resp, Args, Resume, Step};
+
+impl Worker {
+    /// The worker that orders the writes of a shard.
+    #[inline]
+    pub(super) fn owner(&self, pool: u16, shard: u16) -> usize {
+        (pool as usize + shard as usize) % self.shared.config.workers
+    }
+
+    /// Mails a request; `out.bytes` says all that is needed to make it again.
+    pub(super) fn hand_over(&mut self, worker: usize, to: ReplyTo, out: &Outgoing) {
+        self.pool_stats(out.pool).of(PoolCount::Handovers).add(1);
+        let Outgoing { pool, shard, lane, .. } = *out;
+        let bytes = out.bytes.to_vec();
+        self.mail[worker].push(Message::Request(Handover { pool, shard, lane, to, bytes }));
+    }
+
+    pub(super) fn read_mail(&mut self) {
+        for message in self.shared.mailboxes[self.id].take() {
+            match message {
+                Message::Client { fd, pool } => self.add_client(fd, pool),
+                Message::Request(handover) => self.receive(handover),
+                Message::Reply { to, bytes } => {
+                    if let ReplyTo::Remote { index, generation, seq, part, .. } = to {
+                        let to = if part == NO_PART {
+                            ReplyTo::Slot { client: index, generation, seq }
+                        } else {
+                            ReplyTo::Part { gather: index, generation, part }
+                        };
+                        self.deliver(to, &bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries a handed-over request out, or queues it behind those that wait already.
+    fn receive(&mut self, handover: Handover) {
+        let (pool, shard) = (handover.pool, handover.shard);
+        let now = self.now_ms;
+        self.idle = false;
+        self.shard_state(pool, shard).queue.push_back((handover, now));
+        self.pump_queue(pool, shard);
+    }
+
+    pub(super) fn pump_queue(&mut self, pool: u16, shard: u16) {
+        while let Some((handover, since)) = self.shard_state(pool, shard).queue.pop_front() {
+            let write = self.is_write_request(pool, &handover.bytes);
+            if !self.may_go(pool, shard, handover.lane, write) {
+                self.shard_state(pool, shard).queue.push_front((handover, since));
+                return;
+            }
+            self.carry_out(&handover);
+        }
+    }
+
+    pub(super) fn expire_queue(&mut self, pool: u16, shard: u16, timeout: u64) {
+        let now = self.now_ms;
+        while let Some((_, since)) = self.shard_state(pool, shard).queue.front() {
+            if now < since + timeout {
+                return;
+            }
+            if let Some((handover, _)) = self.shard_state(pool, shard).queue.pop_front() {
+                self.fail(pool, handover.to, Wire::WriteNotSent);
+            }
+        }
+    }
+
+    fn is_write_request(&mut self, pool: u16, bytes: &[u8]) -> bool {
+        let mut args = std::mem::take(&mut self.args);
+        let write = match self.pools[pool as usize].protocol {
+            Protocol::Redis => {
+                resp::request(bytes, &mut args, &mut Resume::default(), usize::MAX);
+                command::find(&Args { buf: bytes, list: &args }).is_some_and(command::Row::is_write)
+            }
+            Protocol::Memcached => {
+                let (_, request) =
+                    crate::proto::memcache::request(bytes, &mut args, &mut Resume::default(), usize::MAX);
+                request.is_some_and(|request| request.verb.row().write)
+            }
+        };
+        self.args = args;
+        write
+    }
+
+    /// Makes the request again from its bytes and sends it. It was checked where it came from.
+    fn carry_out(&mut self, handover: &Handover) {
+        let Handover { pool, shard, lane, to, bytes } = handover;
+        let mut list = std::mem::take(&mut self.args);
+        match self.pools[*pool as usize].protocol {
+            Protocol::Redis => {
+                let step = resp::request(bytes, &mut list, &mut Resume::default(), usize::MAX);
+                let args = Args { buf: bytes, list: &list };
+                if let (Step::Complete(_), Some(row)) = (step, command::find(&args)) {
+                    let mut keys = std::mem::take(&mut self.keys);
+                    if command::keys(row, &args, &mut keys).is_err() {
+                        keys.clear();
+                    }
+                    let out = Outgoing {
+                        pool: *pool,
+                        shard: *shard,
+                        lane: *lane,
+                        write: row.is_write(),
+                        kind: ReplyKind::Line,
+                        bytes,
+                        copies: match row.effect_of(&args) {
+                            command::Effect::Verbatim => Copies::Same,
+                            command::Effect::State => Copies::State { args, keys: &keys },
+                        },
+                        trailer: b"",
+                    };
+                    self.send(*to, &out);
+                    self.keys = keys;
+                }
+            }
+            Protocol::Memcached => self.carry_out_memcache(handover, &mut list),
+        }
+        self.args = list;
+    }
+}

@@ -1,0 +1,323 @@
+//! Requests of Memcached clients (classic text): parse, route, split.
+
+use super::forward::{Copies, Flow, Meta, Outgoing};
+use super::split::{Merge, Parts};
+use super::*;
+use crate::command;
+use crate::proto::memcache::{self as text, Fault, ReplyKind, Request, Verb};
+use crate::proto::{Arg, Args, Resume, Step};
+
+impl Worker {
+    pub(super) fn consume_memcache(&mut self, index: u32, generation: u32, bytes: &[u8]) -> usize {
+        let mut list = std::mem::take(&mut self.args);
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(client) = self.clients.get_mut(index, generation) else {
+                at = bytes.len();
+                break;
+            };
+            if client.quitting {
+                at = bytes.len();
+                break;
+            }
+            if client.skip > 0 {
+                let skipped = client.skip.min((bytes.len() - at) as u64);
+                client.skip -= skipped;
+                at += skipped as usize;
+                continue;
+            }
+            let config = &self.shared.config.pools[client.pool as usize];
+            if client.slots.len() >= config.client_inflight_limit {
+                client.block = Block::Inflight;
+                break;
+            }
+            if client.out.waiting() > CLIENT_OUTPUT_MARK {
+                client.block = Block::Output;
+                break;
+            }
+            let rest = &bytes[at..];
+            let limit = config.request_bytes_limit;
+            let (len, request) = match text::request(rest, &mut list, &mut client.resume, limit) {
+                (Step::Complete(len), Some(request)) => (len, request),
+                (Step::Incomplete, _) | (Step::Complete(_), None) => break,
+                (Step::Invalid(_), _) => {
+                    let pool = client.pool;
+                    self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
+                    self.quit(index, generation);
+                    at = bytes.len();
+                    break;
+                }
+            };
+            let args = Args { buf: rest, list: &list };
+            match self.memcache_request(index, generation, &request, args, &rest[..len]) {
+                Flow::Taken => at += len,
+                Flow::Wait => break,
+                Flow::Close => {
+                    self.quit(index, generation);
+                    at = bytes.len();
+                    break;
+                }
+            }
+        }
+        self.args = list;
+        at
+    }
+
+    fn memcache_request(
+        &mut self,
+        index: u32,
+        generation: u32,
+        request: &Request,
+        args: Args,
+        frame: &[u8],
+    ) -> Flow {
+        let Some(client) = self.clients.at(index) else { return Flow::Taken };
+        let pool = client.pool;
+        let verb = request.verb;
+        let meta = Meta { command: verb as u16, write: verb.row().write, mute: request.noreply };
+        if let Some(fault) = request.fault {
+            match fault {
+                Fault::Http => return Flow::Close,
+                Fault::TooLarge { skip } => client.skip = skip,
+                Fault::Unknown => self.pool_stats(pool).of(PoolCount::Unsupported).add(1),
+                _ => {}
+            }
+            self.reply_now(index, generation, meta, fault.text());
+            return Flow::Taken;
+        }
+        match verb {
+            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
+                self.retrieve(index, generation, meta, pool, verb, args, frame)
+            }
+            Verb::Version => {
+                let version = &self.shared.config.pools[pool as usize].server_version;
+                let line = format!("VERSION {version}\r\n");
+                self.reply_now(index, generation, meta, line.as_bytes());
+                Flow::Taken
+            }
+            Verb::Verbosity => {
+                self.reply_now(index, generation, meta, b"OK\r\n");
+                Flow::Taken
+            }
+            Verb::Quit | Verb::Unknown => Flow::Close,
+            Verb::Stats | Verb::FlushAll => self.everywhere(index, generation, meta, pool, verb, args),
+            _ => {
+                let key = args.get(1);
+                if command::is_reserved(key) {
+                    self.reply_now(index, generation, meta, Wire::ReservedKey.memcached());
+                    return Flow::Taken;
+                }
+                let shard = self.shard_of(pool, key);
+                let mut bytes = std::mem::take(&mut self.scratch);
+                bytes.clear();
+                if request.noreply {
+                    write_loud(&mut bytes, args, &frame[request.line_end..]);
+                }
+                let sent = if request.noreply { &bytes[..] } else { frame };
+                let flow = self.with_outgoing(pool, shard, verb, args, sent, |worker, out| {
+                    worker.dispatch(index, generation, meta, out)
+                });
+                self.scratch = bytes;
+                flow
+            }
+        }
+    }
+
+    /// Builds what a one-key request sends to the leader and to the others, and hands it to `send`.
+    fn with_outgoing<R>(
+        &mut self,
+        pool: u16,
+        shard: u16,
+        verb: Verb,
+        args: Args,
+        bytes: &[u8],
+        send: impl FnOnce(&mut Self, &Outgoing) -> R,
+    ) -> R {
+        // A conditional write is decided by the leader; the others store what it stored.
+        let conditional = matches!(verb, Verb::Add | Verb::Replace | Verb::Cas);
+        let mut copy = Vec::new();
+        if conditional && self.shard_table(pool, shard).is_replicated() {
+            for word in [b"set ", args.get(1), b" ", args.get(2), b" ", args.get(3), b" ", args.get(4), b"\r\n"] {
+                copy.extend_from_slice(word);
+            }
+            copy.extend_from_slice(data_block(bytes));
+        }
+        let copies = if copy.is_empty() { Copies::Same } else { Copies::IfStored { bytes: &copy } };
+        let (lane, write, kind) = (0, verb.row().write, ReplyKind::Line);
+        send(self, &Outgoing { pool, shard, lane, write, kind, bytes, copies, trailer: b"" })
+    }
+
+    /// get, gets, gat, gats: of one shard as it is, of several split.
+    #[allow(clippy::too_many_arguments)]
+    fn retrieve(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        pool: u16,
+        verb: Verb,
+        args: Args,
+        frame: &[u8],
+    ) -> Flow {
+        let first = first_key(verb);
+        let count = args.len() - first;
+        let key = |i: usize| args.get(first + i);
+        if (0..count).any(|i| command::is_reserved(key(i))) {
+            self.reply_now(index, generation, meta, Wire::ReservedKey.memcached());
+            return Flow::Taken;
+        }
+        let mut out = Outgoing {
+            pool,
+            shard: 0,
+            lane: 0,
+            write: meta.write,
+            kind: ReplyKind::Values,
+            bytes: frame,
+            copies: Copies::Same,
+            trailer: b"",
+        };
+        if count == 1 && !meta.write {
+            out.shard = self.shard_of(pool, key(0));
+            return self.dispatch(index, generation, meta, &out);
+        }
+        self.place(pool, count, key);
+        out.shard = self.placed.first().map_or(0, |first| first.0);
+        if self.is_one_shard() {
+            let touches = touches(verb, args);
+            out.copies = copies_of_touches(&touches, count);
+            return self.dispatch(index, generation, meta, &out);
+        }
+        let mut parts = Parts { order: vec![0; count], ..Parts::default() };
+        for group in self.placed.chunk_by(|a, b| a.0 == b.0) {
+            let mut bytes = self.spare.pop().unwrap_or_default();
+            bytes.extend_from_slice(verb.row().name.as_bytes());
+            if first == 2 {
+                bytes.push(b' ');
+                bytes.extend_from_slice(args.get(1));
+            }
+            for (_, i) in group {
+                parts.order[*i as usize] = parts.shards.len() as u16;
+                bytes.push(b' ');
+                bytes.extend_from_slice(key(*i as usize));
+            }
+            bytes.extend_from_slice(b"\r\n");
+            parts.shards.push(group[0].0);
+            parts.bytes.push(bytes);
+        }
+        parts.keys = (0..count).map(|i| key(i).to_vec()).collect();
+        self.dispatch_parts(index, generation, meta, Merge::Values, parts, &out)
+    }
+
+    /// stats and flush_all: one part for each shard.
+    fn everywhere(&mut self, index: u32, generation: u32, meta: Meta, pool: u16, verb: Verb, args: Args) -> Flow {
+        let mut bytes = Vec::new();
+        for (i, word) in args.iter().enumerate() {
+            if i > 0 {
+                bytes.push(b' ');
+            }
+            bytes.extend_from_slice(word);
+        }
+        bytes.extend_from_slice(b"\r\n");
+        let shards: Vec<u16> = (0..self.table.pools[pool as usize].shards.len() as u16).collect();
+        let parts = Parts { bytes: vec![bytes; shards.len()], shards, ..Parts::default() };
+        let flush = verb == Verb::FlushAll;
+        let out = Outgoing {
+            pool,
+            shard: 0,
+            lane: 0,
+            write: flush,
+            kind: if flush { ReplyKind::Line } else { ReplyKind::Stats },
+            bytes: b"",
+            copies: Copies::Same,
+            // Any text: each shard has its own, filled in when its part is sent.
+            trailer: if flush { b"restore" } else { b"" },
+        };
+        let merge = if flush { Merge::Same } else { Merge::Stats };
+        self.dispatch_parts(index, generation, meta, merge, parts, &out)
+    }
+
+    /// A request handed over by another worker, made again from its bytes.
+    pub(super) fn carry_out_memcache(&mut self, handover: &Handover, list: &mut Vec<Arg>) {
+        let Handover { pool, shard, to, bytes, .. } = handover;
+        let (_, request) = text::request(bytes, list, &mut Resume::default(), usize::MAX);
+        let Some(request) = request else { return };
+        let args = Args { buf: bytes, list };
+        let verb = request.verb;
+        match verb {
+            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
+                let touches = touches(verb, args);
+                let out = Outgoing {
+                    pool: *pool,
+                    shard: *shard,
+                    lane: 0,
+                    write: verb.row().write,
+                    kind: ReplyKind::Values,
+                    bytes,
+                    copies: copies_of_touches(&touches, args.len() - first_key(verb)),
+                    trailer: b"",
+                };
+                self.send(*to, &out);
+            }
+            Verb::FlushAll => {
+                let restore = self.shard_table(*pool, *shard).restore.clone();
+                let out = Outgoing {
+                    pool: *pool,
+                    shard: *shard,
+                    lane: 0,
+                    write: true,
+                    kind: ReplyKind::Line,
+                    bytes,
+                    copies: Copies::Same,
+                    trailer: &restore,
+                };
+                self.send(*to, &out);
+            }
+            _ => self.with_outgoing(*pool, *shard, verb, args, bytes, |worker, out| worker.send(*to, out)),
+        }
+    }
+}
+
+/// Position of the first key among the words.
+fn first_key(verb: Verb) -> usize {
+    match verb {
+        Verb::Gat | Verb::Gats => 2,
+        _ => 1,
+    }
+}
+
+/// What a gat is to the replicas that do not answer it: a touch of each key. Empty for a get.
+fn touches(verb: Verb, args: Args) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if matches!(verb, Verb::Gat | Verb::Gats) {
+        for i in 2..args.len() {
+            for word in [b"touch ", args.get(i), b" ", args.get(1), b"\r\n"] {
+                bytes.extend_from_slice(word);
+            }
+        }
+    }
+    bytes
+}
+
+fn copies_of_touches(touches: &[u8], count: usize) -> Copies<'_> {
+    match touches.is_empty() {
+        true => Copies::Same,
+        false => Copies::Other { bytes: touches, replies: count as u16 },
+    }
+}
+
+/// The request without its `noreply`: the proxy has to know the outcome even if the client does not.
+fn write_loud(out: &mut Vec<u8>, args: Args, data: &[u8]) {
+    for (i, word) in args.iter().enumerate() {
+        if i > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(word);
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(data);
+}
+
+/// What follows the first line.
+fn data_block(bytes: &[u8]) -> &[u8] {
+    memchr::memchr(b'\n', bytes).map_or(b"", |newline| &bytes[newline + 1..])
+}

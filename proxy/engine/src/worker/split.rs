@@ -1,0 +1,323 @@
+//! Requests whose keys are on several shards: one part per shard, and the parts' replies merged in
+//! the order of the request's keys (Redis' `request_policy:multi_shard` and its `response_policy`).
+
+use super::forward::{Flow, Meta, Outgoing, Way};
+use super::*;
+use crate::conn::backend::NO_PART;
+use crate::conn::{ReplyTo, Slot};
+use crate::proto::memcache as text;
+use crate::proto::resp;
+
+/// How replies become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Merge {
+    /// Arrays, element by element in the order of the keys.
+    Arrays,
+    /// Integers, summed.
+    Sum,
+    /// The same line from all.
+    Same,
+    /// memcached `VALUE` blocks in the order of the keys, then END; a failed part is missing keys.
+    Values,
+    /// memcached `STAT` lines, numbers summed.
+    Stats,
+}
+
+/// A request that was split.
+pub(super) struct Gather {
+    to: ReplyTo,
+    pool: u16,
+    merge: Merge,
+    waiting: u16,
+    parts: Vec<Vec<u8>>,
+    /// The part that has key `i`.
+    order: Vec<u16>,
+    /// The keys themselves, where the replies are told apart by them.
+    keys: Vec<Vec<u8>>,
+}
+
+/// What a request is split into: the shard and the bytes of each part.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub shards: Vec<u16>,
+    pub bytes: Vec<Vec<u8>>,
+    pub order: Vec<u16>,
+    pub keys: Vec<Vec<u8>>,
+}
+
+impl Worker {
+    /// Groups `count` keys by shard. Leaves (shard, key number) pairs, sorted, in `self.placed`.
+    pub(super) fn place<'a>(&mut self, pool: u16, count: usize, key: impl Fn(usize) -> &'a [u8]) {
+        let mut placed = std::mem::take(&mut self.placed);
+        placed.clear();
+        for i in 0..count {
+            placed.push((self.shard_of(pool, key(i)), i as u32));
+        }
+        placed.sort_unstable();
+        self.placed = placed;
+    }
+
+    /// True if all keys placed last are on one shard.
+    pub(super) fn is_one_shard(&self) -> bool {
+        match (self.placed.first(), self.placed.last()) {
+            (Some(first), Some(last)) => first.0 == last.0,
+            _ => true,
+        }
+    }
+
+    /// Sends the parts of a client's request, all of them or, if one has to wait, none.
+    /// `like` is what the parts have in common.
+    pub(super) fn dispatch_parts(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        merge: Merge,
+        parts: Parts,
+        like: &Outgoing,
+    ) -> Flow {
+        let mut ways = Vec::with_capacity(parts.shards.len());
+        for (shard, bytes) in parts.shards.iter().zip(&parts.bytes) {
+            let out = Outgoing { shard: *shard, bytes, ..*like };
+            let way = self.way(index, &out);
+            if let Way::Wait(block) = way {
+                return self.wait(index, generation, meta, block, &out);
+            }
+            ways.push(way);
+        }
+        self.pool_stats(like.pool).of(PoolCount::Split).add(1);
+        let started = self.now as u32;
+        let count = |wanted: fn(&Way) -> bool| ways.iter().filter(|way| wanted(way)).count() as u16;
+        let (local, remote) =
+            (count(|way| *way == Way::HereUnordered), count(|way| matches!(way, Way::There(_))));
+        let Some(client) = self.clients.at(index) else { return Flow::Taken };
+        client.waiting_since = 0;
+        client.local += u32::from(local);
+        client.remote += u32::from(remote);
+        let seq = client.push_slot(Slot {
+            parked: Vec::new(),
+            ready: false,
+            mute: meta.mute,
+            write: meta.write,
+            command: meta.command,
+            local,
+            remote,
+            started,
+        });
+        let Parts { shards, bytes, order, keys } = parts;
+        let (gather, gather_generation) = self.gathers.insert(Gather {
+            to: ReplyTo::Slot { client: index, generation, seq },
+            pool: like.pool,
+            merge,
+            waiting: shards.len() as u16,
+            parts: shards.iter().map(|_| self.spare.pop().unwrap_or_default()).collect(),
+            order,
+            keys,
+        });
+        for (part, (shard, way)) in shards.iter().zip(ways).enumerate() {
+            let restore = match like.trailer.is_empty() {
+                true => Vec::new(),
+                false => self.shard_table(like.pool, *shard).restore.clone(),
+            };
+            let out = Outgoing { shard: *shard, bytes: &bytes[part], trailer: &restore, ..*like };
+            let part = part as u16;
+            debug_assert_ne!(part, NO_PART);
+            match way {
+                Way::There(worker) => {
+                    let (index, generation) = (gather, gather_generation);
+                    let to = ReplyTo::Remote { worker: self.id as u8, index, generation, seq, part };
+                    self.hand_over(worker, to, &out);
+                }
+                _ => self.send(ReplyTo::Part { gather, generation: gather_generation, part }, &out),
+            }
+        }
+        Flow::Taken
+    }
+
+    /// A part is answered; with the last one the whole is.
+    pub(super) fn fill_part(&mut self, index: u32, generation: u32, part: u16, bytes: &[u8]) {
+        let Some(gather) = self.gathers.get_mut(index, generation) else { return };
+        gather.parts[part as usize].extend_from_slice(bytes);
+        gather.waiting -= 1;
+        if gather.waiting > 0 {
+            return;
+        }
+        let Some(gather) = self.gathers.remove(index) else { return };
+        let mut reply = std::mem::take(&mut self.scratch);
+        reply.clear();
+        match gather.merge {
+            Merge::Arrays => merge_arrays(&gather, &mut reply),
+            Merge::Sum => merge_sum(&gather, &mut reply),
+            Merge::Same => merge_same(&gather, &mut reply),
+            Merge::Values => merge_values(&gather, &mut reply),
+            Merge::Stats => self.merge_stats(&gather, &mut reply),
+        }
+        self.deliver(gather.to, &reply);
+        self.scratch = reply;
+        for mut part in gather.parts {
+            if self.spare.len() < 1024 && part.capacity() <= READ_BYTES {
+                part.clear();
+                self.spare.push(part);
+            }
+        }
+    }
+
+    /// Sums what can be summed; what describes one server is said of the proxy instead.
+    fn merge_stats(&self, gather: &Gather, out: &mut Vec<u8>) {
+        if let Some(other) = gather.parts.iter().find(|part| !part.starts_with(b"STAT ")) {
+            out.extend_from_slice(other);
+            return;
+        }
+        let clients = self.shared.pool_clients[gather.pool as usize].load(Relaxed) as u64;
+        let config = &self.shared.config.pools[gather.pool as usize];
+        let own = [
+            (&b"pid"[..], u64::from(std::process::id())),
+            (b"uptime", self.shared.clock.seconds()),
+            (b"curr_connections", clients),
+            (b"max_connections", config.client_limit as u64),
+            (b"threads", self.shared.config.workers as u64),
+        ];
+        // What is the same for all, or makes no sense as a sum: the first one's.
+        let first_only = [&b"time"[..], b"pointer_size", b"libevent", b"rusage_user", b"rusage_system"];
+        let mut rows: Vec<(&[u8], Vec<u8>)> = Vec::new();
+        for (i, part) in gather.parts.iter().enumerate() {
+            for line in part.split(|byte| *byte == b'\n') {
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                let Some(rest) = line.strip_prefix(b"STAT ") else { continue };
+                let mut words = rest.splitn(2, |byte| *byte == b' ');
+                let (name, value) = (words.next().unwrap_or(b""), words.next().unwrap_or(b""));
+                match rows.iter_mut().find(|row| row.0 == name) {
+                    None if i == 0 || !first_only.contains(&name) => rows.push((name, value.to_vec())),
+                    None => {}
+                    Some(row) => {
+                        let sum = text::unsigned(&row.1).zip(text::unsigned(value));
+                        if let Some((a, b)) = sum.filter(|_| !first_only.contains(&name)) {
+                            row.1 = a.saturating_add(b).to_string().into_bytes();
+                        }
+                    }
+                }
+            }
+        }
+        for (name, value) in &rows {
+            let own = own.iter().find(|row| row.0 == *name).map(|row| row.1.to_string().into_bytes());
+            let value = match own {
+                Some(value) => value,
+                None if *name == b"version" => config.server_version.clone().into_bytes(),
+                None => value.clone(),
+            };
+            for word in [b"STAT ", *name, b" ", &value, b"\r\n"] {
+                out.extend_from_slice(word);
+            }
+        }
+        out.extend_from_slice(b"END\r\n");
+    }
+}
+
+/// The first error of a Redis part, if there is one: a sum or an array without it would be wrong.
+fn first_error(gather: &Gather) -> Option<&Vec<u8>> {
+    gather.parts.iter().find(|part| resp::is_error(part))
+}
+
+fn merge_arrays(gather: &Gather, out: &mut Vec<u8>) {
+    if let Some(error) = first_error(gather) {
+        out.extend_from_slice(error);
+        return;
+    }
+    let mut at: Vec<usize> = Vec::with_capacity(gather.parts.len());
+    for part in &gather.parts {
+        match resp::aggregate(part) {
+            Some((_, start)) => at.push(start),
+            None => {
+                out.extend_from_slice(Wire::BadReply.redis());
+                return;
+            }
+        }
+    }
+    resp::write_array(out, gather.order.len());
+    for part in &gather.order {
+        let rest = &gather.parts[*part as usize][at[*part as usize]..];
+        if rest.is_empty() {
+            out.clear();
+            out.extend_from_slice(Wire::BadReply.redis());
+            return;
+        }
+        let len = resp::value_len(rest);
+        out.extend_from_slice(&rest[..len]);
+        at[*part as usize] += len;
+    }
+}
+
+fn merge_sum(gather: &Gather, out: &mut Vec<u8>) {
+    if let Some(error) = first_error(gather) {
+        out.extend_from_slice(error);
+        return;
+    }
+    let sum: i64 = gather.parts.iter().filter_map(|part| resp::integer(part)).sum();
+    out.extend_from_slice(format!(":{sum}\r\n").as_bytes());
+}
+
+fn merge_same(gather: &Gather, out: &mut Vec<u8>) {
+    let is_error = |part: &&Vec<u8>| resp::is_error(part) || text::is_error(part);
+    let shown = gather.parts.iter().find(is_error).or(gather.parts.first());
+    out.extend_from_slice(shown.map_or(b"".as_slice(), Vec::as_slice));
+}
+
+fn merge_values(gather: &Gather, out: &mut Vec<u8>) {
+    let mut at = vec![0usize; gather.parts.len()];
+    for (key, part) in gather.keys.iter().zip(&gather.order) {
+        let rest = &gather.parts[*part as usize][at[*part as usize]..];
+        if let Some((found, len)) = text::value_block(rest) {
+            if found == &key[..] {
+                out.extend_from_slice(&rest[..len]);
+                at[*part as usize] += len;
+            }
+        }
+    }
+    // No error line ever stands inside or instead of a stream of values, unless nothing came at all.
+    if out.is_empty() && gather.parts.iter().all(|part| text::is_error(part)) {
+        out.extend_from_slice(&gather.parts[0]);
+        return;
+    }
+    out.extend_from_slice(b"END\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gather(merge: Merge, parts: &[&[u8]], order: &[u16], keys: &[&[u8]]) -> Gather {
+        Gather {
+            to: ReplyTo::Nobody,
+            pool: 0,
+            merge,
+            waiting: 0,
+            parts: parts.iter().map(|part| part.to_vec()).collect(),
+            order: order.to_vec(),
+            keys: keys.iter().map(|key| key.to_vec()).collect(),
+        }
+    }
+
+    #[test]
+    fn arrays_come_in_the_order_of_the_keys() {
+        let parts = [&b"*2\r\n$1\r\na\r\n$-1\r\n"[..], b"*1\r\n$3\r\nb\r\n\r\n"];
+        let mut out = Vec::new();
+        merge_arrays(&gather(Merge::Arrays, &parts, &[0, 1, 0], &[]), &mut out);
+        assert_eq!(out, b"*3\r\n$1\r\na\r\n$3\r\nb\r\n\r\n$-1\r\n");
+    }
+
+    #[test]
+    fn an_error_of_one_part_is_the_answer() {
+        let mut out = Vec::new();
+        merge_sum(&gather(Merge::Sum, &[b":1\r\n", b"-ERR x\r\n"], &[], &[]), &mut out);
+        assert_eq!(out, b"-ERR x\r\n");
+    }
+
+    #[test]
+    fn values_come_in_the_order_of_the_keys_and_failed_parts_are_missing() {
+        let parts = [&b"VALUE a 0 1\r\n1\r\nVALUE c 0 1\r\n3\r\nEND\r\n"[..], b"SERVER_ERROR x\r\n"];
+        let mut out = Vec::new();
+        let keys = [&b"c0"[..], b"a", b"b", b"c"];
+        merge_values(&gather(Merge::Values, &parts, &[1, 0, 1, 0], &keys), &mut out);
+        assert_eq!(out, b"VALUE a 0 1\r\n1\r\nVALUE c 0 1\r\n3\r\nEND\r\n");
+    }
+}

@@ -1,0 +1,71 @@
+"""Where keys go, asked without running anything: what ``route`` and ``check`` print.
+
+Builds the engine's own ring from a pool's configuration, so that the answer is the one that traffic
+gets. Beside ``dataplane`` the only importer of ``_engine``; starts no threads, opens nothing.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from proxy import _engine
+from proxy.config import PoolConfig, ShardConfig
+
+# Enough that the share of a shard is known to about 0.3 %: 1 / sqrt(100000).
+SAMPLE_KEYS = 100_000
+# The ring never looks at addresses, and names would have to be resolved to pass as one.
+_UNUSED_ADDRESS = "127.0.0.1:1"
+
+
+class Placed(NamedTuple):
+    """Where one key goes. ``hash`` is the number looked up, ``hashed`` the part of the key it is of."""
+
+    shard: ShardConfig
+    hash: int
+    hashed: bytes
+
+
+class Placement:
+    """The ring of one pool.
+
+    Raises:
+        ValueError: the engine refuses the combination, in its own words.
+    """
+
+    def __init__(self, pool: PoolConfig) -> None:
+        self._pool = pool
+        self._table = _engine.PoolTable(
+            hash=pool.hash,
+            distribution=pool.distribution,
+            hash_tag=pool.hash_tag,
+            shards=[_shard_table(shard) for shard in pool.shards],
+        )
+
+    def place(self, key: bytes) -> Placed:
+        """Where ``key`` goes."""
+        route = self._table.route(key)
+        return Placed(self._pool.shards[route.shard], route.hash, bytes(route.hashed))
+
+    def shares(self, keys: int = SAMPLE_KEYS) -> Sequence[float]:
+        """The share of evenly named keys that each shard gets, by position; measured, not computed."""
+        counts = [0] * len(self._pool.shards)
+        for number in range(keys):
+            counts[self._table.route(b"key:%d" % number).shard] += 1
+        return [count / keys for count in counts]
+
+
+def _shard_table(shard: ShardConfig) -> _engine.ShardTable:
+    everyone = range(len(shard.backends))
+    return _engine.ShardTable(
+        name=shard.name,
+        weight=shard.weight,
+        backends=[
+            _engine.BackendTable(name=backend.address, address=_UNUSED_ADDRESS, verify=())
+            for backend in shard.backends
+        ],
+        lead=0,
+        in_sync=list(everyone),
+        reads=[0],
+        spread=False,
+        epoch=0,
+        restore=b"",
+    )

@@ -1,0 +1,1 @@
+"""Trio tasks: they ask the world, let `proxy.control` decide, and apply the answer."""

@@ -1,0 +1,315 @@
+"""The single writer: everything that is learnt goes through here into `step`, and what follows is done.
+
+    probers ──┐                                     ┌─► commits and restores, a task each
+    engine  ──┼─► one queue ─► step(shard, event) ──┼─► probes asked for
+    outcomes ─┘                                     └─► one routing table for all that changed ─► engine
+
+Built and run by ``app``; asked by ``admin`` for `status` and `samples`. Nothing else changes a shard's
+state. The loop itself never waits for a backend, so that a slow one delays nobody else's failover.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import trio
+
+from proxy.config import Config
+from proxy.control.event import (
+    Action,
+    Commit,
+    CommitFailed,
+    CommitLost,
+    CommitWon,
+    ConnectionFailed,
+    EngineEvent,
+    Event,
+    Probed,
+    ProbeNow,
+    Restore,
+    VerifyFailed,
+    WriteFailed,
+)
+from proxy.control.failover import is_panic
+from proxy.control.model import SILENCE, PoolSpec, ProbeResult, Reason, Transition
+from proxy.control.pools import pool_specs
+from proxy.control.routing import Routing, build
+from proxy.control.shard import step
+from proxy.control.state import ShardState, new_shard
+from proxy.control.view import parse, view_key
+from proxy.errors import EngineError
+from proxy.log import Log
+from proxy.tasks import views
+from proxy.tasks.link import Link, LinkError
+from proxy.tasks.prober import Prober
+from proxy.tasks.status import Counts, Sample, status_body
+
+QUEUE_LENGTH = 1024
+"""Messages on their way to the loop; senders wait beyond that. Each backend has at most a few."""
+
+_log = Log("controller")
+
+Place = tuple[int, int]
+"""Position of a pool, position of a shard in it."""
+Message = tuple[Place, Event | ProbeResult] | EngineEvent
+_OUTCOMES = {CommitWon: "won", CommitLost: "lost", CommitFailed: "failed"}
+
+
+class Plane(Protocol):
+    """What the controller needs of `proxy.dataplane.Dataplane`."""
+
+    def start(self, routing: Routing) -> None: ...
+    def publish(self, routing: Routing) -> None: ...
+    def events(self) -> AsyncIterator[EngineEvent]: ...
+
+
+@dataclass(slots=True)
+class _Backend:
+    """One backend's tools. ``entered``: table version since which it is in sync."""
+
+    link: Link
+    prober: Prober
+    entered: int = 0
+    is_restoring: bool = False
+
+
+class Controller:
+    """The shards of all pools.
+
+    Args:
+        config: the whole configuration.
+        plane: the engine.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, config: Config, plane: Plane, clock: Callable[[], float]) -> None:
+        self._pools: tuple[PoolSpec, ...] = pool_specs(config)
+        self._plane = plane
+        self._clock = clock
+        self._shards: dict[Place, ShardState] = {}
+        self._backends: dict[tuple[Place, str], _Backend] = {}
+        self._resolved: dict[str, str] = {}
+        self._counts = Counts()
+        self._table_epoch = 0
+        self._is_outdated = True
+        self._running = trio.Event()
+        self._sender, self._receiver = trio.open_memory_channel[Message](QUEUE_LENGTH)
+        for place, pool, spec in self._places():
+            shard = self._shards[place] = new_shard(pool, spec, clock())
+            key = view_key(pool.name, spec.name) if shard.keeps_view else None
+            for backend in spec.backends:
+                link = Link(backend.address, pool.protocol, pool.login, pool.connect_timeout)
+                prober = Prober(link, pool.health, key, self._reporter(place))
+                self._backends[place, backend.address] = _Backend(link, prober)
+
+    def __repr__(self) -> str:
+        shards = " ".join(f"{shard.spec.name}:{shard.phase.value}" for shard in self._shards.values())
+        return f"<Controller table {self._table_epoch} {shards}>"
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Never returns. ``started()`` once the engine serves with the first table.
+
+        The first table waits for the first probe of every backend and for the views these ask for,
+        all bounded by their timeouts; shards that are lost then do not hold up the others.
+
+        Raises:
+            EngineError: the engine did not start.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                for backend in self._backends.values():
+                    nursery.start_soon(backend.prober.run)
+                nursery.start_soon(self._forward_engine_events)
+                nursery.start_soon(self._loop, nursery)
+                await self._running.wait()
+                task_status.started()
+        finally:
+            for backend in self._backends.values():
+                backend.link.close()
+
+    def status(self) -> dict[str, Any]:
+        """The body of ``GET /api/v1/status``."""
+        return status_body(self._grouped(), self._table_epoch, self._clock(), time.time())
+
+    def samples(self) -> Iterable[Sample]:
+        """What is counted here, for ``/metrics``."""
+        yield "routing_table_epoch", (), float(self._table_epoch)
+        for place, shard in self._shards.items():
+            yield "view_conflicts_total", self._labels(place), float(shard.conflicts)
+        yield from self._counts.samples()
+
+    # Messages in.
+
+    def _reporter(self, place: Place) -> Callable[[ProbeResult | ConnectionFailed], Any]:
+        async def report(finding: ProbeResult | ConnectionFailed) -> None:
+            await self._sender.send((place, finding))
+
+        return report
+
+    async def _forward_engine_events(self) -> None:
+        # Before the start there are none, and the engine's descriptor need not exist.
+        await self._running.wait()
+        async for event in self._plane.events():
+            await self._sender.send(event)
+
+    async def _loop(self, nursery: trio.Nursery) -> None:
+        while True:
+            message = await self._receiver.receive()
+            while True:
+                self._take(message, nursery)
+                try:
+                    message = self._receiver.receive_nowait()
+                except trio.WouldBlock:
+                    break
+            self._publish()
+
+    def _take(self, message: Message, nursery: trio.Nursery) -> None:
+        if isinstance(message, EngineEvent):
+            self._counts.engine_events[message.kind,] += 1
+            found = self._translate(message)
+            if found is None:
+                return
+            place, event = found
+        else:
+            place, content = message
+            event = self._probed(place, content) if isinstance(content, ProbeResult) else content
+        before = self._shards[place]
+        shard, actions = step(before, event, self._clock())
+        self._shards[place] = shard
+        self._is_outdated |= shard.revision != before.revision
+        for action in actions:
+            self._perform(place, action, nursery)
+        if shard.lead != before.lead and before.lead is not None:
+            self._counts.failovers[(*self._labels(place), shard.reason.value)] += 1
+
+    def _translate(self, event: EngineEvent) -> tuple[Place, Event] | None:
+        """The event in our words; None for those that ask for nothing."""
+        place = (event.pool, event.shard)
+        shard = self._shards.get(place)
+        if shard is None or not 0 <= event.backend < len(shard.members):
+            return None
+        address = shard.members[event.backend].address
+        if event.kind == "connection_failed":
+            return place, ConnectionFailed(address, event.detail)
+        if event.kind == "verify_failed":
+            return place, VerifyFailed(address)
+        if event.kind == "write_failed" and event.table_epoch >= self._backends[place, address].entered:
+            return place, WriteFailed(address)
+        # A write that failed before the backend was last brought into sync is made good by that.
+        return None
+
+    def _probed(self, place: Place, result: ProbeResult) -> Probed:
+        outcome = result.failure or result.condition or Reason.ANSWERS
+        self._counts.probes[(*self._labels(place), result.address, outcome.value)] += 1
+        if result.resolved and self._resolved.get(result.address) != result.resolved:
+            self._resolved[result.address] = result.resolved
+            self._is_outdated = True
+        return Probed(result, result.failure in SILENCE and self._is_panic(place, result.address))
+
+    def _is_panic(self, place: Place, address: str) -> bool:
+        """Counts a first failure too: when one reaches ``fall``, those cut off with it are close behind."""
+        now = self._clock()
+        total = silent = 0
+        for other, shard in self._shards.items():
+            for member in shard.members:
+                is_this = other == place and member.address == address
+                if member.silent and not is_this and now - member.since > shard.waits_long:
+                    continue  # long gone: it says nothing about what is happening now
+                total += 1
+                silent += is_this or member.failure in SILENCE
+        return is_panic(total, silent, self._pools[place[0]].panic_threshold)
+
+    # Actions out.
+
+    def _perform(self, place: Place, action: Action, nursery: trio.Nursery) -> None:
+        if isinstance(action, Commit):
+            nursery.start_soon(self._commit, place, action)
+        elif isinstance(action, Restore):
+            backend = self._backends[place, action.address]
+            if not backend.is_restoring:
+                backend.is_restoring = True
+                nursery.start_soon(self._restore, place, action)
+        elif isinstance(action, ProbeNow):
+            self._backends[place, action.address].prober.probe_now()
+        else:
+            self._report(place, action)
+
+    async def _commit(self, place: Place, action: Commit) -> None:
+        links = {address: self._backends[place, address].link for address in action.view.in_sync}
+        seconds = self._pools[place[0]].health.timeout
+        outcome = await views.commit(action, links, seconds)
+        self._counts.view_writes[(*self._labels(place), _OUTCOMES[type(outcome)])] += 1
+        await self._sender.send((place, outcome))
+
+    async def _restore(self, place: Place, action: Restore) -> None:
+        backend = self._backends[place, action.address]
+        pool, shard = self._labels(place)
+        view = parse(action.record, pool, shard)
+        try:
+            if not isinstance(view, Reason):
+                seconds = self._pools[place[0]].health.timeout
+                is_there = await views.restore(action, view, backend.link, seconds)
+                self._counts.view_writes[pool, shard, "restored" if is_there else "lost"] += 1
+        except LinkError as error:
+            _log.debug("record not restored", backend=action.address, reason=error.reason.value)
+        finally:
+            backend.is_restoring = False
+        backend.prober.probe_now()
+
+    def _report(self, place: Place, change: Transition) -> None:
+        pool, shard = self._labels(place)
+        fields = {"pool": pool, "shard": shard, "reason": change.reason.value, "epoch": change.epoch}
+        if not change.address:
+            _log.info("shard has a new view", lead=change.new, was=change.old, **fields)
+            return
+        if change.old != change.new:
+            self._counts.state_changes[pool, shard, change.address, change.new] += 1
+        write = _log.warning if change.new in ("down", "stale") else _log.info
+        write("backend changed", backend=change.address, state=change.new, was=change.old, **fields)
+
+    def _publish(self) -> None:
+        """One table for everything that changed since the last."""
+        if not self._is_outdated or (not self._running.is_set() and not self._is_ready()):
+            return
+        routing = build(self._table_epoch + 1, self._grouped(), self._resolved)
+        if not self._running.is_set():
+            self._plane.start(routing)
+            self._running.set()
+        else:
+            try:
+                self._plane.publish(routing)
+            except EngineError as error:
+                # Only while the engine stops; the next change tries again.
+                _log.error("routing table not published", epoch=routing.epoch, error=str(error))
+                return
+        self._table_epoch = routing.epoch
+        self._is_outdated = False
+        for (place, address), backend in self._backends.items():
+            if address not in self._shards[place].in_sync:
+                backend.entered = 0
+            elif not backend.entered:
+                backend.entered = routing.epoch
+        _log.debug("routing table published", epoch=routing.epoch)
+
+    def _is_ready(self) -> bool:
+        return all(shard.is_contacted and shard.pending is None for shard in self._shards.values())
+
+    # Small questions.
+
+    def _places(self) -> Iterable[tuple[Place, PoolSpec, Any]]:
+        for pool_at, pool in enumerate(self._pools):
+            for shard_at, spec in enumerate(pool.shards):
+                yield (pool_at, shard_at), pool, spec
+
+    def _grouped(self) -> list[tuple[PoolSpec, list[ShardState]]]:
+        return [
+            (pool, [self._shards[pool_at, shard_at] for shard_at in range(len(pool.shards))])
+            for pool_at, pool in enumerate(self._pools)
+        ]
+
+    def _labels(self, place: Place) -> tuple[str, str]:
+        pool = self._pools[place[0]]
+        return pool.name, pool.shards[place[1]].name

@@ -1,0 +1,211 @@
+"""One task per backend: ask how it is, again and again, and send the answer to the controller.
+
+Started by `proxy.tasks.controller`. Asks over the backend's `Link`; reports facts as `ProbeResult`,
+and judges nothing. Between probes it watches the connection: a server that closes it is asked at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from proxy.control.event import ConnectionFailed
+from proxy.control.model import Condition, HealthSpec, Incarnation, ProbeResult, Reason
+from proxy.control.routing import resp_request
+from proxy.tasks.link import Link, LinkError, Talk
+from proxy.tasks.wire import ErrorReply, Listing, Reply, condition_of, info_fields
+
+JITTER = 0.1
+"""Share of the interval by which probes of many proxies drift apart instead of marching in step."""
+GAP_SHARE, GAP_SECONDS_LIMIT = 0.1, 0.05
+"""Least pause before a probe that was asked for, so that an event storm is not a probe storm."""
+FLUSH_COMMANDS = ("cmdstat_flushall", "cmdstat_flushdb", "cmdstat_swapdb")
+INFO_SECTIONS = ("server", "replication", "persistence", "commandstats", "keyspace")
+
+Report = Callable[[ProbeResult | ConnectionFailed], Awaitable[None]]
+
+
+class Prober:
+    """Probes one backend for ever.
+
+    Args:
+        key: the view key to look under, None where no view is kept.
+        report: receives each result.
+        draw: random numbers in [0, 1) for the jitter; tests give a constant.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        health: HealthSpec,
+        key: str | None,
+        report: Report,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._link = link
+        self._health = health
+        self._key = key
+        self._report = report
+        self._draw = draw
+        self._asked = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Prober {self._link!r}>"
+
+    def probe_now(self) -> None:
+        """Asks for a probe that begins after this call."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            self._asked = trio.Event()
+            await self._report(await probe(self._link, self._key, self._health.timeout))
+            gap = min(GAP_SHARE * self._health.interval, GAP_SECONDS_LIMIT)
+            await trio.sleep(gap)
+            pause = self._health.interval * (1 + JITTER * (2 * self._draw() - 1)) - gap
+            with trio.move_on_after(pause):
+                await self._wait_reason_to_ask()
+
+    async def _wait_reason_to_ask(self) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                await self._link.wait_lost()
+                await self._report(ConnectionFailed(self._link.address, Reason.EOF.value))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            await self._asked.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def probe(link: Link, key: str | None, seconds: float) -> ProbeResult:
+    """One probe; every failure is a result."""
+
+    async def ask(talk: Talk) -> ProbeResult:
+        if link.protocol == "redis":
+            return await _ask_redis(talk, link.address, key)
+        return await _ask_memcached(talk, link.address, key)
+
+    started = trio.current_time()
+    try:
+        result = await link.exchange(ask, seconds)
+    except LinkError as error:
+        result = ProbeResult(link.address, failure=error.reason)
+    return _located(result, link.resolved, trio.current_time() - started)
+
+
+def _located(result: ProbeResult, resolved: str, seconds: float) -> ProbeResult:
+    return ProbeResult(
+        result.address,
+        result.failure,
+        result.condition,
+        result.incarnation,
+        result.record,
+        result.record_known,
+        result.flushes,
+        result.items,
+        resolved,
+        seconds,
+    )
+
+
+async def _ask_redis(talk: Talk, address: str, key: str | None) -> ProbeResult:
+    requests = [resp_request("PING"), *(resp_request("INFO", section) for section in INFO_SECTIONS)]
+    if key is not None:
+        requests.append(resp_request("GET", key))
+    replies = await talk(b"".join(requests), len(requests))
+    return read_redis(address, replies)
+
+
+def read_redis(address: str, replies: list[Reply]) -> ProbeResult:
+    """The answer in the replies to PING, INFO of each of `INFO_SECTIONS`, and perhaps GET."""
+    ping = replies[0]
+    condition = condition_of(ping)
+    if condition is None and ping != b"PONG":
+        return ProbeResult(address, failure=Reason.PROTOCOL)
+    info: dict[str, str] = {}
+    for section in replies[1 : 1 + len(INFO_SECTIONS)]:
+        info |= info_fields(section)
+    if condition is None and info.get("loading") == "1":
+        condition = Condition.LOADING
+    if condition is None and info.get("role") == "slave":
+        condition = Condition.READONLY
+    record, is_known = _redis_record(replies[1 + len(INFO_SECTIONS) :])
+    if is_known is None:
+        condition = condition or condition_of(replies[-1]) or Condition.NOAUTH
+    run = info.get("run_id", "")
+    keys = sum(int(_field(text, "keys") or 0) for name, text in info.items() if _is_database(name))
+    return ProbeResult(
+        address,
+        condition=condition,
+        incarnation=Incarnation(run),
+        record=record,
+        record_known=bool(is_known),
+        flushes=sum(int(_field(info.get(name, ""), "calls") or 0) for name in FLUSH_COMMANDS),
+        items=max(0, keys - (record is not None)),
+    )
+
+
+def _redis_record(replies: list[Reply]) -> tuple[bytes | None, bool | None]:
+    """The record, and whether it is known: False if nobody asked, None if the server would not say."""
+    if not replies:
+        return None, False
+    reply = replies[0]
+    if reply is None or isinstance(reply, bytes):
+        return reply, True
+    if isinstance(reply, ErrorReply) and reply.word == "WRONGTYPE":
+        return b"", True  # a key of another type under our name: damage, to be seen by a person
+    return None, None
+
+
+def _is_database(name: str) -> bool:
+    return name.startswith("db") and name[2:].isdigit()
+
+
+def _field(text: str, name: str) -> str | None:
+    """``keys`` of ``keys=5,expires=0``."""
+    for part in text.split(","):
+        word, _, value = part.partition("=")
+        if word == name and value.isdigit():
+            return value
+    return None
+
+
+async def _ask_memcached(talk: Talk, address: str, key: str | None) -> ProbeResult:
+    request = b"stats\r\n" + (f"get {key}\r\n".encode() if key is not None else b"")
+    replies = await talk(request, 1 if key is None else 2)
+    return read_memcached(address, replies, key)
+
+
+def read_memcached(address: str, replies: list[Reply], key: str | None) -> ProbeResult:
+    """The answer in the replies to ``stats`` and perhaps ``get``."""
+    statistics, *rest = replies
+    condition = condition_of(statistics)
+    if condition is not None:
+        return ProbeResult(address, condition=condition, incarnation=Incarnation(""))
+    if not isinstance(statistics, Listing):
+        return ProbeResult(address, failure=Reason.PROTOCOL)
+    numbers = {name: int(text) for name, text in statistics.statistics.items() if text.isdigit()}
+    pid, clock, uptime = (numbers.get(name) for name in (b"pid", b"time", b"uptime"))
+    # Both tick together, so the difference is the same for all of a process's life.
+    run = f"{pid}@{clock - uptime}" if pid is not None and clock is not None and uptime is not None else ""
+    record = None
+    if key is not None:
+        listing = rest[0]
+        if not isinstance(listing, Listing):
+            return ProbeResult(address, failure=Reason.PROTOCOL)
+        value = listing.values.get(key.encode())
+        record = value.data if value is not None else None
+    items = numbers.get(b"curr_items")
+    return ProbeResult(
+        address,
+        incarnation=Incarnation(run),
+        record=record,
+        record_known=key is not None,
+        flushes=numbers.get(b"cmd_flush"),
+        items=max(0, items - (record is not None)) if items is not None else None,
+    )

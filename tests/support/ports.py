@@ -1,0 +1,59 @@
+"""Free ports, and whether a process listens on one.
+
+Called by `support.servers` and `support.proxy_process`. A port that is free now may be taken before
+the server binds it, so callers also retry when the bind fails; what is here makes that rare.
+"""
+
+import os
+import random
+import socket
+from pathlib import Path
+
+# Below the kernel's ephemeral range (from 32768 on), so that no outgoing connection of any process
+# can sit on a port between two lives of a server that must return on it.
+PORTS = range(12_000, 32_000)
+
+LISTEN = "0A"
+"""The state column of /proc/net/tcp for a listening socket."""
+
+_random = random.Random(os.urandom(8))  # not the tests' seed: parallel workers must choose differently
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing is bound to at this moment."""
+    for _ in range(1000):
+        port = _random.choice(PORTS)
+        with socket.socket() as probe:
+            # As servers do it: a port whose last connections are in TIME_WAIT counts as free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port found")
+
+
+def listens(pid: int, port: int) -> bool:
+    """True if the process itself holds a socket listening on the TCP port.
+
+    A connection that succeeds does not prove that: when two test processes picked the same port, the
+    loser would find the winner's server and take it for its own.
+    """
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = row.split()
+            if fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    return bool(inodes) and not inodes.isdisjoint(_open_files(pid))
+
+
+def _open_files(pid: int) -> set[str]:
+    files = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            files.add(os.readlink(descriptor))
+        except FileNotFoundError:  # closed since the listing
+            continue
+    return files

@@ -1,0 +1,463 @@
+"""The shard state machine, one situation at a time. The world is a handful of values; no clock, no IO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from proxy.control.event import (
+    Action,
+    Commit,
+    CommitFailed,
+    CommitLost,
+    CommitWon,
+    ConnectionFailed,
+    Event,
+    Probed,
+    ProbeNow,
+    Restore,
+    VerifyFailed,
+    WriteFailed,
+)
+from proxy.control.finding import Finding
+from proxy.control.model import (
+    BackendSpec,
+    BackendState,
+    Condition,
+    HealthSpec,
+    Incarnation,
+    Phase,
+    PoolSpec,
+    ProbeResult,
+    Reason,
+    ShardSpec,
+    Transition,
+    View,
+)
+from proxy.control.shard import TRANSITIONS, step
+from proxy.control.state import ShardState, new_shard, readable
+from proxy.control.view import encode
+
+A, B, C = "a:1", "b:1", "c:1"
+
+
+class World:
+    """A shard under test, its actions since the last look, and a clock that only moves by hand."""
+
+    def __init__(self, *addresses: str, **pool: object) -> None:
+        spec = ShardSpec("s", tuple(BackendSpec(each) for each in addresses))
+        settings: dict[str, object] = {"health": HealthSpec(interval=1.0, fall=3, rise=2), **pool}
+        self.now = 0.0
+        self.shard: ShardState = new_shard(PoolSpec("p", "redis", (spec,), **settings), spec, 0.0)  # type: ignore[arg-type]
+        self.actions: list[Action] = []
+
+    def happen(self, *events: Event) -> World:
+        for event in events:
+            self.shard, actions = step(self.shard, event, self.now)
+            self.actions.extend(actions)
+        return self
+
+    def answer(
+        self, address: str, run: str | None = None, record: bytes | None = None, **facts: object
+    ) -> World:
+        known: dict[str, object] = {"record_known": True, "flushes": 0, "items": 0, **facts}
+        token = run if run is not None else f"run-{address}"
+        return self.happen(
+            Probed(ProbeResult(address, incarnation=Incarnation(token), record=record, **known))  # type: ignore[arg-type]
+        )
+
+    def current(self, *addresses: str) -> World:
+        for address in addresses:
+            self.answer(address, record=self.shard.record)
+        return self
+
+    def fail(
+        self, address: str, reason: Reason = Reason.TIMEOUT, times: int = 1, panic: bool = False
+    ) -> World:
+        for _ in range(times):
+            self.happen(Probed(ProbeResult(address, failure=reason), panic))
+        return self
+
+    def proposed(self) -> View:
+        commits = [each.view for each in self.actions if isinstance(each, Commit)]
+        self.actions.clear()
+        assert commits, "no view was proposed"
+        return commits[-1]
+
+    def win(self) -> View:
+        view = self.proposed()
+        self.happen(CommitWon(view))
+        return view
+
+    def states(self) -> dict[str, str]:
+        return {each.address: each.state.value for each in self.shard.members}
+
+
+def serving(*addresses: str, **pool: object) -> World:
+    """A shard whose backends were all empty at first contact and are all in sync, at epoch 1."""
+    world = World(*addresses, **pool)
+    for address in addresses:
+        world.answer(address)
+    world.win()
+    world.current(*addresses)
+    world.actions.clear()
+    assert world.shard.in_sync == addresses
+    return world
+
+
+def view_of(epoch: int, lead: str, in_sync: Sequence[str], **runs: str) -> View:
+    return View(
+        "p", "s", epoch, lead, tuple(in_sync), tuple(runs.get(each[0], f"run-{each}") for each in in_sync)
+    )
+
+
+def test_the_table_is_total() -> None:
+    assert set(TRANSITIONS) == {(state, finding) for state in BackendState for finding in Finding}
+
+
+def test_nothing_but_a_view_or_its_agreement_brings_a_backend_into_sync() -> None:
+    into = {
+        finding
+        for (state, finding), move in TRANSITIONS.items()
+        if move.state is BackendState.IN_SYNC and state is not BackendState.IN_SYNC
+    }
+    assert into == {Finding.ELECTED, Finding.CURRENT, Finding.LAGGING}
+
+
+class TestFirstContact:
+    def test_all_empty_are_all_in_sync(self) -> None:
+        world = World(A, B).answer(A)
+        assert not [each for each in world.actions if isinstance(each, Commit)], "B was not heard yet"
+        world.answer(B)
+        view = world.win()
+        assert (view.epoch, view.lead, view.in_sync) == (1, A, (A, B))
+        assert world.states() == {A: "in_sync", B: "in_sync"}
+        assert world.shard.phase is Phase.SERVING
+
+    def test_the_first_that_holds_data_is_the_truth(self) -> None:
+        world = World(A, B, C).answer(A, items=0).answer(B, items=5).answer(C, items=9)
+        assert world.win().in_sync == (B,)
+        assert world.states() == {A: "stale", B: "in_sync", C: "stale"}
+        assert world.shard.member(C).reason is Reason.DIFFERS
+
+    def test_trust_takes_whoever_answers(self) -> None:
+        world = World(A, B, C, bootstrap="trust").answer(A, items=3).answer(B, items=5).fail(C)
+        assert world.win().in_sync == (A, B)
+        assert world.states()[C] == "down"
+
+    def test_refuse_waits_for_the_operator(self) -> None:
+        world = World(A, B, bootstrap="refuse").answer(A).answer(B)
+        assert world.shard.lead is None
+        assert world.shard.reason is Reason.BOOTSTRAP_REFUSED
+        assert not [each for each in world.actions if isinstance(each, Commit)]
+
+    def test_empty_backends_wait_for_one_that_may_hold_the_data(self) -> None:
+        world = World(A, B).fail(A, Reason.REFUSED).answer(B)
+        assert world.shard.reason is Reason.WAITING_FOR_OTHERS
+        world.now = 9.0
+        assert world.answer(B).win().in_sync == (B,)
+        assert world.states() == {A: "down", B: "in_sync"}
+
+    def test_one_that_holds_data_waits_for_nobody(self) -> None:
+        world = World(A, B).fail(A, Reason.REFUSED).answer(B, items=1)
+        assert [each.blank for each in world.actions if isinstance(each, Commit)] == [(B,)]
+        assert world.win().in_sync == (B,)
+
+    def test_a_readonly_server_does_not_become_the_truth(self) -> None:
+        world = World(A, B).answer(A, items=4, condition=Condition.READONLY).answer(B, items=4)
+        assert world.win().in_sync == (B,)
+
+    @pytest.mark.parametrize(
+        ("record", "reason"),
+        [
+            (b"{", Reason.RECORD_DAMAGED),
+            (b'{"v":2}', Reason.RECORD_NEWER_VERSION),
+            (encode(View("other", "s", 3, A, (A,), ("r",))), Reason.RECORD_FOREIGN),
+            (encode(View("p", "s", 3, "z:1", ("z:1",), ("r",))), Reason.RECORD_FOREIGN),
+        ],
+    )
+    def test_a_record_we_cannot_follow_stops_everything_and_is_kept(
+        self, record: bytes, reason: Reason
+    ) -> None:
+        world = World(A, B).answer(A, record=record).answer(B)
+        assert world.shard.reason is reason
+        assert world.shard.lead is None
+        assert not [each for each in world.actions if isinstance(each, Commit | Restore)]
+
+    def test_the_highest_epoch_found_wins(self) -> None:
+        old, new = encode(view_of(3, A, [A, B])), encode(view_of(4, B, [B]))
+        world = World(A, B).answer(A, record=old)
+        assert world.shard.lead is None, "A may have missed a newer view"
+        world.answer(B, record=new)
+        assert world.states() == {A: "stale", B: "in_sync"}
+        assert world.shard.member(A).reason is Reason.MISSED_VIEW
+        assert Restore(A, new, blank=False) in world.actions
+
+    def test_a_process_the_view_does_not_name_is_stale_even_with_the_record(self) -> None:
+        record = encode(view_of(3, A, [A, B]))
+        world = World(A, B).answer(A, run="another", record=record).answer(B, record=record)
+        view = world.win()
+        assert (view.epoch, view.lead, view.in_sync) == (4, B, (B,))
+        assert world.states() == {A: "stale", B: "in_sync"}
+
+
+class TestWriteFailed:
+    def test_a_view_without_it_first_then_the_table(self) -> None:
+        world = serving(A, B)
+        before = world.shard.revision
+        world.happen(WriteFailed(B))
+        assert world.states()[B] == "in_sync", "until the view is recorded"
+        assert readable(world.shard) == (A,)
+        view = world.win()
+        assert (view.epoch, view.lead, view.in_sync) == (2, A, (A,))
+        assert world.states() == {A: "in_sync", B: "stale"}
+        assert world.shard.member(B).reason is Reason.WRITE_FAILED
+        assert world.shard.revision > before
+
+    def test_leadership_moves_on(self) -> None:
+        assert serving(A, B, C).happen(WriteFailed(A)).win().lead == B
+
+    def test_the_last_is_never_removed_but_published_again(self) -> None:
+        world = serving(A, B).happen(WriteFailed(B))
+        world.win()
+        before = world.shard
+        world.happen(WriteFailed(A))
+        assert world.shard.in_sync == (A,)
+        assert world.shard.epoch == before.epoch
+        assert world.shard.revision == before.revision + 1
+
+    def test_both_fail_at_once_and_one_stays(self) -> None:
+        world = serving(A, B).happen(WriteFailed(A), WriteFailed(B))
+        assert world.win().in_sync == (B,), "the view without A was under way when B failed"
+        assert world.shard.in_sync == (B,)
+        assert not [each for each in world.actions if isinstance(each, Commit)]
+
+    def test_a_survivor_that_takes_no_view_is_passed_over(self) -> None:
+        world = serving(A, B, C).happen(WriteFailed(A))
+        world.happen(CommitFailed(world.proposed(), B, Reason.TIMEOUT))
+        assert world.win().in_sync == (C,)
+
+    def test_an_outcome_that_is_not_pending_changes_nothing(self) -> None:
+        world = serving(A, B)
+        before = world.shard
+        world.happen(CommitWon(view_of(9, B, [B])), CommitFailed(view_of(9, B, [B]), A, Reason.TIMEOUT))
+        assert world.shard == before
+
+
+class TestHealth:
+    def test_fall_probes_then_a_view_without_it(self) -> None:
+        world = serving(A, B).fail(B, times=2)
+        assert not world.actions
+        world.fail(B)
+        assert world.win().in_sync == (A,)
+        assert world.states()[B] == "down"
+
+    def test_a_lost_connection_makes_one_failed_probe_enough(self) -> None:
+        world = serving(A, B).happen(ConnectionFailed(B, "refused"))
+        assert world.actions == [ProbeNow(B)]
+        assert world.fail(B, Reason.REFUSED).win().in_sync == (A,)
+
+    def test_a_lost_connection_alone_is_nothing(self) -> None:
+        world = serving(A, B).happen(ConnectionFailed(B, "eof")).current(B).fail(B)
+        assert world.shard.in_sync == (A, B)
+        assert world.shard.pending is None
+
+    def test_panic_keeps_the_table(self) -> None:
+        world = serving(A, B).fail(B, times=5, panic=True)
+        assert world.shard.in_sync == (A, B)
+        assert world.fail(B).win().in_sync == (A,), "the panic is over and B is still silent"
+
+    def test_what_comes_back_is_stale_even_if_it_is_the_same_process(self) -> None:
+        world = serving(A, B)
+        old = world.shard.record
+        world.fail(B, times=3).win()
+        world.answer(B, record=old)
+        assert world.states()[B] == "down", "rise is 2"
+        world.answer(B, record=old)
+        assert world.states()[B] == "stale"
+        assert Restore(B, world.shard.record) in world.actions
+        world.current(B, B, B)
+        assert world.states()[B] == "stale", "a fresh record does not bring back missed writes"
+
+    def test_a_restart_between_two_probes_is_stale(self) -> None:
+        world = serving(A, B).answer(B, run="new", record=None)
+        assert world.win().in_sync == (A,)
+        assert world.shard.member(B).reason is Reason.RESTARTED
+
+    def test_loading_is_not_a_death(self) -> None:
+        world = serving(A, B).answer(B, record_known=False, condition=Condition.LOADING)
+        assert world.shard.in_sync == (A, B)
+        assert readable(world.shard) == (A,)
+        assert world.shard.member(B).reason is Reason.LOADING
+        world.current(B)
+        assert readable(world.shard) == (A, B)
+
+    def test_a_verify_failure_is_looked_at(self) -> None:
+        assert serving(A, B).happen(VerifyFailed(B)).actions == [ProbeNow(B)]
+
+
+class TestMissingRecord:
+    def test_evicted_is_put_back(self) -> None:
+        world = serving(A, B).answer(B)
+        assert world.actions == [ProbeNow(B)]
+        world.answer(B)
+        assert Restore(B, world.shard.record, blank=True) in world.actions
+        assert world.shard.in_sync == (A, B)
+
+    def test_a_view_is_not_written_over_a_record_that_may_have_been_flushed(self) -> None:
+        world = serving(A, B, C).answer(B).happen(WriteFailed(C))
+        assert [each.blank for each in world.actions if isinstance(each, Commit)] == [()]
+        view = world.proposed()
+        world.happen(CommitWon(view, missed=(B,)))
+        assert ProbeNow(B) in world.actions
+        assert Restore(B, world.shard.record, blank=True) not in world.actions
+        world.answer(B, flushes=1)
+        assert world.win().in_sync == (A,)
+
+    def test_flushed_is_stale(self) -> None:
+        world = serving(A, B).answer(B, flushes=1).answer(B, flushes=1)
+        assert world.win().in_sync == (A,)
+        assert world.shard.member(B).reason is Reason.FLUSHED
+
+    def test_a_flush_through_the_proxy_leaves_the_record(self) -> None:
+        world = serving(A, B).answer(B, flushes=1).answer(B, record=world_record(A, B), flushes=1)
+        assert world.shard.in_sync == (A, B)
+        world.answer(B, flushes=1).answer(B, flushes=1)
+        assert world.shard.in_sync == (A, B), "the new count is the one to compare with"
+
+
+def world_record(*addresses: str) -> bytes:
+    return serving(*addresses).shard.record
+
+
+class TestLastSurvivor:
+    def test_it_is_the_truth_whatever_it_holds(self) -> None:
+        world = serving(A, B).fail(B, times=3)
+        world.win()
+        world.answer(A, run="new")
+        view = world.win()
+        assert (view.epoch, view.in_sync, view.runs) == (3, (A,), ("new",))
+        assert world.shard.in_sync == (A,)
+
+    def test_flushed_it_is_recorded_once_and_no_more(self) -> None:
+        world = serving(A, B).fail(B, times=3)
+        world.win()
+        world.answer(A, flushes=1).answer(A, flushes=1)
+        world.win()
+        assert not [each for each in world.actions if isinstance(each, Commit)]
+        assert world.shard.in_sync == (A,)
+
+    def test_silent_it_is_lost_and_comes_back_as_it_was(self) -> None:
+        world = serving(A, B).fail(B, times=3)
+        world.win()
+        world.fail(A, times=3)
+        assert (world.shard.lead, world.shard.phase) == (None, Phase.LOST)
+        assert world.states() == {A: "down", B: "down"}
+        world.current(A)
+        assert world.shard.in_sync == (A,), "nobody else can serve, so one answer is enough"
+
+    def test_with_several_restarted_the_one_that_is_not_is_waited_for(self) -> None:
+        world = serving(A, B).fail(A, times=3)
+        world.happen(CommitFailed(world.proposed(), B, Reason.TIMEOUT))
+        world.fail(B, times=3)
+        assert world.shard.reason == "nobody_reachable"
+        world.actions.clear()
+        world.answer(A, run="new")
+        assert world.shard.reason is Reason.WAITING_FOR_OTHERS
+        world.answer(B, record=world.shard.record)
+        assert world.win().in_sync == (B,)
+        assert world.states() == {A: "stale", B: "in_sync"}
+
+    def test_but_not_for_ever(self) -> None:
+        world = serving(A, B).fail(A, times=3)
+        world.happen(CommitFailed(world.proposed(), B, Reason.TIMEOUT))
+        world.fail(B, times=3)
+        world.actions.clear()
+        world.answer(A, run="new")
+        world.now += 9.0
+        world.answer(A, run="new")
+        assert world.win().in_sync == (A,)
+
+    def test_all_restarted_the_one_with_data_leads(self) -> None:
+        world = serving(A, B).fail(A, times=3)
+        world.happen(CommitFailed(world.proposed(), B, Reason.TIMEOUT))
+        world.fail(B, times=3)
+        world.actions.clear()
+        world.answer(A, run="new", items=0).answer(B, run="newer", items=7)
+        assert world.win().in_sync == (B,)
+
+
+class TestOtherProxies:
+    def test_a_newer_view_is_adopted_and_drops_our_commit(self) -> None:
+        world = serving(A, B, C).happen(WriteFailed(B))
+        ours = world.proposed()
+        theirs = view_of(2, A, [A, B])
+        world.happen(CommitLost(ours, A, encode(theirs)))
+        assert world.shard.view == theirs
+        assert world.states()[C] == "stale"
+        assert world.win() == view_of(3, A, [A]), "B still has a failed write"
+
+    def test_a_member_elected_by_another_proxy_gets_writes_at_once(self) -> None:
+        world = serving(A, B).fail(B, times=3)
+        world.win()
+        world.answer(A, record=encode(view_of(3, A, [A, B])))
+        assert world.shard.in_sync == (A, B)
+        assert world.proposed().in_sync == (A,), "and, silent as it is to us, leaves by a view"
+
+    def test_a_conflict_is_counted_once_and_has_one_winner(self) -> None:
+        one, other = view_of(2, A, [A]), view_of(2, B, [B])
+        ends = []
+        for first, second in ((one, other), (other, one)):
+            world = serving(A, B).answer(A, record=encode(first))
+            world.answer(B, record=encode(second)).answer(B, record=encode(second))
+            assert world.shard.conflicts == 1
+            ends.append(world.shard.view)
+        assert ends[0] == ends[1]
+
+    def test_a_member_that_left_the_configuration_leaves_the_view(self) -> None:
+        record = encode(view_of(5, "z:1", ["z:1", A, B]))
+        view = World(A, B).answer(A, record=record).answer(B, record=record).win()
+        assert (view.lead, view.in_sync) == (A, (A, B))
+
+
+class TestWithoutReplicas:
+    def test_it_keeps_no_view_and_a_restart_is_nothing(self) -> None:
+        world = World(A).answer(A, record_known=False)
+        assert (world.shard.lead, world.shard.epoch) == (A, 0)
+        world.answer(A, run="new", record_known=False)
+        assert world.shard.in_sync == (A,)
+        assert not [each for each in world.actions if isinstance(each, Commit | Restore)]
+
+    def test_down_and_up(self) -> None:
+        world = World(A).answer(A, record_known=False).fail(A, times=3)
+        assert world.shard.lead is None
+        assert world.answer(A, record_known=False).shard.lead == A
+
+    def test_a_failed_write_is_published_again(self) -> None:
+        world = World(A).answer(A, record_known=False)
+        before = world.shard.revision
+        assert world.happen(WriteFailed(A)).shard.revision == before + 1
+
+
+def test_each_change_is_reported_once_with_its_reason() -> None:
+    world = serving(A, B).happen(WriteFailed(B))
+    world.happen(CommitWon(world.proposed()))
+    changes = [each for each in world.actions if isinstance(each, Transition)]
+    assert changes == [
+        Transition(B, "in_sync", "stale", Reason.WRITE_FAILED, 2),
+        Transition("", A, A, Reason.COMMITTED, 2),
+    ]
+
+
+def test_unknown_addresses_change_nothing() -> None:
+    world = serving(A, B)
+    before = world.shard
+    for event in (
+        WriteFailed("x:1"),
+        ConnectionFailed("x:1"),
+        VerifyFailed("x:1"),
+        Probed(ProbeResult("x:1")),
+    ):
+        world.happen(event)
+    assert world.shard == before
