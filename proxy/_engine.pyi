@@ -27,7 +27,6 @@ class PoolConfig:
         name: the pool's name, the ``pool`` label of its metrics.
         protocol: ``"redis"`` or ``"memcached"``.
         listeners: file descriptors of listening sockets (bound by the caller, duplicated by the engine).
-        port: what clients are told in INFO; 0 when there is no TCP listener.
         connect_timeout, request_timeout: seconds. The request timeout runs from the moment the
             bytes go to the backend.
         client_idle_timeout: seconds after which a client without requests is closed; 0 never.
@@ -52,7 +51,6 @@ class PoolConfig:
         name: str,
         protocol: str,
         listeners: Sequence[int],
-        port: int,
         connect_timeout: float,
         request_timeout: float,
         client_idle_timeout: float,

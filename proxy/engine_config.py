@@ -3,6 +3,7 @@
 Called by ``app``. The one place that knows both the schema's words and the engine's; opens nothing.
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -25,7 +26,7 @@ def engine_config(config: Config, descriptors: Mapping[str, Sequence[int]]) -> _
         ValueError: the engine refuses a value, in its words.
     """
     pools = [_pool(name, pool, descriptors[name]) for name, pool in config.pools.items()]
-    return _engine.EngineConfig(workers=config.workers, pools=pools)
+    return _engine.EngineConfig(workers=config.workers, run_id=secrets.token_hex(20), pools=pools)
 
 
 def _pool(name: str, pool: PoolConfig, descriptors: Sequence[int]) -> _engine.PoolConfig:
@@ -43,6 +44,7 @@ def _pool(name: str, pool: PoolConfig, descriptors: Sequence[int]) -> _engine.Po
         client_output_bytes_limit=pool.limits.client_output_bytes,
         backend_inflight_limit=pool.limits.backend_inflight,
         ack=pool.replication.ack,
+        cross_shard=pool.cross_shard,
         users=[(user.name, user.password.reveal()) for user in pool.auth.users],
         backend_login=(login.user, login.password.reveal()) if login is not None else None,
         server_version=SERVER_VERSIONS[pool.protocol],

@@ -50,7 +50,6 @@ struct PoolConfig {
     name: String,
     protocol: Protocol,
     listeners: Vec<RawFd>,
-    port: u16,
     connect_timeout: u64,
     request_timeout: u64,
     client_idle_timeout: u64,
@@ -72,7 +71,7 @@ const REQUEST_BYTES_MAX: usize = 1 << 30;
 #[pymethods]
 impl PoolConfig {
     #[new]
-    #[pyo3(signature = (*, name, protocol, listeners, port, connect_timeout, request_timeout, client_idle_timeout,
+    #[pyo3(signature = (*, name, protocol, listeners, connect_timeout, request_timeout, client_idle_timeout,
         client_limit, request_bytes_limit, client_inflight_limit, client_output_bytes_limit,
         backend_inflight_limit, ack, cross_shard, users, backend_login, server_version))]
     #[allow(clippy::too_many_arguments)]
@@ -80,7 +79,6 @@ impl PoolConfig {
         name: String,
         protocol: &str,
         listeners: Vec<RawFd>,
-        port: u16,
         connect_timeout: f64,
         request_timeout: f64,
         client_idle_timeout: f64,
@@ -106,7 +104,6 @@ impl PoolConfig {
                 other => return Err(invalid(format!("protocol is redis or memcached, not {other:?}"))),
             },
             listeners,
-            port,
             connect_timeout: millis(connect_timeout, "connect_timeout")?.max(1),
             request_timeout: millis(request_timeout, "request_timeout")?.max(1),
             client_idle_timeout: millis(client_idle_timeout, "client_idle_timeout")?,
@@ -157,12 +154,13 @@ impl EngineConfig {
     fn build(&self) -> PyResult<shared::Config> {
         let pools = self.pools.iter().map(|pool| {
             let pool = pool.get();
-            let listeners = pool.listeners.iter().map(|fd| sys::duplicate(*fd)).collect::<Result<_, _>>();
+            let listeners = pool.listeners.iter().map(|fd| sys::duplicate(*fd)).collect::<Result<Vec<_>, _>>();
+            let listeners = listeners.map_err(EngineError::Io)?;
             Ok(shared::PoolConfig {
                 name: pool.name.clone(),
                 protocol: pool.protocol,
-                listeners: listeners.map_err(EngineError::Io)?,
-                port: pool.port,
+                port: listeners.iter().map(sys::port).find(|port| *port != 0).unwrap_or(0),
+                listeners,
                 connect_timeout: pool.connect_timeout,
                 request_timeout: pool.request_timeout,
                 client_idle_timeout: pool.client_idle_timeout,

@@ -9,4 +9,4 @@ mod socket;
 pub use clock::{unix_micros, Clock};
 pub use fd::duplicate;
 pub use poll::{Poll, PollEvents, Ready, Wake};
-pub use socket::{accept, connect, connect_outcome, names, read, write, Address, Io};
+pub use socket::{accept, connect, connect_outcome, names, port, read, write, Address, Io};

@@ -132,3 +132,8 @@ pub fn names(fd: &OwnedFd) -> (String, String) {
     };
     (text(net::getpeername(fd).ok().flatten()), text(net::getsockname(fd).ok()))
 }
+
+/// The TCP port a socket is bound to; 0 for a unix socket.
+pub fn port(fd: &OwnedFd) -> u16 {
+    net::getsockname(fd).ok().and_then(|any| SocketAddr::try_from(any).ok()).map_or(0, |a| a.port())
+}
