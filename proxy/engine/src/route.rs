@@ -62,7 +62,9 @@ impl Shard {
     pub fn check(&self) -> Result<(), String> {
         let count = self.backends.len();
         if count == 0 || count > MAX_BACKENDS {
-            return Err(format!("a shard has 1 to {MAX_BACKENDS} backends, not {count}"));
+            return Err(format!(
+                "a shard has 1 to {MAX_BACKENDS} backends, not {count}"
+            ));
         }
         if self.in_sync >> count != 0 {
             return Err("in_sync names a backend that the shard does not have".to_owned());
@@ -72,7 +74,11 @@ impl Shard {
                 return Err(format!("lead {lead} is not in in_sync"));
             }
         }
-        match self.reads.iter().find(|read| self.in_sync & (1 << **read) == 0) {
+        match self
+            .reads
+            .iter()
+            .find(|read| self.in_sync & (1 << **read) == 0)
+        {
             Some(read) => Err(format!("reads names {read}, which is not in in_sync")),
             None => Ok(()),
         }
@@ -85,7 +91,10 @@ impl Table {
         self.pools.len() == other.pools.len()
             && self.pools.iter().zip(&other.pools).all(|(a, b)| {
                 a.shards.len() == b.shards.len()
-                    && a.shards.iter().zip(&b.shards).all(|(a, b)| a.backends.len() == b.backends.len())
+                    && a.shards
+                        .iter()
+                        .zip(&b.shards)
+                        .all(|(a, b)| a.backends.len() == b.backends.len())
             })
     }
 

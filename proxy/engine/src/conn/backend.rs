@@ -11,14 +11,33 @@ use crate::proto::Resume;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyTo {
     /// A client's slot.
-    Slot { client: u32, generation: u32, seq: u32 },
+    Slot {
+        client: u32,
+        generation: u32,
+        seq: u32,
+    },
     /// One part of a split request.
-    Part { gather: u32, generation: u32, part: u16 },
+    Part {
+        gather: u32,
+        generation: u32,
+        part: u16,
+    },
     /// One replica's answer to a write. `last` is false for the earlier replies of a batch, which
     /// only matter when they are errors.
-    Leg { op: u32, generation: u32, backend: u8, last: bool },
+    Leg {
+        op: u32,
+        generation: u32,
+        backend: u8,
+        last: bool,
+    },
     /// Something on another worker: a slot, or a part if `part` is not `NO_PART`.
-    Remote { worker: u8, index: u32, generation: u32, seq: u32, part: u16 },
+    Remote {
+        worker: u8,
+        index: u32,
+        generation: u32,
+        seq: u32,
+        part: u16,
+    },
     /// Nobody.
     Nobody,
 }

@@ -62,7 +62,14 @@ const fn row(
     quiet: bool,
     write: bool,
 ) -> VerbRow {
-    VerbRow { verb, name, words, data, quiet, write }
+    VerbRow {
+        verb,
+        name,
+        words,
+        data,
+        quiet,
+        write,
+    }
 }
 
 pub const VERBS: [VerbRow; 20] = [
@@ -133,7 +140,9 @@ pub enum Fault {
     BadDelta,
     BadChunk,
     /// The data block is larger than the limit; it is still to be skipped.
-    TooLarge { skip: u64 },
+    TooLarge {
+        skip: u64,
+    },
     /// A browser or a request smuggled in: close without a word, as memcached does.
     Http,
 }
@@ -192,13 +201,24 @@ pub fn request(
         return (Step::Incomplete, None);
     };
     let line_end = newline + 1;
-    let line = buf[..newline].strip_suffix(b"\r").unwrap_or(&buf[..newline]);
+    let line = buf[..newline]
+        .strip_suffix(b"\r")
+        .unwrap_or(&buf[..newline]);
     words(line, args);
-    let mut request = Request { verb: Verb::Unknown, noreply: false, fault: None, line_end };
+    let mut request = Request {
+        verb: Verb::Unknown,
+        noreply: false,
+        fault: None,
+        line_end,
+    };
     let whole = check(&mut request, buf, args, limit);
     match whole {
         Some(size) if size > buf.len() => {
-            *resume = Resume { at: 0, remaining: size as u64, started: true };
+            *resume = Resume {
+                at: 0,
+                remaining: size as u64,
+                started: true,
+            };
             (Step::Incomplete, None)
         }
         Some(size) => {
@@ -216,7 +236,9 @@ pub fn request(
 }
 
 fn is_many_get(buf: &[u8]) -> bool {
-    [&b"get "[..], b"gets ", b"gat ", b"gats "].iter().any(|verb| buf.starts_with(verb))
+    [&b"get "[..], b"gets ", b"gat ", b"gats "]
+        .iter()
+        .any(|verb| buf.starts_with(verb))
 }
 
 /// Splits at spaces. memcached takes no other white space.
@@ -227,13 +249,19 @@ fn words(line: &[u8], args: &mut Vec<Arg>) {
     for (i, &byte) in line.iter().enumerate() {
         if byte == b' ' {
             if i > start {
-                args.push(Arg { start: start as u32, len: (i - start) as u32 });
+                args.push(Arg {
+                    start: start as u32,
+                    len: (i - start) as u32,
+                });
             }
             start = i + 1;
         }
     }
     if line.len() > start {
-        args.push(Arg { start: start as u32, len: (line.len() - start) as u32 });
+        args.push(Arg {
+            start: start as u32,
+            len: (line.len() - start) as u32,
+        });
     }
 }
 
@@ -270,7 +298,11 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
     let fault = |request: &mut Request, fault: Fault| request.fault = Some(fault);
     match verb {
         Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
-            let first = if matches!(verb, Verb::Gat | Verb::Gats) { 2 } else { 1 };
+            let first = if matches!(verb, Verb::Gat | Verb::Gats) {
+                2
+            } else {
+                1
+            };
             if first == 2 && !is_signed(word(args, 1)) {
                 fault(request, Fault::BadExptime);
             } else if args[first..].iter().any(|key| key.len as usize > KEY_LIMIT) {
@@ -280,7 +312,11 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
         }
         Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend | Verb::Cas => {
             let need = if verb == Verb::Cas { 6 } else { 5 };
-            let length = if count == need { unsigned(word(args, 4)) } else { None };
+            let length = if count == need {
+                unsigned(word(args, 4))
+            } else {
+                None
+            };
             let numbers = count == need
                 && unsigned(word(args, 2)).is_some_and(|flags| flags <= u64::from(u32::MAX))
                 && is_signed(word(args, 3))
@@ -384,13 +420,19 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
         let at = resume.at;
         let Some(newline) = buf.get(at..).and_then(|rest| memchr(b'\n', rest)) else {
             let endless = buf.len().saturating_sub(at) > REPLY_LINE_LIMIT;
-            return if endless { Step::Invalid(BadReply) } else { Step::Incomplete };
+            return if endless {
+                Step::Invalid(BadReply)
+            } else {
+                Step::Incomplete
+            };
         };
         let line = &buf[at..at + newline];
         let next = at + newline + 1;
         match kind {
             ReplyKind::Values if line.starts_with(b"VALUE ") => {
-                let Some(length) = value_length(line) else { return Step::Invalid(BadReply) };
+                let Some(length) = value_length(line) else {
+                    return Step::Invalid(BadReply);
+                };
                 let end = next + length + 2;
                 if end > buf.len() {
                     // The head line is scanned again when more came; it is short.
@@ -401,8 +443,14 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
             ReplyKind::Stats if line.starts_with(b"STAT ") => resume.at = next,
             _ => {
                 *resume = Resume::default();
-                let known = line.first().is_some_and(|byte| byte.is_ascii_alphanumeric());
-                return if known { Step::Complete(next) } else { Step::Invalid(BadReply) };
+                let known = line
+                    .first()
+                    .is_some_and(|byte| byte.is_ascii_alphanumeric());
+                return if known {
+                    Step::Complete(next)
+                } else {
+                    Step::Invalid(BadReply)
+                };
             }
         }
     }
@@ -413,7 +461,9 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
 fn value_length(line: &[u8]) -> Option<usize> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let length = line.split(|byte| *byte == b' ').nth(3)?;
-    unsigned(length).filter(|length| *length < i32::MAX as u64).map(|length| length as usize)
+    unsigned(length)
+        .filter(|length| *length < i32::MAX as u64)
+        .map(|length| length as usize)
 }
 
 /// The block at the start of a `Values` reply: its key and its whole length. None at `END`.

@@ -48,6 +48,10 @@ const TICK_MS: u64 = 10;
 const SWEEP_MS: u64 = 1_000;
 /// A client's replies may pile up to here before its requests wait.
 const CLIENT_OUTPUT_MARK: usize = 256 * 1024;
+/// A client that asked nothing for this long gives its buffers back.
+const LEAN_MS: u64 = 2_000;
+/// Places for requests in flight that an idle backend connection keeps.
+const INFLIGHT_KEPT: usize = 1024;
 /// A backend's queue may hold this many bytes before requests for it wait.
 const BACKEND_OUTPUT_MARK: usize = 4 * 1024 * 1024;
 /// Clients accepted in one turn, so that a connection storm does not starve the others.
@@ -63,6 +67,10 @@ const TOKEN_WAKE: u64 = 3;
 /// kind: 4 bits, generation: 28 bits (enough to tell neighbours in time apart), index: 32 bits.
 fn token(kind: u64, index: u32, generation: u32) -> u64 {
     kind << 60 | u64::from(generation & 0x0fff_ffff) << 32 | u64::from(index)
+}
+
+fn listener_token(pool: usize, listener: usize) -> u64 {
+    token(TOKEN_LISTENER, pool as u32, listener as u32)
 }
 
 /// A shard as this worker knows it.
@@ -121,6 +129,8 @@ pub struct Worker {
     next_sweep: u64,
     entropy: u32,
     accepting: bool,
+    /// Listeners taken out of the poll for a moment (pool, listener).
+    resting: Vec<(usize, usize)>,
     /// Nothing can time out, so the poll may wait long. Set by the tick, cleared by any request.
     idle: bool,
 }
@@ -133,7 +143,7 @@ impl Worker {
         poll.add_wake(&shared.mailboxes[id].wake, token(TOKEN_WAKE, 0, 0))?;
         for (pool, config) in shared.config.pools.iter().enumerate() {
             for (i, listener) in config.listeners.iter().enumerate() {
-                poll.add_listener(listener, token(TOKEN_LISTENER, pool as u32, i as u32))?;
+                poll.add_listener(listener, listener_token(pool, i))?;
             }
         }
         let table = shared.table();
@@ -185,6 +195,7 @@ impl Worker {
             next_sweep: 0,
             entropy: 0x9e37_79b9 ^ (id as u32 + 1),
             accepting: true,
+            resting: Vec::new(),
             idle: true,
         })
     }
@@ -205,7 +216,12 @@ impl Worker {
             }
             for token in std::mem::take(&mut self.again) {
                 let (readable, writable, closing) = (true, false, false);
-                self.handle(sys::Ready { token, readable, writable, closing });
+                self.handle(sys::Ready {
+                    token,
+                    readable,
+                    writable,
+                    closing,
+                });
             }
             if self.now_ms >= self.next_tick {
                 self.tick();
@@ -227,16 +243,25 @@ impl Worker {
         if !self.again.is_empty() || !self.resumable.is_empty() || !self.woken.is_empty() {
             return Some(0);
         }
-        let until = if !self.idle || self.shared.draining.load(Relaxed) { self.next_tick } else { self.next_sweep };
+        let until = if !self.idle || self.shared.draining.load(Relaxed) {
+            self.next_tick
+        } else {
+            self.next_sweep
+        };
         Some(until.saturating_sub(self.now_ms).min(SWEEP_MS) as u32)
     }
 
     /// True while something may time out.
     fn is_busy(&self) -> bool {
         !self.ops.is_empty()
-            || self.conns.iter().any(|conn| !conn.inflight.is_empty() || !conn.greetings.is_empty())
+            || self
+                .conns
+                .iter()
+                .any(|conn| !conn.inflight.is_empty() || !conn.greetings.is_empty())
             || self.pools.iter().any(|pool| {
-                pool.shards.iter().any(|shard| !shard.waiting.is_empty() || !shard.queue.is_empty())
+                pool.shards
+                    .iter()
+                    .any(|shard| !shard.waiting.is_empty() || !shard.queue.is_empty())
             })
     }
 
@@ -308,10 +333,20 @@ impl Worker {
             }
             let fd = match sys::accept(&self.shared.config.pools[pool].listeners[listener]) {
                 Ok(Some(fd)) => fd,
-                // Out of descriptors: the listener stays readable, so try again next tick's turn.
-                Ok(None) | Err(_) => return,
+                Ok(None) => return,
+                Err(_) => {
+                    // Out of descriptors. The listener stays readable and would keep us spinning, so
+                    // it is put back with a later tick.
+                    self.poll
+                        .remove(&self.shared.config.pools[pool].listeners[listener]);
+                    self.resting.push((pool, listener));
+                    self.idle = false;
+                    return;
+                }
             };
-            self.pool_stats(pool as u16).of(PoolCount::ClientsTotal).add(1);
+            self.pool_stats(pool as u16)
+                .of(PoolCount::ClientsTotal)
+                .add(1);
             let limit = self.shared.config.pools[pool].client_limit;
             if self.shared.pool_clients[pool].fetch_add(1, SeqCst) >= limit {
                 self.shared.pool_clients[pool].fetch_sub(1, SeqCst);
@@ -334,7 +369,10 @@ impl Worker {
             if target == self.id {
                 self.add_client(fd, pool as u16);
             } else {
-                self.mail[target].push(Message::Client { fd, pool: pool as u16 });
+                self.mail[target].push(Message::Client {
+                    fd,
+                    pool: pool as u16,
+                });
             }
         }
     }
@@ -362,7 +400,12 @@ impl Worker {
         }
         let (peer, local) = sys::names(fd);
         let context = self.context(pool);
-        Some(Box::new(Session::new(id, peer.into_bytes(), local.into_bytes(), &context)))
+        Some(Box::new(Session::new(
+            id,
+            peer.into_bytes(),
+            local.into_bytes(),
+            &context,
+        )))
     }
 
     /// The facts that answers of our own may need.
@@ -401,17 +444,20 @@ impl Worker {
         if full & 0x0fff_ffff != generation {
             return;
         }
-        let Some(client) = self.clients.at(index) else { return };
+        let Some(client) = self.clients.at(index) else {
+            return;
+        };
+        client.hangup |= ready.closing;
         if ready.writable && client.out.waiting() > 0 {
             self.mark_client(index, full);
         }
         if ready.readable || ready.closing {
-            self.read_client(index, full, ready.closing);
+            self.read_client(index, full);
         }
     }
 
-    /// Reads once. With `closing`, reads again until the end shows, since no edge will follow.
-    fn read_client(&mut self, index: u32, generation: u32, closing: bool) {
+    /// Reads once; after a hang-up again until the end shows, since no edge will follow.
+    fn read_client(&mut self, index: u32, generation: u32) {
         let mut input = std::mem::take(&mut self.input);
         while let Some(client) = self.clients.get_mut(index, generation) {
             if client.block != Block::None || client.closing {
@@ -421,15 +467,20 @@ impl Worker {
             match sys::read(&client.fd, &mut input) {
                 Io::Done(count) => {
                     client.active_second = (self.now_ms / 1000) as u32;
-                    let pool = client.pool;
-                    self.pool_stats(pool).of(PoolCount::ReceivedBytes).add(count as u64);
+                    client.lean = false;
+                    let (pool, hangup) = (client.pool, client.hangup);
+                    self.pool_stats(pool)
+                        .of(PoolCount::ReceivedBytes)
+                        .add(count as u64);
                     let full = count == input.len();
                     self.feed_client(index, generation, &input[..count]);
-                    if full && !closing {
+                    if hangup {
+                        continue;
+                    }
+                    if full {
                         self.again.push(token(TOKEN_CLIENT, index, generation));
                         break;
-                    }
-                    if !full && !closing {
+                    } else {
                         if let Some(client) = self.clients.get_mut(index, generation) {
                             client.readable = false;
                         }
@@ -457,7 +508,9 @@ impl Worker {
 
     /// Handles what was read, together with what was left over before.
     fn feed_client(&mut self, index: u32, generation: u32, bytes: &[u8]) {
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
         if client.input.is_empty() {
             let used = self.consume(index, generation, bytes);
             if let Some(client) = self.clients.get_mut(index, generation) {
@@ -470,10 +523,14 @@ impl Worker {
     }
 
     fn consume_kept(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
         let mut input = std::mem::take(&mut client.input);
         let used = self.consume(index, generation, &input);
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
         if used == input.len() {
             input = Vec::new();
         } else if used > 0 {
@@ -484,7 +541,9 @@ impl Worker {
 
     /// Takes requests from `bytes` until they are used up or one has to wait. Returns bytes used.
     fn consume(&mut self, index: u32, generation: u32, bytes: &[u8]) -> usize {
-        let Some(client) = self.clients.get_mut(index, generation) else { return bytes.len() };
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return bytes.len();
+        };
         match self.pools[client.pool as usize].protocol {
             Protocol::Redis => self.consume_redis(index, generation, bytes),
             Protocol::Memcached => self.consume_memcache(index, generation, bytes),
@@ -493,7 +552,9 @@ impl Worker {
 
     /// Looks at a client's kept input again after a wait, then at its socket.
     fn resume_client(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
         client.listed = false;
         client.block = Block::None;
         if !client.input.is_empty() {
@@ -530,7 +591,9 @@ impl Worker {
     }
 
     fn flush_client(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
         client.dirty = false;
         let pool = client.pool;
         let mut sent = 0;
@@ -550,7 +613,8 @@ impl Worker {
             }
         }
         let waiting = client.out.waiting();
-        let is_over = waiting > self.shared.config.pools[pool as usize].client_output_limit;
+        let is_over =
+            waiting + client.parked > self.shared.config.pools[pool as usize].client_output_limit;
         // A closing client with kept input still has requests to be answered, unless they are a torn one.
         let is_done = client.closing
             && waiting == 0
@@ -576,26 +640,46 @@ impl Worker {
         self.expire_waits();
         if self.now_ms >= self.next_sweep {
             self.next_sweep = self.now_ms + SWEEP_MS;
-            self.sweep_idle();
+            self.sweep();
+        }
+        for (pool, listener) in std::mem::take(&mut self.resting) {
+            let fd = &self.shared.config.pools[pool].listeners[listener];
+            if self.accepting
+                && self
+                    .poll
+                    .add_listener(fd, listener_token(pool, listener))
+                    .is_err()
+            {
+                self.resting.push((pool, listener));
+            }
         }
         if self.shared.draining.load(Relaxed) {
             self.start_draining();
         }
     }
 
-    fn sweep_idle(&mut self) {
+    /// Closes clients that are idle for too long, and takes the buffers of those that rest.
+    fn sweep(&mut self) {
         let second = (self.now_ms / 1000) as u32;
-        let limits: Vec<u64> =
-            self.shared.config.pools.iter().map(|pool| pool.client_idle_timeout).collect();
-        if limits.iter().all(|limit| *limit == 0) {
-            return;
-        }
         for (index, generation) in self.clients.keys() {
-            let Some(client) = self.clients.get(index, generation) else { continue };
-            let limit = limits[client.pool as usize];
+            let Some(client) = self.clients.get_mut(index, generation) else {
+                continue;
+            };
+            if !client.slots.is_empty() {
+                continue;
+            }
+            let limit = self.shared.config.pools[client.pool as usize].client_idle_timeout;
             let idle = u64::from(second.saturating_sub(client.active_second)) * 1000;
-            if limit > 0 && client.slots.is_empty() && idle >= limit.max(1000) {
+            if limit > 0 && idle >= limit.max(1000) {
                 self.close_client(index, generation);
+            } else if idle >= LEAN_MS && !client.lean {
+                client.shed();
+            }
+        }
+        for conn in &mut self.conns {
+            if conn.inflight.is_empty() {
+                conn.out.shed();
+                conn.inflight.shrink_to(INFLIGHT_KEPT);
             }
         }
     }
@@ -627,7 +711,10 @@ impl Worker {
         let old = std::mem::replace(&mut self.table, Arc::clone(&table));
         for pool in 0..table.pools.len() {
             for shard in 0..table.pools[pool].shards.len() {
-                let (before, after) = (&old.pools[pool].shards[shard], &table.pools[pool].shards[shard]);
+                let (before, after) = (
+                    &old.pools[pool].shards[shard],
+                    &table.pools[pool].shards[shard],
+                );
                 self.adopt_shard(pool as u16, shard as u16, before, after);
             }
         }
@@ -641,7 +728,9 @@ impl Worker {
         before: &crate::route::Shard,
         after: &crate::route::Shard,
     ) {
-        let suspects = self.shared.shards[pool as usize][shard as usize].suspects.load(SeqCst);
+        let suspects = self.shared.shards[pool as usize][shard as usize]
+            .suspects
+            .load(SeqCst);
         let state = &mut self.pools[pool as usize].shards[shard as usize];
         state.awaiting_view = u32::from(after.in_sync) & suspects != 0;
         for backend in 0..after.backends.len() {
@@ -666,8 +755,6 @@ impl Worker {
             }
         }
         self.recheck_ops(pool, shard);
-        if !self.woken.contains(&(pool, shard)) {
-            self.woken.push((pool, shard));
-        }
+        self.wake_later(pool, shard);
     }
 }
