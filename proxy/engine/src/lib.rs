@@ -19,18 +19,19 @@
 //!
 //! Layers, each using only those above it (`tests/unit/test_import_order.py` checks it):
 
-pub mod buf; // output buffers
-pub mod command; // the Redis command table and what the proxy answers itself
-pub mod conn; // what a client or backend connection remembers
-pub mod engine; // threads, tables in, events and numbers out
+pub mod sys; // the operating system; the only `unsafe`
+
 pub mod error; // every text a client can be told
-pub mod hash; // key to number
+pub mod buf; // output buffers
+pub mod slab; // storage with generations
 pub mod proto; // bytes to positions: RESP, memcached text
-#[cfg(feature = "python")]
-mod py;
+pub mod command; // the Redis command table and what the proxy answers itself
+pub mod hash; // key to number
 pub mod ring; // number to shard
 pub mod route; // the routing table
-pub mod slab; // storage with generations
 pub mod stats; // counters
-pub mod sys; // the operating system; the only `unsafe`
-pub mod worker; // one thread: the loop and everything that moves bytes // the Python module
+pub mod conn; // what a client or backend connection remembers
+pub mod worker; // one thread: the loop and everything that moves bytes
+pub mod engine; // threads, tables in, events and numbers out
+#[cfg(feature = "python")]
+mod py; // the Python module
