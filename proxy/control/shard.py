@@ -313,8 +313,8 @@ class _Step:
             self.shard = replace(
                 self.shard, lost_since=self.now if since is None else since, reason=choice.reason
             )
-        elif self.shard.lead is not None:
-            self.shard = replace(self.shard, lost_since=None)
+        elif self.shard.lead is not None and self.shard.lost_since is not None:
+            self.shard = replace(self.shard, lost_since=None, reason=Reason.ANSWERS)
         if choice.survivors and self.shard.pending is None and not agrees:
             following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
             self._propose(following, choice.reason)

@@ -77,10 +77,11 @@ def test_rubbish_is_an_error(make: type[RespReader] | type[MemcachedReader], dat
 def test_a_reply_without_end_is_bounded(make: type[RespReader] | type[MemcachedReader], start: bytes) -> None:
     reader = make()
     reader.feed(start)
+    for _ in range(REPLY_BYTES_LIMIT // 1024 - 1):
+        reader.feed(b"x" * 1024)
+        assert reader.replies() == []
     with pytest.raises(WireError):
-        for _ in range(REPLY_BYTES_LIMIT // 1024 + 1):
-            reader.feed(b"x" * 1024)
-            assert reader.replies() == []
+        reader.feed(b"x" * 2048)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +117,8 @@ def test_a_redis_answer() -> None:
             keyspace=b"db0:keys=3,expires=0,avg_ttl=0\r\ndb5:keys=4,expires=1,avg_ttl=0\r\n",
         ),
     )
-    assert (result.failure, result.condition, result.record, result.record_known) == (
-        None,
-        None,
-        b"record",
-        True,
-    )
+    assert (result.failure, result.condition) == (None, None)
+    assert (result.record, result.record_known) == (b"record", True)
     assert result.incarnation is not None
     assert (result.incarnation.token, result.flushes, result.items) == ("abc", 3, 6)
 
