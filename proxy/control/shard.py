@@ -313,8 +313,9 @@ class _Step:
             self.shard = replace(
                 self.shard, lost_since=self.now if since is None else since, reason=choice.reason
             )
-        elif self.shard.lead is not None:
-            self.shard = replace(self.shard, lost_since=None)
+        elif self.shard.lead is not None and self.shard.lost_since is not None:
+            reason = Reason.ANSWERS if self.shard.reason in _WAITS else self.shard.reason
+            self.shard = replace(self.shard, lost_since=None, reason=reason)
         if choice.survivors and self.shard.pending is None and not agrees:
             following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
             self._propose(following, choice.reason)
@@ -367,30 +368,32 @@ class _Step:
             return
         if self.shard.lost_since is None:
             self.shard = replace(self.shard, lost_since=self.now)
+        choice = self._first_choice()
+        self.shard = replace(self.shard, reason=choice.reason)
         for member in self.shard.members:
-            damage = unreadable(self.shard, member)
             if member.silent:
                 self._enter(member, BackendState.DOWN, member.failure)
-            else:
-                self._enter(member, BackendState.STALE, damage or self._first_impression(member))
-            if damage is not None:
-                self.shard = replace(self.shard, reason=damage)
+            elif not choice.survivors:
+                self._enter(member, BackendState.STALE, self._first_impression(member, choice))
+        if choice.survivors:
+            names = self.shard.pool.name, self.shard.spec.name
+            self._propose(first_view(*names, choice.lead, choice.runs), choice.reason)
+
+    def _first_choice(self) -> Choice:
+        """Bootstrap's choice, unless somebody holds a record that we cannot read: then nothing is touched."""
         shard = self.shard
-        if any(unreadable(shard, member) for member in shard.members):
-            return
+        for member in shard.members:
+            damage = unreadable(shard, member)
+            if damage is not None:
+                return Choice((), "", damage)
         reachable = [
             as_candidate(member, Standing.USABLE)
             for member in shard.members
             if not member.silent and not member.unrecorded and is_ready(member.seen)
         ]
-        choice = failover.bootstrap(
+        return failover.bootstrap(
             shard.pool.bootstrap, reachable, configured=len(shard.members), waited=self._has_waited()
         )
-        self.shard = replace(self.shard, reason=choice.reason)
-        if choice.survivors:
-            self._propose(
-                first_view(shard.pool.name, shard.spec.name, choice.lead, choice.runs), choice.reason
-            )
 
     def _settle_alone(self) -> None:
         """Without replicas the first backend is the truth, whatever process it is."""
@@ -427,9 +430,10 @@ class _Step:
         ]
         return failover.choose(self.shard.view, candidates, waited=self._has_waited())
 
-    def _first_impression(self, member: Member) -> Reason:
+    def _first_impression(self, member: Member, choice: Choice) -> Reason:
         condition = member.seen.condition if member.seen else None
-        return Reason(condition.value) if condition is not None else Reason.DIFFERS
+        damage = unreadable(self.shard, member)
+        return damage or (Reason(condition.value) if condition is not None else choice.reason)
 
     # Writing.
 
@@ -461,6 +465,7 @@ class _Step:
             )
 
 
+_WAITS = frozenset({Reason.NOBODY_REACHABLE, Reason.WAITING_FOR_OTHERS})
 _STAYING = frozenset({Finding.CURRENT, Finding.LAGGING, Finding.HELD, Finding.ELECTED})
 
 _HANDLERS: dict[type, str] = {

@@ -132,6 +132,7 @@ class TestFirstContact:
         world.answer(B)
         view = world.win()
         assert (view.epoch, view.lead, view.in_sync) == (1, A, (A, B))
+        assert world.shard.reason is Reason.BOOTSTRAPPED
         assert world.states() == {A: "in_sync", B: "in_sync"}
         assert world.shard.phase is Phase.SERVING
 
@@ -183,6 +184,7 @@ class TestFirstContact:
         world = World(A, B).answer(A, record=record).answer(B)
         assert world.shard.reason is reason
         assert world.shard.lead is None
+        assert world.shard.member(A).reason is reason
         assert not [each for each in world.actions if isinstance(each, Commit | Restore)]
 
     def test_the_highest_epoch_found_wins(self) -> None:
@@ -356,6 +358,7 @@ class TestLastSurvivor:
         assert world.states() == {A: "down", B: "down"}
         world.current(A)
         assert world.shard.in_sync == (A,), "nobody else can serve, so one answer is enough"
+        assert world.shard.reason is Reason.ANSWERS
 
     def test_with_several_restarted_the_one_that_is_not_is_waited_for(self) -> None:
         world = serving(A, B).fail(A, times=3)
@@ -447,6 +450,18 @@ def test_each_change_is_reported_once_with_its_reason() -> None:
     assert changes == [
         Transition(B, "in_sync", "stale", Reason.WRITE_FAILED, 2),
         Transition("", A, A, Reason.COMMITTED, 2),
+    ]
+
+
+def test_first_contact_reports_each_backend_once() -> None:
+    world = World(A, B, C).fail(C, Reason.REFUSED).answer(A, items=1).answer(B)
+    world.happen(CommitWon(next(each.view for each in world.actions if isinstance(each, Commit))))
+    changes = [each for each in world.actions if isinstance(each, Transition)]
+    assert changes == [
+        Transition(C, "down", "down", Reason.REFUSED, 0),
+        Transition(A, "down", "in_sync", Reason.ANSWERS, 1),
+        Transition(B, "down", "stale", Reason.DIFFERS, 1),
+        Transition("", "nobody", A, Reason.BOOTSTRAPPED, 1),
     ]
 
 
