@@ -60,7 +60,7 @@ class ProxyProcess(Process):
         self.arguments = arguments
         self.config = config
         self.ports = dict(ports or {})
-        """Ports by pool name, of pools whose ``listen`` was left out, and of the admin server as ``"admin"``."""
+        """By pool name, of pools whose ``listen`` was left out; and of the admin server as ``"admin"``."""
         self._wait_for_readyz = wait_ready
         self._ports_fixed = isinstance(config, str)
 
