@@ -107,11 +107,13 @@ class ProxyProcess(Process):
 
     def wait_state(self, pool: str, address: str, state: str, *, within: float = 10.0) -> None:
         """Waits until the backend is in that state."""
-        eventually(
-            lambda: self.backend_states(pool)[address] == state,
-            within=within,
-            what=f"{address} of {pool} is {state}; now {self.backend_states(pool)}",
-        )
+
+        def reached() -> bool:
+            states = self.backend_states(pool)
+            assert states.get(address) == state, states  # what `eventually` shows when time is over
+            return True
+
+        eventually(reached, within=within, what=f"{address} of {pool} is {state}")
 
     def metric(self, name: str, **labels: str) -> float:
         """Sum of all samples of ``name`` in ``/metrics`` whose labels include these; 0 if there is none."""
