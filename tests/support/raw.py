@@ -48,6 +48,11 @@ class RawClient:
     ) -> None:
         self.close()
 
+    @property
+    def unread(self) -> bytes:
+        """What came and was not read yet, without waiting for more."""
+        return self._unread
+
     def send(self, data: bytes) -> None:
         """Sends all of it."""
         self.socket.sendall(data)
