@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-
 from support.cluster import Cluster
 from support.eventually import PATIENCE
 from support.store import PROTOCOLS, MemcachedStore, Store, connect
