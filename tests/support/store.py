@@ -164,9 +164,8 @@ class MemcachedStore(Store):
     def contents(self) -> dict[bytes, Any]:
         self.raw.send(b"lru_crawler metadump all\r\n")
         found: dict[bytes, Any] = {}
-        while (line := self.raw.read_line()) != b"END\r\n":
-            if line.startswith((b"BUSY", b"ERROR")):
-                raise Refused(line)
+        # Its lines end with LF alone, the last one with CRLF.
+        for line in self.raw.read_until(b"END\r\n").splitlines()[:-1]:
             fields = dict(field.partition(b"=")[::2] for field in line.split())
             found[fields[b"key"]] = fields[b"exp"] != b"-1"
         for key, expires in list(found.items()):
