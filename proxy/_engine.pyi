@@ -15,6 +15,7 @@ an `Engine`, only what the table says about them does.
 from collections.abc import Sequence
 from typing import final
 
+__all__: list[str]
 __version__: str
 build_profile: str
 """``"release"`` or ``"debug"``; benchmarks refuse anything but the first."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-
 from support.cluster import Cluster
 from support.eventually import PATIENCE
 from support.store import PROTOCOLS, connect

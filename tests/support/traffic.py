@@ -77,7 +77,11 @@ class Traffic:
     def longest_pause(self) -> float:
         """Seconds between two acknowledgements of one writer, the longest; call it after `stop`."""
         return max(
-            (after - before for times in self._acknowledged_at for before, after in zip(times, times[1:], strict=False)),
+            (
+                after - before
+                for times in self._acknowledged_at
+                for before, after in zip(times, times[1:], strict=False)
+            ),
             default=0.0,
         )
 
