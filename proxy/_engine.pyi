@@ -15,7 +15,31 @@ an `Engine`, only what the table says about them does.
 from collections.abc import Sequence
 from typing import final
 
-__all__: list[str]
+__all__ = [
+    "BackendTable",
+    "CommandRow",
+    "DISTRIBUTIONS",
+    "EVENT_KINDS",
+    "Engine",
+    "EngineConfig",
+    "Event",
+    "FAILURE_REASONS",
+    "HASHES",
+    "HISTOGRAM_BOUNDS_SECONDS",
+    "KeyRoute",
+    "Metric",
+    "PoolConfig",
+    "PoolTable",
+    "RoutingTable",
+    "Sample",
+    "ShardTable",
+    "__version__",
+    "build_profile",
+    "command_table",
+    "hash_key",
+    "metrics",
+]
+
 __version__: str
 build_profile: str
 """``"release"`` or ``"debug"``; benchmarks refuse anything but the first."""
