@@ -16,16 +16,16 @@ from collections.abc import Sequence
 from typing import final
 
 __all__ = [
-    "BackendTable",
-    "CommandRow",
     "DISTRIBUTIONS",
     "EVENT_KINDS",
-    "Engine",
-    "EngineConfig",
-    "Event",
     "FAILURE_REASONS",
     "HASHES",
     "HISTOGRAM_BOUNDS_SECONDS",
+    "BackendTable",
+    "CommandRow",
+    "Engine",
+    "EngineConfig",
+    "Event",
     "KeyRoute",
     "Metric",
     "PoolConfig",
