@@ -17,6 +17,7 @@ recorded on a survivor; the engine holds writes for that long and has stopped re
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -360,7 +361,12 @@ class _Step:
             is_sure = self.shard.view is None or measure(self.shard, member) is not Finding.UNSURE
             if seen is not None and seen.record_known and seen.record is None and is_sure:
                 blank.append(address)
-        self.actions.append(Commit(view, tuple(blank)))
+        self.actions.append(Commit(view, tuple(blank), self._arbiters(view)))
+
+    def _arbiters(self, view: View) -> tuple[str, ...]:
+        old = self.shard.view.in_sync if self.shard.view else ()
+        ahead = itertools.takewhile(lambda address: address not in view.in_sync, old)
+        return tuple(filter(self.shard.is_configured, ahead))
 
     def _contact(self) -> None:
         """No view yet: wait for every first probe, then let bootstrap choose."""

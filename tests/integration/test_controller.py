@@ -9,6 +9,7 @@ import pytest
 import trio
 from support.control import FakePlane, make_config, run_controller, until, until_equal
 from support.raw import RawClient
+from support.relay import Relay
 from support.servers import MemcachedServer, RedisServer
 
 from proxy.control.event import Commit
@@ -125,21 +126,21 @@ def test_a_failed_write_is_in_the_view_before_it_is_in_the_table(start: Start, p
 
 
 def test_a_slow_shard_delays_no_other(
-    start: Start, protocol: str, start_relay: Callable[..., object]
+    start: Start, protocol: str, start_relay: Callable[[int], Relay]
 ) -> None:
     servers = [start() for _ in range(4)]
     relay = start_relay(servers[0].port)
-    slow = relay.address  # type: ignore[attr-defined]
+    slow = relay.address
 
     async def story(controller: Controller, plane: FakePlane) -> None:
-        relay.black_hole()  # type: ignore[attr-defined]
+        relay.black_hole()
         plane.tell("write_failed", 0, 1)
         began = trio.current_time()
         plane.tell("write_failed", 1, 1)
         await until(lambda: plane.shard(1).in_sync == (0,))
         assert trio.current_time() - began < 0.5
         assert plane.shard(0).in_sync == (0, 1), "its survivor has not answered"
-        relay.pass_through()  # type: ignore[attr-defined]
+        relay.pass_through()
         await until(lambda: len(plane.shard(0).in_sync) == 1, within=10.0)
 
     shards = [[slow, servers[1].address], [servers[2].address, servers[3].address]]

@@ -220,6 +220,14 @@ class TestWriteFailed:
     def test_leadership_moves_on(self) -> None:
         assert serving(A, B, C).happen(WriteFailed(A)).win().lead == B
 
+    @pytest.mark.parametrize(("failed", "arbiters"), [((A,), (A,)), ((B,), ()), ((A, B), ())])
+    def test_who_leaves_from_the_front_decides_races(
+        self, failed: tuple[str, ...], arbiters: tuple[str, ...]
+    ) -> None:
+        world = serving(A, B, C).happen(*(WriteFailed(each) for each in reversed(failed)))
+        (commit,) = [each for each in world.actions if isinstance(each, Commit)]
+        assert commit.arbiters == arbiters
+
     def test_the_last_is_never_removed_but_published_again(self) -> None:
         world = serving(A, B).happen(WriteFailed(B))
         world.win()
