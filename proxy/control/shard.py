@@ -52,6 +52,11 @@ from proxy.control.state import Member, ShardState, routing_facts
 from proxy.control.view import beats, encode, first_view, is_conflict, next_view, parse
 
 
+CONTACT_TRIES = 2
+"""A first probe that timed out is tried once more before the shard goes on without the backend: a busy
+machine at start is common, and starting without a member costs its resynchronisation."""
+
+
 class Effect(Enum):
     """When the new state of a `Move` takes hold."""
 
@@ -167,6 +172,9 @@ class _Step:
         rules = self.shard.pool.health
         if result.failure is not None:
             fails = member.fails + 1
+            is_contacted = member.contacted or fails >= CONTACT_TRIES or result.failure is not Reason.TIMEOUT
+            if not is_contacted:
+                self.actions.append(ProbeNow(result.address))
             is_gone = fails >= rules.fall or member.warned or not member.contacted
             silent = member.silent or (is_gone and not event.panic)
             self._note(
@@ -176,7 +184,7 @@ class _Step:
                 failure=result.failure,
                 silent=silent,
                 warned=False,
-                contacted=True,
+                contacted=is_contacted,
             )
             return
         passes = member.passes + 1

@@ -281,3 +281,31 @@ def test_the_status_has_the_shape_others_rely_on(start: Start, protocol: str) ->
         assert (backend["state"], backend["drained"], backend["reason"]) == ("in_sync", False, "answers")
 
     run_controller(make_config(protocol, [[a.address, b.address]]), story)
+
+
+@pytest.mark.fault
+def test_silence_of_most_is_our_own_network_and_keeps_the_table(
+    start: Start, protocol: str, start_relay: Callable[[int], Relay]
+) -> None:
+    relays = [start_relay(start().port) for _ in range(2)]
+
+    async def story(controller: Controller, plane: FakePlane) -> None:
+        def timeouts() -> int:
+            probes = [each for each in controller.samples() if each[0] == "backend_probes_total"]
+            return sum(int(value) for _, labels, value in probes if labels[-1] == "timeout")
+
+        for relay in relays:
+            relay.black_hole()
+        await until(lambda: timeouts() >= 12)
+        assert plane.shard().in_sync == (0, 1)
+        assert states(controller) == ["in_sync", "in_sync"]
+        relays[0].pass_through()
+        await until(lambda: plane.shard().in_sync == (0,))
+        assert states(controller) == ["in_sync", "down"]
+
+    config = make_config(
+        protocol,
+        [[relay.address for relay in relays]],
+        health={"interval": "30ms", "timeout": "100ms", "fall": 3, "rise": 2},
+    )
+    run_controller(config, story)

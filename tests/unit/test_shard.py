@@ -143,9 +143,15 @@ class TestFirstContact:
         assert world.shard.member(C).reason is Reason.DIFFERS
 
     def test_trust_takes_whoever_answers(self) -> None:
-        world = World(A, B, C, bootstrap="trust").answer(A, items=3).answer(B, items=5).fail(C)
+        world = World(A, B, C, bootstrap="trust").answer(A, items=3).answer(B, items=5).fail(C, times=2)
         assert world.win().in_sync == (A, B)
         assert world.states()[C] == "down"
+
+    def test_a_first_timeout_is_tried_once_more(self) -> None:
+        world = World(A, B).answer(A, items=1).fail(B)
+        assert world.actions == [ProbeNow(B)]
+        assert not world.shard.is_contacted
+        assert world.fail(B).win().in_sync == (A,)
 
     def test_refuse_waits_for_the_operator(self) -> None:
         world = World(A, B, bootstrap="refuse").answer(A).answer(B)
