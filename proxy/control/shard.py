@@ -17,6 +17,7 @@ recorded on a survivor; the engine holds writes for that long and has stopped re
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -49,6 +50,11 @@ from proxy.control.finding import (
 from proxy.control.model import BackendState, Reason, Transition, View
 from proxy.control.state import Member, ShardState, routing_facts
 from proxy.control.view import beats, encode, first_view, is_conflict, next_view, parse
+
+
+CONTACT_TRIES = 2
+"""A first probe that timed out is tried once more before the shard goes on without the backend: a busy
+machine at start is common, and starting without a member costs its resynchronisation."""
 
 
 class Effect(Enum):
@@ -166,6 +172,9 @@ class _Step:
         rules = self.shard.pool.health
         if result.failure is not None:
             fails = member.fails + 1
+            is_contacted = member.contacted or fails >= CONTACT_TRIES or result.failure is not Reason.TIMEOUT
+            if not is_contacted:
+                self.actions.append(ProbeNow(result.address))
             is_gone = fails >= rules.fall or member.warned or not member.contacted
             silent = member.silent or (is_gone and not event.panic)
             self._note(
@@ -175,7 +184,7 @@ class _Step:
                 failure=result.failure,
                 silent=silent,
                 warned=False,
-                contacted=True,
+                contacted=is_contacted,
             )
             return
         passes = member.passes + 1
@@ -360,7 +369,12 @@ class _Step:
             is_sure = self.shard.view is None or measure(self.shard, member) is not Finding.UNSURE
             if seen is not None and seen.record_known and seen.record is None and is_sure:
                 blank.append(address)
-        self.actions.append(Commit(view, tuple(blank)))
+        self.actions.append(Commit(view, tuple(blank), self._arbiters(view)))
+
+    def _arbiters(self, view: View) -> tuple[str, ...]:
+        old = self.shard.view.in_sync if self.shard.view else ()
+        ahead = itertools.takewhile(lambda address: address not in view.in_sync, old)
+        return tuple(filter(self.shard.is_configured, ahead))
 
     def _contact(self) -> None:
         """No view yet: wait for every first probe, then let bootstrap choose."""
