@@ -101,6 +101,8 @@ pub struct Conn {
     pub deadline: u64,
     pub last_reply: u64,
     pub attempts: u32,
+    /// Epoch of the table whose records it was asked to show.
+    pub greeted_epoch: u64,
     pub greetings: VecDeque<Greeting>,
     pub greeting_out: OutBuf,
     pub out: OutBuf,
@@ -132,6 +134,7 @@ impl Conn {
             deadline: 0,
             last_reply: 0,
             attempts: 0,
+            greeted_epoch: 0,
             greetings: VecDeque::new(),
             greeting_out: OutBuf::default(),
             out: OutBuf::default(),

@@ -135,6 +135,7 @@ impl Worker {
 
     fn greet(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
+        conn.greeted_epoch = self.table.epoch;
         if conn.lane == 1 {
             conn.greeting_out
                 .extend(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n");
@@ -559,6 +560,7 @@ impl Worker {
     /// It showed another record than the table's, so somebody changed the view or the process is
     /// not the one we knew. Reads go elsewhere; writes wait here for the table that follows.
     fn hold_conn(&mut self, index: u32) {
+        let is_outdated = self.conns[index as usize].greeted_epoch != self.table.epoch;
         let (inflight, out, _) = self.unplug(index, ConnState::Held);
         let conn = &mut self.conns[index as usize];
         let (pool, shard, lane) = (conn.pool, conn.shard, conn.lane);
@@ -574,6 +576,10 @@ impl Worker {
             } else {
                 self.conns[index as usize].push(bytes, pending);
             }
+        }
+        if is_outdated {
+            // It was asked before the table changed, so no further table will tell us to ask again.
+            self.reconnect(index);
         }
     }
 

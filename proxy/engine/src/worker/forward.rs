@@ -69,6 +69,9 @@ pub(super) enum Way {
 
 use crate::proto::Args;
 
+/// `Pending::tried` of a read that has waited on a held connection: it is not asked of others again.
+const PARKED: u16 = u16::MAX;
+
 impl Worker {
     pub(super) fn shard_table(&self, pool: u16, shard: u16) -> &crate::route::Shard {
         &self.table.pools[pool as usize].shards[shard as usize]
@@ -323,6 +326,9 @@ impl Worker {
         let mut tried = tried;
         loop {
             let Some(backend) = self.pick_read(out, tried) else {
+                if self.park_read(to, out, tried) {
+                    return;
+                }
                 let lost = tried != 0;
                 self.fail(
                     out.pool,
@@ -349,6 +355,27 @@ impl Worker {
                 self.pending(to, out.kind, true, tried | 1 << backend),
             );
             return;
+        }
+    }
+
+    /// Has a read that nobody can take now wait on a held connection for the table that follows: while
+    /// a new view is being recorded, the last survivor may just have shown that record. Only once for
+    /// each read, and as long as the connection is held.
+    fn park_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) -> bool {
+        let conns = &self.pools[out.pool as usize].shards[out.shard as usize].conns;
+        let mut places = self
+            .shard_table(out.pool, out.shard)
+            .reads
+            .iter()
+            .map(|backend| conns[*backend as usize][out.lane as usize]);
+        let is_held =
+            |index: &u32| *index != NO_CONN && self.conns[*index as usize].state == ConnState::Held;
+        match places.find(is_held) {
+            Some(index) if tried != PARKED => {
+                self.enqueue(index, out.bytes, self.pending(to, out.kind, true, PARKED));
+                true
+            }
+            _ => false,
         }
     }
 
