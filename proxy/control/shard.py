@@ -51,7 +51,6 @@ from proxy.control.model import BackendState, Reason, Transition, View
 from proxy.control.state import Member, ShardState, routing_facts
 from proxy.control.view import beats, encode, first_view, is_conflict, next_view, parse
 
-
 CONTACT_TRIES = 2
 """A first probe that timed out is tried once more before the shard goes on without the backend: a busy
 machine at start is common, and starting without a member costs its resynchronisation."""
