@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import trio
-from support.control import make_config
+from support.control import make_config, until
 from support.ports import free_port
 from support.raw import RawClient
 from support.servers import RedisServer

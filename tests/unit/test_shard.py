@@ -35,8 +35,9 @@ from proxy.control.model import (
     Transition,
     View,
 )
-from proxy.control.shard import TRANSITIONS, step
+from proxy.control.shard import step
 from proxy.control.state import ShardState, new_shard, readable
+from proxy.control.transitions import TRANSITIONS
 from proxy.control.view import encode
 
 A, B, C = "a:1", "b:1", "c:1"
