@@ -4,11 +4,11 @@ Nothing here waits for the health checker: it is set so slow that it cannot have
 """
 
 import pytest
-
-from proxy.control.view import view_key
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.store import PROTOCOLS, RedisStore, connect
+
+from proxy.control.view import view_key
 
 pytestmark = [pytest.mark.fault, pytest.mark.parametrize("protocol", PROTOCOLS)]
 

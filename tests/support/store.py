@@ -19,7 +19,7 @@ RESERVED = b"__shardproxy:"
 """Keys of the proxy's own."""
 
 QUICK: Mapping[str, Any] = {
-    "health": {"interval": "100ms", "timeout": "100ms", "fall": 3, "rise": 2},
+    "health": {"interval": "250ms", "timeout": "250ms", "fall": 3, "rise": 2},
     "timeouts": {"connect": "200ms", "request": "400ms"},
 }
 """Options of a pool that notices what happens sooner than the defaults, for tests that break things."""

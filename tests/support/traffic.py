@@ -4,6 +4,7 @@ Each key has one writer, which writes 1, 2, 3, ... as soon as it was answered; s
 which write it came from. Called by integration tests; knows nothing of what is broken meanwhile.
 """
 
+import itertools
 import random
 import threading
 import time
@@ -80,7 +81,7 @@ class Traffic:
             (
                 after - before
                 for times in self._acknowledged_at
-                for before, after in zip(times, times[1:], strict=False)
+                for before, after in itertools.pairwise(times)
             ),
             default=0.0,
         )

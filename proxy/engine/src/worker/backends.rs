@@ -8,7 +8,7 @@
 //! Whatever is lost with a connection is settled here: reads go to another replica, legs of writes
 //! fail, lone writes are answered with what is known about them.
 
-use super::forward::{Copies, Outgoing};
+use super::forward::{Copies, Outgoing, PARKED};
 use super::*;
 use crate::conn::backend::Greeting;
 use crate::conn::{Pending, ReplyTo};
@@ -570,7 +570,7 @@ impl Worker {
         for pending in inflight {
             let bytes = out.held_slice(offset, pending.len as usize);
             offset += pending.len as usize;
-            if pending.read {
+            if pending.read && pending.tried != PARKED {
                 self.backend_stats(index).of(BackendCount::Inflight).sub(1);
                 self.retry_read(index, pool, shard, lane, &pending, bytes);
             } else {

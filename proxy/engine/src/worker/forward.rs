@@ -70,7 +70,7 @@ pub(super) enum Way {
 use crate::proto::Args;
 
 /// `Pending::tried` of a read that has waited on a held connection: it is not asked of others again.
-const PARKED: u16 = u16::MAX;
+pub(super) const PARKED: u16 = u16::MAX;
 
 impl Worker {
     pub(super) fn shard_table(&self, pool: u16, shard: u16) -> &crate::route::Shard {
@@ -359,8 +359,8 @@ impl Worker {
     }
 
     /// Has a read that nobody can take now wait on a held connection for the table that follows: while
-    /// a new view is being recorded, the last survivor may just have shown that record. Only once for
-    /// each read, and as long as the connection is held.
+    /// a new view is being recorded, the last survivor may just have shown that record. The read stays
+    /// with that connection, whose hold has an end.
     fn park_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) -> bool {
         let conns = &self.pools[out.pool as usize].shards[out.shard as usize].conns;
         let mut places = self
