@@ -214,15 +214,6 @@ def test_keys_of_pymemcache_rendezvous_are_found(resources: ExitStack) -> None:
         "shards": [{"backends": [{"address": s.address}]} for s in servers],
     }
     proxy = resources.enter_context(ProxyProcess({"pools": {"p": pool}}))
+    plain = [key.encode() for key in keys]
     with RawClient(proxy.memcached_port) as raw:
-        found = exchange(
-            raw,
-            (
-                (
-                    f"get {key}\r\n".encode(),
-                    f"VALUE {key} 0 {len(key) + 9}\r\nvalue of {key}\r\nEND\r\n".encode(),
-                )
-                for key in keys
-            ),
-        )
-    assert found == len(keys)
+        assert exchange(raw, memcached_pairs(plain, b"value of ", write=False)) == len(keys)

@@ -342,10 +342,10 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
         }
         Verb::Delete => {
             let zero = count == 3 && word(args, 2) == b"0";
-            if args[1].len as usize > KEY_LIMIT {
-                fault(request, Fault::BadLine);
-            } else if count > 2 && !zero {
+            if count > 2 && !zero {
                 fault(request, Fault::BadDelete);
+            } else if args[1].len as usize > KEY_LIMIT {
+                fault(request, Fault::BadLine);
             }
             None
         }
