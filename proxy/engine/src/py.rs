@@ -1,6 +1,7 @@
 //! The Python module `proxy._engine`: translation only. `_engine.pyi` is its documentation.
 
 use std::os::fd::RawFd;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -299,6 +300,18 @@ impl ShardTable {
 struct PoolTable {
     spec: RingSpec,
     shards: Vec<route::Shard>,
+    /// Built when first asked for; `check` asks for a hundred thousand keys.
+    ring: OnceLock<Arc<Ring>>,
+}
+
+impl PoolTable {
+    fn ring(&self) -> Result<&Arc<Ring>, String> {
+        if let Some(ring) = self.ring.get() {
+            return Ok(ring);
+        }
+        let ring = Arc::new(Ring::build(&self.spec)?);
+        Ok(self.ring.get_or_init(|| ring))
+    }
 }
 
 #[pymethods]
@@ -335,17 +348,19 @@ impl PoolTable {
                 shards.len()
             )));
         }
+        let shards = shards
+            .iter()
+            .map(|shard| shard.get().shard.clone())
+            .collect();
         Ok(PoolTable {
             spec,
-            shards: shards
-                .iter()
-                .map(|shard| shard.get().shard.clone())
-                .collect(),
+            shards,
+            ring: OnceLock::new(),
         })
     }
 
     fn route(&self, key: &[u8]) -> PyResult<KeyRoute> {
-        let found = Ring::build(&self.spec).map_err(invalid)?.explain(key);
+        let found = self.ring().map_err(invalid)?.explain(key);
         Ok(KeyRoute {
             shard: found.shard,
             hash: found.hash,
@@ -364,11 +379,12 @@ impl RoutingTable {
     fn new(epoch: u64, pools: Vec<Py<PoolTable>>) -> PyResult<Self> {
         let build = |(i, pool): (usize, &Py<PoolTable>)| {
             let pool = pool.get();
-            let ring =
-                Ring::build(&pool.spec).map_err(|error| invalid(format!("pool {i}: {error}")))?;
+            let ring = pool
+                .ring()
+                .map_err(|error| invalid(format!("pool {i}: {error}")))?;
             Ok(route::Pool {
                 spec: pool.spec.clone(),
-                ring: ring.into(),
+                ring: ring.clone(),
                 shards: pool.shards.clone(),
             })
         };
