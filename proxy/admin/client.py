@@ -114,8 +114,9 @@ def status_table(status: Mapping[str, Any], now: float | None = None) -> Table:
                 )
             if shard_status["lead"] is None:
                 reason = _reason(shard_status)
-                text = "nobody leads: requests get errors" + (f" ({reason})" if reason else "")
-                table.add_row("", "", "", "", Text(text, "bold red"))
+                text = "requests get errors" + (f": {reason}" if reason else "")
+                nobody = Text("nobody leads", "bold red")
+                table.add_row("", "", "", "", nobody, "", "", "", Text(text, "bold red"))
     return table
 
 

@@ -9,6 +9,7 @@ import pytest
 import trio
 from support.control import FakePlane, make_config, run_controller, until, until_equal
 from support.raw import RawClient
+from support.relay import Relay
 from support.servers import MemcachedServer, RedisServer
 
 from proxy.control.event import Commit
@@ -125,21 +126,21 @@ def test_a_failed_write_is_in_the_view_before_it_is_in_the_table(start: Start, p
 
 
 def test_a_slow_shard_delays_no_other(
-    start: Start, protocol: str, start_relay: Callable[..., object]
+    start: Start, protocol: str, start_relay: Callable[[int], Relay]
 ) -> None:
     servers = [start() for _ in range(4)]
     relay = start_relay(servers[0].port)
-    slow = relay.address  # type: ignore[attr-defined]
+    slow = relay.address
 
     async def story(controller: Controller, plane: FakePlane) -> None:
-        relay.black_hole()  # type: ignore[attr-defined]
+        relay.black_hole()
         plane.tell("write_failed", 0, 1)
         began = trio.current_time()
         plane.tell("write_failed", 1, 1)
         await until(lambda: plane.shard(1).in_sync == (0,))
         assert trio.current_time() - began < 0.5
         assert plane.shard(0).in_sync == (0, 1), "its survivor has not answered"
-        relay.pass_through()  # type: ignore[attr-defined]
+        relay.pass_through()
         await until(lambda: len(plane.shard(0).in_sync) == 1, within=10.0)
 
     shards = [[slow, servers[1].address], [servers[2].address, servers[3].address]]
@@ -280,3 +281,31 @@ def test_the_status_has_the_shape_others_rely_on(start: Start, protocol: str) ->
         assert (backend["state"], backend["drained"], backend["reason"]) == ("in_sync", False, "answers")
 
     run_controller(make_config(protocol, [[a.address, b.address]]), story)
+
+
+@pytest.mark.fault
+def test_silence_of_most_is_our_own_network_and_keeps_the_table(
+    start: Start, protocol: str, start_relay: Callable[[int], Relay]
+) -> None:
+    relays = [start_relay(start().port) for _ in range(2)]
+
+    async def story(controller: Controller, plane: FakePlane) -> None:
+        def timeouts() -> int:
+            probes = [each for each in controller.samples() if each[0] == "backend_probes_total"]
+            return sum(int(value) for _, labels, value in probes if labels[-1] == "timeout")
+
+        for relay in relays:
+            relay.black_hole()
+        await until(lambda: timeouts() >= 12)
+        assert plane.shard().in_sync == (0, 1)
+        assert states(controller) == ["in_sync", "in_sync"]
+        relays[0].pass_through()
+        await until(lambda: plane.shard().in_sync == (0,))
+        assert states(controller) == ["in_sync", "down"]
+
+    config = make_config(
+        protocol,
+        [[relay.address for relay in relays]],
+        health={"interval": "30ms", "timeout": "100ms", "fall": 3, "rise": 2},
+    )
+    run_controller(config, story)

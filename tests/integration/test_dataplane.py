@@ -76,8 +76,7 @@ def test_a_backend_that_is_not_there_is_an_event(listener: socket.socket) -> Non
     async def story(plane: Dataplane, seen: list[EngineEvent]) -> None:
         with RawClient(listener.getsockname()[1]) as client:
             assert (await trio.to_thread.run_sync(client.ask, b"GET a\r\n")).startswith(b"-")
-        while not seen:
-            await trio.sleep(0.005)
+        await until(lambda: seen)
         assert replace(seen[0], table_epoch=0) == EngineEvent("connection_failed", 0, 0, 0, 0, "refused")
         assert seen[0].table_epoch == 1
 

@@ -10,6 +10,7 @@ import pytest
 import trio
 from support.ports import free_port
 from support.raw import RawClient
+from support.relay import Relay
 from support.servers import MemcachedServer, RedisServer
 
 from proxy.control.event import Commit, CommitFailed, CommitLost, CommitWon, Restore
@@ -18,7 +19,7 @@ from proxy.control.routing import verify_pairs
 from proxy.control.view import encode, parse, view_key
 from proxy.tasks.link import Link, LinkError
 from proxy.tasks.prober import probe
-from proxy.tasks.views import commit, restore
+from proxy.tasks.views import ARBITER_SECONDS, commit, restore
 
 T = TypeVar("T")
 KEY = view_key("p", "s")
@@ -153,6 +154,51 @@ def test_every_member_gets_it_and_who_could_not_is_named(start: Start, protocol:
 
     run(main)
     assert probed(second, protocol).record == encode(replace(view_on(first, second, third), epoch=2))
+
+
+def test_two_that_blame_each_others_backend_cannot_both_win(start: Start, protocol: str) -> None:
+    first, second = start(), start()
+
+    async def main() -> None:
+        ours = {each.address: link_to(each, protocol) for each in (first, second)}
+        theirs = {each.address: link_to(each, protocol) for each in (first, second)}
+        view = view_on(first, second)
+        await commit(Commit(view, tuple(ours)), ours, SECONDS)
+        for epoch in range(2, 22):
+            outcomes: list[CommitWon | CommitLost | CommitFailed] = []
+
+            async def write(action: Commit, links: dict[str, Link], into: list[object]) -> None:
+                into.append(await commit(action, links, SECONDS))
+
+            without_second = Commit(replace(view_on(first), epoch=epoch))
+            without_first = Commit(replace(view_on(second), epoch=epoch), arbiters=(first.address,))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(write, without_second, ours, outcomes)
+                nursery.start_soon(write, without_first, theirs, outcomes)
+            assert sorted(type(each).__name__ for each in outcomes) == ["CommitLost", "CommitWon"]
+
+    run(main)
+
+
+def test_an_arbiter_that_does_not_answer_holds_nobody_up(
+    start: Start, protocol: str, start_relay: Callable[[int], Relay]
+) -> None:
+    first, second = start(), start()
+    relay = start_relay(first.port)
+
+    async def main() -> None:
+        links = {
+            relay.address: open_link(relay.address, protocol),
+            second.address: link_to(second, protocol),
+        }
+        relay.black_hole()
+        view = view_on(second, epoch=2)
+        began = trio.current_time()
+        action = Commit(view, (second.address,), (relay.address,))
+        assert await commit(action, links, SECONDS) == CommitWon(view)
+        assert trio.current_time() - began < 10 * ARBITER_SECONDS
+
+    run(main)
 
 
 def test_a_flush_is_not_covered_up(start: Start, protocol: str) -> None:
@@ -316,19 +362,19 @@ def test_a_full_server_says_oom(start_redis: Callable[..., RedisServer]) -> None
 
 
 def test_silence_ends_with_a_timeout_and_the_next_exchange_works(
-    start: Start, protocol: str, start_relay: Callable[[int], object]
+    start: Start, protocol: str, start_relay: Callable[[int], Relay]
 ) -> None:
     server = start()
     relay = start_relay(server.port)
 
     async def main() -> None:
-        link = open_link(relay.address, protocol)  # type: ignore[attr-defined]
+        link = open_link(relay.address, protocol)
         assert (await probe(link, KEY, SECONDS)).failure is None
-        relay.black_hole()  # type: ignore[attr-defined]
+        relay.black_hole()
         assert (await probe(link, KEY, 0.1)).failure is Reason.TIMEOUT
-        relay.pass_through()  # type: ignore[attr-defined]
+        relay.pass_through()
         assert (await probe(link, KEY, SECONDS)).failure is None
-        relay.reset()  # type: ignore[attr-defined]
+        relay.reset()
         assert (await probe(link, KEY, SECONDS)).failure is None, "an idle connection that died is replaced"
 
     run(main)

@@ -22,6 +22,7 @@ PYTHON_LAYERS = (
     {"proxy.control.event", "proxy.control.pools"},
     {"proxy.control.failover", "proxy.control.state"},
     {"proxy.control.finding", "proxy.control.routing"},
+    {"proxy.control.transitions"},
     {"proxy.control.shard"},
     {"proxy._engine"},
     {"proxy.dataplane", "proxy.engine_config", "proxy.placement"},

@@ -35,8 +35,9 @@ from proxy.control.model import (
     Transition,
     View,
 )
-from proxy.control.shard import TRANSITIONS, step
+from proxy.control.shard import step
 from proxy.control.state import ShardState, new_shard, readable
+from proxy.control.transitions import TRANSITIONS
 from proxy.control.view import encode
 
 A, B, C = "a:1", "b:1", "c:1"
@@ -143,9 +144,15 @@ class TestFirstContact:
         assert world.shard.member(C).reason is Reason.DIFFERS
 
     def test_trust_takes_whoever_answers(self) -> None:
-        world = World(A, B, C, bootstrap="trust").answer(A, items=3).answer(B, items=5).fail(C)
+        world = World(A, B, C, bootstrap="trust").answer(A, items=3).answer(B, items=5).fail(C, times=2)
         assert world.win().in_sync == (A, B)
         assert world.states()[C] == "down"
+
+    def test_a_first_timeout_is_tried_once_more(self) -> None:
+        world = World(A, B).answer(A, items=1).fail(B)
+        assert world.actions == [ProbeNow(B)]
+        assert not world.shard.is_contacted
+        assert world.fail(B).win().in_sync == (A,)
 
     def test_refuse_waits_for_the_operator(self) -> None:
         world = World(A, B, bootstrap="refuse").answer(A).answer(B)
@@ -219,6 +226,14 @@ class TestWriteFailed:
 
     def test_leadership_moves_on(self) -> None:
         assert serving(A, B, C).happen(WriteFailed(A)).win().lead == B
+
+    @pytest.mark.parametrize(("failed", "arbiters"), [((A,), (A,)), ((B,), ()), ((A, B), ())])
+    def test_who_leaves_from_the_front_decides_races(
+        self, failed: tuple[str, ...], arbiters: tuple[str, ...]
+    ) -> None:
+        world = serving(A, B, C).happen(*(WriteFailed(each) for each in reversed(failed)))
+        (commit,) = [each for each in world.actions if isinstance(each, Commit)]
+        assert commit.arbiters == arbiters
 
     def test_the_last_is_never_removed_but_published_again(self) -> None:
         world = serving(A, B).happen(WriteFailed(B))

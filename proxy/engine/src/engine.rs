@@ -127,7 +127,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Value` when it cannot follow the present one, `NotRunning` when workers do not run.
-    pub fn publish(&self, mut table: Table) -> Result<u64, EngineError> {
+    pub fn publish(&self, table: Table) -> Result<u64, EngineError> {
         let shared = self.shared()?;
         let current = shared.table();
         if table.epoch <= current.epoch {
@@ -145,7 +145,6 @@ impl Engine {
                 "the workers have stopped".to_owned(),
             ));
         }
-        table.share_rings(&current);
         let epoch = table.epoch;
         shared.publish(Arc::new(table));
         if shared.wait_adopted(epoch, ADOPTION_LIMIT) || shared.draining.load(SeqCst) {

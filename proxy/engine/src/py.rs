@@ -1,6 +1,7 @@
 //! The Python module `proxy._engine`: translation only. `_engine.pyi` is its documentation.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -298,6 +299,7 @@ impl ShardTable {
 #[pyclass(frozen, module = "proxy._engine")]
 struct PoolTable {
     spec: RingSpec,
+    ring: Arc<Ring>,
     shards: Vec<route::Shard>,
 }
 
@@ -335,22 +337,21 @@ impl PoolTable {
                 shards.len()
             )));
         }
-        Ok(PoolTable {
-            spec,
-            shards: shards
-                .iter()
-                .map(|shard| shard.get().shard.clone())
-                .collect(),
-        })
+        let shards = shards
+            .iter()
+            .map(|shard| shard.get().shard.clone())
+            .collect();
+        let ring = route::ring_for(&spec).map_err(invalid)?;
+        Ok(PoolTable { spec, ring, shards })
     }
 
-    fn route(&self, key: &[u8]) -> PyResult<KeyRoute> {
-        let found = Ring::build(&self.spec).map_err(invalid)?.explain(key);
-        Ok(KeyRoute {
+    fn route(&self, key: &[u8]) -> KeyRoute {
+        let found = self.ring.explain(key);
+        KeyRoute {
             shard: found.shard,
             hash: found.hash,
             hashed: key[found.hashed].to_vec(),
-        })
+        }
     }
 }
 
@@ -361,23 +362,17 @@ struct RoutingTable(route::Table);
 impl RoutingTable {
     #[new]
     #[pyo3(signature = (*, epoch, pools))]
-    fn new(epoch: u64, pools: Vec<Py<PoolTable>>) -> PyResult<Self> {
-        let build = |(i, pool): (usize, &Py<PoolTable>)| {
+    fn new(epoch: u64, pools: Vec<Py<PoolTable>>) -> Self {
+        let pools = pools.iter().map(|pool| {
             let pool = pool.get();
-            let ring =
-                Ring::build(&pool.spec).map_err(|error| invalid(format!("pool {i}: {error}")))?;
-            Ok(route::Pool {
+            route::Pool {
                 spec: pool.spec.clone(),
-                ring: ring.into(),
+                ring: pool.ring.clone(),
                 shards: pool.shards.clone(),
-            })
-        };
-        let pools = pools
-            .iter()
-            .enumerate()
-            .map(build)
-            .collect::<PyResult<_>>()?;
-        Ok(RoutingTable(route::Table { epoch, pools }))
+            }
+        });
+        let pools = pools.collect();
+        RoutingTable(route::Table { epoch, pools })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Built from values the control plane decided (`py.rs`), checked here, handed to every worker as an
 //! `Arc` and swapped whole. A request uses one version from beginning to end. No IO.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::ring::{Ring, RingSpec};
 use crate::sys::Address;
@@ -97,14 +97,24 @@ impl Table {
                         .all(|(a, b)| a.backends.len() == b.backends.len())
             })
     }
+}
 
-    /// Takes over the rings of `previous` where the placement is the same, so that a failover does
-    /// not keep two copies of a ring of 160,000 points.
-    pub fn share_rings(&mut self, previous: &Table) {
-        for (pool, old) in self.pools.iter_mut().zip(&previous.pools) {
-            if pool.spec == old.spec {
-                pool.ring = Arc::clone(&old.ring);
-            }
-        }
+/// Rings in use and what they were built from.
+static RINGS: Mutex<Vec<(RingSpec, Weak<Ring>)>> = Mutex::new(Vec::new());
+
+/// The ring of a placement: the one in use if there is one, else a new one. Tables are made anew for
+/// every change of membership, and a ring of a thousand shards has 160,000 points.
+///
+/// # Errors
+/// What `Ring::build` says.
+pub fn ring_for(spec: &RingSpec) -> Result<Arc<Ring>, String> {
+    let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    rings.retain(|(_, ring)| ring.strong_count() > 0);
+    let known = rings.iter().find(|(known, _)| known == spec);
+    if let Some(ring) = known.and_then(|(_, ring)| ring.upgrade()) {
+        return Ok(ring);
     }
+    let ring = Arc::new(Ring::build(spec)?);
+    rings.push((spec.clone(), Arc::downgrade(&ring)));
+    Ok(ring)
 }

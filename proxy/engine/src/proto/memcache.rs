@@ -342,10 +342,10 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
         }
         Verb::Delete => {
             let zero = count == 3 && word(args, 2) == b"0";
-            if args[1].len as usize > KEY_LIMIT {
-                fault(request, Fault::BadLine);
-            } else if count > 2 && !zero {
+            if count > 2 && !zero {
                 fault(request, Fault::BadDelete);
+            } else if args[1].len as usize > KEY_LIMIT {
+                fault(request, Fault::BadLine);
             }
             None
         }
@@ -402,6 +402,8 @@ pub enum ReplyKind {
     Line,
     /// `VALUE` blocks up to `END`, or one line of error.
     Values,
+    /// The same, with CAS tokens that are tagged on their way (`tag_tokens`).
+    Tokens,
     /// `STAT` lines up to `END`, or one line.
     Stats,
 }
@@ -429,7 +431,7 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
         let line = &buf[at..at + newline];
         let next = at + newline + 1;
         match kind {
-            ReplyKind::Values if line.starts_with(b"VALUE ") => {
+            ReplyKind::Values | ReplyKind::Tokens if line.starts_with(b"VALUE ") => {
                 let Some(length) = value_length(line) else {
                     return Step::Invalid(BadReply);
                 };
@@ -473,6 +475,37 @@ pub fn value_block(reply: &[u8]) -> Option<(&[u8], usize)> {
     let rest = line.strip_prefix(b"VALUE ")?;
     let key = rest.split(|byte| *byte == b' ').next()?;
     Some((key, newline + 1 + value_length(line)? + 2))
+}
+
+/// CAS tokens given to clients of replicated shards carry a tag in these upper bits. A server counts
+/// its tokens from 1, so it would have to store 2^56 items to reach them.
+const TOKEN_BITS: u32 = 56;
+
+/// Copies a `Values` reply to `out` with the tag put on every CAS token.
+///
+/// Tokens are counted by each server for itself, so another server's could be equal by accident;
+/// the tag tells them apart (design: 5.2).
+pub fn tag_tokens(reply: &[u8], tag: u8, out: &mut Vec<u8>) {
+    let mut rest = reply;
+    while let Some((_, len)) = value_block(rest) {
+        let head = memchr(b'\n', rest).map_or(0, |newline| newline + 1);
+        let line = rest[..head].trim_ascii_end();
+        let (before, token) =
+            line.split_at(line.iter().rposition(|b| *b == b' ').map_or(0, |at| at + 1));
+        out.extend_from_slice(before);
+        let token = unsigned(token).unwrap_or(0) & ((1 << TOKEN_BITS) - 1);
+        super::resp::write_number(out, u64::from(tag) << TOKEN_BITS | token);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&rest[head..len]);
+        rest = &rest[len..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Splits a token that a client sent into tag and the server's own token.
+pub fn split_token(word: &[u8]) -> (u8, u64) {
+    let token = unsigned(word).unwrap_or(0);
+    ((token >> TOKEN_BITS) as u8, token & ((1 << TOKEN_BITS) - 1))
 }
 
 /// True for the three error lines of the protocol.

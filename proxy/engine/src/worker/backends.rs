@@ -378,7 +378,17 @@ impl Worker {
         if self.is_error(pool, reply) {
             stats.of(BackendCount::Errors).add(1);
         }
-        self.deliver(pending.to, reply);
+        let conn = &self.conns[index as usize];
+        if pending.kind == ReplyKind::Tokens && conn.keep {
+            let tag = self.token_tag(conn.pool, conn.shard, conn.backend);
+            let mut tagged = self.spare.pop().unwrap_or_default();
+            text::tag_tokens(reply, tag, &mut tagged);
+            self.deliver(pending.to, &tagged);
+            tagged.clear();
+            self.spare.push(tagged);
+        } else {
+            self.deliver(pending.to, reply);
+        }
     }
 
     // --- writing ---------------------------------------------------------------------------------

@@ -325,7 +325,7 @@ impl Worker {
     pub(super) fn send_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) {
         let mut tried = tried;
         loop {
-            let Some(backend) = self.pick_read(out.pool, out.shard, out.lane, tried) else {
+            let Some(backend) = self.pick_read(out, tried) else {
                 if self.park_read(to, out, tried) {
                     return;
                 }
@@ -380,7 +380,10 @@ impl Worker {
     }
 
     #[inline]
-    fn pick_read(&mut self, pool: u16, shard: u16, lane: u8, tried: u16) -> Option<u8> {
+    fn pick_read(&mut self, out: &Outgoing, tried: u16) -> Option<u8> {
+        let Outgoing {
+            pool, shard, lane, ..
+        } = *out;
         let table = &self.table.pools[pool as usize].shards[shard as usize];
         let state = &mut self.pools[pool as usize].shards[shard as usize];
         if let [only] = table.reads[..] {
@@ -389,18 +392,16 @@ impl Worker {
         let suspects = self.shared.shards[pool as usize][shard as usize]
             .suspects
             .load(SeqCst);
-        // While replicas are behind the leader's decisions, the leader is asked first.
-        let start = if table.spread && state.log.is_empty() {
+        // While replicas are behind the leader's decisions, the leader is asked first; and for CAS
+        // tokens, since only the leader's are accepted.
+        let asks_lead = !state.log.is_empty() || out.kind == ReplyKind::Tokens;
+        let start = if table.spread && !asks_lead {
             state.rotate = state.rotate.wrapping_add(1);
             state.rotate as usize % table.reads.len().max(1)
         } else {
             0
         };
-        let lead_first = if state.log.is_empty() {
-            None
-        } else {
-            table.lead
-        };
+        let lead_first = if asks_lead { table.lead } else { None };
         let order = table
             .reads
             .iter()

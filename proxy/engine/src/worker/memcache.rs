@@ -125,13 +125,50 @@ impl Worker {
                     write_loud(&mut bytes, args, &frame[request.line_end..]);
                 }
                 let sent = if request.noreply { &bytes[..] } else { frame };
-                let flow = self.with_outgoing(pool, shard, verb, args, sent, |worker, out| {
-                    worker.dispatch(index, generation, meta, out)
-                });
+                let shard_table = self.shard_table(pool, shard);
+                let is_tagged = verb == Verb::Cas && shard_table.is_replicated();
+                let flow = if is_tagged && self.owner(pool, shard) == self.id {
+                    let bare = self.untag(pool, shard, args, sent);
+                    self.with_outgoing(pool, shard, verb, args, &bare, |worker, out| {
+                        worker.dispatch(index, generation, meta, out)
+                    })
+                } else {
+                    self.with_outgoing(pool, shard, verb, args, sent, |worker, out| {
+                        worker.dispatch(index, generation, meta, out)
+                    })
+                };
                 self.scratch = bytes;
                 flow
             }
         }
+    }
+
+    /// The tag of CAS tokens that a backend gives out now; 0 is none that is accepted. It changes
+    /// with the view: whoever holds a token from before reads again, which costs one round trip.
+    pub(super) fn token_tag(&self, pool: u16, shard: u16, backend: u8) -> u8 {
+        let table = self.shard_table(pool, shard);
+        match table.lead {
+            Some(lead) if lead == backend => (table.epoch % 255) as u8 + 1,
+            _ => 0,
+        }
+    }
+
+    /// A cas with the server's own token. If it is not one of the present leader's, the item was read
+    /// elsewhere or before, and a token that no item has lets the leader say EXISTS or NOT_FOUND.
+    fn untag(&self, pool: u16, shard: u16, args: Args, bytes: &[u8]) -> Vec<u8> {
+        let (tag, token) = text::split_token(args.get(5));
+        let lead = self.shard_table(pool, shard).lead;
+        let is_valid = lead.is_some_and(|lead| tag == self.token_tag(pool, shard, lead));
+        let token = if is_valid { token } else { u64::MAX };
+        let mut bare = Vec::with_capacity(bytes.len());
+        for i in 0..5 {
+            bare.extend_from_slice(args.get(i));
+            bare.push(b' ');
+        }
+        crate::proto::resp::write_number(&mut bare, token);
+        bare.extend_from_slice(b"\r\n");
+        bare.extend_from_slice(data_block(bytes));
+        bare
     }
 
     /// Builds what a one-key request sends to the leader and to the others, and hands it to `send`.
@@ -208,7 +245,7 @@ impl Worker {
             shard: 0,
             lane: 0,
             write: meta.write,
-            kind: ReplyKind::Values,
+            kind: reply_kind(verb),
             bytes: frame,
             copies: Copies::Same,
             trailer: b"",
@@ -313,7 +350,7 @@ impl Worker {
                     shard: *shard,
                     lane: 0,
                     write: verb.row().write,
-                    kind: ReplyKind::Values,
+                    kind: reply_kind(verb),
                     bytes,
                     copies: copies_of_touches(&touches, args.len() - first_key(verb)),
                     trailer: b"",
@@ -334,10 +371,23 @@ impl Worker {
                 };
                 self.send(*to, &out);
             }
+            Verb::Cas if self.shard_table(*pool, *shard).is_replicated() => {
+                let bare = self.untag(*pool, *shard, args, bytes);
+                self.with_outgoing(*pool, *shard, verb, args, &bare, |worker, out| {
+                    worker.send(*to, out);
+                });
+            }
             _ => self.with_outgoing(*pool, *shard, verb, args, bytes, |worker, out| {
                 worker.send(*to, out)
             }),
         }
+    }
+}
+
+fn reply_kind(verb: Verb) -> ReplyKind {
+    match verb {
+        Verb::Gets | Verb::Gats => ReplyKind::Tokens,
+        _ => ReplyKind::Values,
     }
 }
 
