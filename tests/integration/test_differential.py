@@ -99,6 +99,7 @@ class RedisPair:
 
     def check_stored(self) -> int:
         """Compares every value on every replica with the plain server's; returns how many keys there are."""
+        assert set(self.proxy.backend_states("p").values()) == {"in_sync"}, "a healthy replica was given up"
         wanted = digests(self.plain)
         for shard in self.shards:
             leading, following = (digests(server) for server in shard)
@@ -219,6 +220,7 @@ def test_memcached_requests(
         batch = stream[at : at + size]
         assert exchange_batch(ours, batch) == exchange_batch(theirs, batch), batch
         at += size
+    assert set(proxy.backend_states("p").values()) == {"in_sync"}, "a healthy replica was given up"
     assert_replicas_agree(shards, plain)
 
 

@@ -51,6 +51,8 @@ pub(super) struct LogEntry {
     generation: u32,
     bytes: Vec<u8>,
     replies: u16,
+    /// How the replies end: a part of a split `gat` is answered as on the leader, in several lines.
+    kind: ReplyKind,
     ready: bool,
 }
 
@@ -94,15 +96,15 @@ impl Worker {
             Copies::Other { bytes, replies } => (bytes, replies),
             Copies::IfStored { .. } | Copies::State { .. } => (&b""[..], 1),
         };
+        let kind = if matches!(out.copies, Copies::Same) { out.kind } else { ReplyKind::Line };
         if is_held || !self.shard_state(out.pool, out.shard).log.is_empty() {
             let bytes = [bytes, out.trailer].concat();
             let ready = !is_held;
             let replies = replies + u16::from(!out.trailer.is_empty());
-            let entry = LogEntry { op, generation, bytes, replies, ready };
+            let entry = LogEntry { op, generation, bytes, replies, kind, ready };
             self.shard_state(out.pool, out.shard).log.push_back(entry);
             return;
         }
-        let kind = if matches!(out.copies, Copies::Same) { out.kind } else { ReplyKind::Line };
         for backend in 0..16u8 {
             if backend != lead && targets & (1 << backend) != 0 {
                 self.send_leg(op, generation, backend, bytes, replies, kind, out.trailer);
@@ -259,8 +261,8 @@ impl Worker {
             let now = self.shard_table(pool, shard).in_sync;
             for backend in 0..16u8 {
                 if others & now & (1 << backend) != 0 {
-                    let kind = ReplyKind::Line;
-                    self.send_leg(entry.op, entry.generation, backend, &entry.bytes, entry.replies, kind, b"");
+                    let LogEntry { op, generation, ref bytes, replies, kind, .. } = entry;
+                    self.send_leg(op, generation, backend, bytes, replies, kind, b"");
                 } else if others & (1 << backend) != 0 {
                     self.leg_failed(entry.op, entry.generation, backend, Failure::Closed);
                 }
