@@ -15,6 +15,31 @@ an `Engine`, only what the table says about them does.
 from collections.abc import Sequence
 from typing import final
 
+__all__ = [
+    "DISTRIBUTIONS",
+    "EVENT_KINDS",
+    "FAILURE_REASONS",
+    "HASHES",
+    "HISTOGRAM_BOUNDS_SECONDS",
+    "BackendTable",
+    "CommandRow",
+    "Engine",
+    "EngineConfig",
+    "Event",
+    "KeyRoute",
+    "Metric",
+    "PoolConfig",
+    "PoolTable",
+    "RoutingTable",
+    "Sample",
+    "ShardTable",
+    "__version__",
+    "build_profile",
+    "command_table",
+    "hash_key",
+    "metrics",
+]
+
 __version__: str
 build_profile: str
 """``"release"`` or ``"debug"``; benchmarks refuse anything but the first."""
@@ -107,6 +132,9 @@ class ShardTable:
         epoch: epoch of the shard's view.
         restore: request that puts the view record back after a flush, in RESP2 or memcached text;
             empty if the shard keeps no view. The engine sends it behind each ``flush_all``.
+
+    Raises:
+        ValueError: a position out of range, or more than 16 backends.
     """
 
     def __new__(
@@ -132,6 +160,10 @@ class PoolTable:
         distribution: a name of `DISTRIBUTIONS`.
         hash_tag: two characters such as ``"{}"``, or ``""`` for none.
         shards: in configuration order.
+
+    Raises:
+        ValueError: an unknown hash or distribution, no shards, or a placement that cannot be made
+            (weights or labels the distribution does not take). The message names the shard.
     """
 
     def __new__(
@@ -142,12 +174,7 @@ class PoolTable:
 
 @final
 class RoutingTable:
-    """One version of all routing; immutable. ``epoch`` rises with each publication.
-
-    Raises:
-        ValueError: a position out of range, an unknown hash or distribution, an address that does
-            not parse, no shards, or more than 16 backends in a shard. The message names the place.
-    """
+    """One version of all routing; immutable. ``epoch`` rises with each publication."""
 
     def __new__(cls, *, epoch: int, pools: Sequence[PoolTable]) -> RoutingTable: ...
 

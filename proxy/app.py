@@ -6,6 +6,7 @@ table, ``/readyz`` says 200. SIGTERM or SIGINT drains: no new clients, requests 
 most ``shutdown_grace``; a second signal ends at once. Called by ``cli`` and ``demo``; nothing imports it.
 """
 
+import resource
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from proxy.tasks.controller import Controller
 
 # The engine closes what is left when the grace is over; this is for its last loop turn and the event.
 STOP_MARGIN_SECONDS = 1.0
+# Listeners, epoll and event descriptors, the admin server's connections, files of Python's.
+DESCRIPTORS_OF_OUR_OWN = 256
 # What shells report for a process that SIGINT ended: 128 + 2.
 INTERRUPTED = 130
 
@@ -63,6 +66,29 @@ def bind_listeners(config: Config) -> Listeners:
     admin, *rest = listen.bind_all(wanted)
     pools = {name: [rest.pop(0) for _ in pool.listen] for name, pool in config.pools.items()}
     return Listeners(admin, pools)
+
+
+def descriptors_wanted(config: Config) -> int:
+    """How many files the configured limits may hold open: clients, backend connections, our own."""
+    clients = sum(pool.limits.clients for pool in config.pools.values())
+    backends = sum(len(shard.backends) for pool in config.pools.values() for shard in pool.shards)
+    # One connection per worker and backend, one per prober, which may make a second while it reconnects.
+    return clients + backends * (config.workers + 2) + DESCRIPTORS_OF_OUR_OWN
+
+
+def raise_descriptor_limit(config: Config) -> None:
+    """Lets `descriptors_wanted` files be open, or as many as the hard limit allows, and then says so.
+
+    Shells start programs with a soft limit of 1024, so the limit on clients in the configuration would
+    not be the one that counts.
+    """
+    wanted = descriptors_wanted(config)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            _log.warning("fewer open files are allowed than the limits need", wanted=wanted, allowed=allowed)
 
 
 def serve(loaded: Loaded) -> int:
@@ -124,6 +150,7 @@ async def run(
         EngineError: the engine refused its configuration or could not start.
     """
     config, lifecycle = loaded.config, Lifecycle()
+    raise_descriptor_limit(config)
     descriptors = {
         name: [listener.socket.fileno() for listener in pool] for name, pool in listeners.pools.items()
     }

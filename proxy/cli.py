@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.errors import ConfigError, ShardproxyError
+from proxy.errors import ConfigError, ConfigProblem, ShardproxyError
 
 if TYPE_CHECKING:
     from proxy.config import Loaded, PoolConfig
+    from proxy.placement import Placement
 
 app = typer.Typer(
     name="shardproxy",
@@ -106,16 +107,25 @@ def check(config: ConfigOption) -> None:
     print(f"{config}: ok" + (f", {len(loaded.warnings)} warning(s)" if loaded.warnings else ""))
 
 
-def _summary(loaded: "Loaded") -> list[str]:
+def _placement(loaded: "Loaded", pool: str) -> "Placement":
     from proxy.placement import Placement
 
+    try:
+        return Placement(loaded.config.pools[pool])
+    except ValueError as error:
+        # The schema should have said it, with a line; the engine's word is the last one all the same.
+        problem = ConfigProblem(loaded.file, 0, f"pools.{pool}", str(error))
+        raise ConfigError((problem,)) from None
+
+
+def _summary(loaded: "Loaded") -> list[str]:
     lines = [f"workers {loaded.config.workers}, admin on {loaded.config.admin.listen}"]
     for name, pool in loaded.config.pools.items():
         lines += ["", f"pool {name}: {pool.protocol} on {', '.join(pool.listen)}"]
         tag = f", hash tag {pool.hash_tag}" if pool.hash_tag else ""
         writes = f"writes {pool.replication.mode}, ack {pool.replication.ack}"
         lines.append(f"  {pool.distribution}, hash {_hash_name(pool)}{tag}; {writes}; reads {pool.reads}")
-        shares = Placement(pool).shares()
+        shares = _placement(loaded, name).shares()
         width = max(len(shard.name) for shard in pool.shards)
         for shard, share in zip(pool.shards, shares, strict=True):
             backends = ", ".join(b.address + (f" ({b.zone})" if b.zone else "") for b in shard.backends)
@@ -133,22 +143,23 @@ def route(
     import os
 
     from proxy.config import load
-    from proxy.placement import Placement
 
-    settings = _pool_of(load(config), pool)
-    placement = Placement(settings)
+    loaded = load(config)
+    settings = _pool_of(loaded, pool)
+    placement = _placement(loaded, pool)
     for key in keys:
         # Arguments that are no UTF-8 come as surrogates; a key is bytes and goes through unchanged.
         raw = os.fsencode(key)
+        if settings.distribution == "random" and len(settings.shards) > 1:
+            print(f"{_shown(raw)} -> any shard")
+            print("  why          distribution random: another one each time")
+            continue
         placed = placement.place(raw)
         print(f"{_shown(raw)} -> shard {placed.shard.name}")
         print(f"  backends     {', '.join(backend.address for backend in placed.shard.backends)}")
         print(f"  distribution {settings.distribution}")
         if len(settings.shards) == 1:
             print("  why          the pool has one shard, so nothing is hashed")
-            continue
-        if settings.distribution == "random":
-            print("  why          distribution random: another shard each time")
             continue
         print(f"  hashed       {_shown(placed.hashed)}{_why(raw, placed.hashed, settings)}")
         print(f"  hash         {_hash_name(settings)} {placed.hash} (0x{placed.hash:08x})")

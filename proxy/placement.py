@@ -39,6 +39,7 @@ class Placement:
             hash_tag=pool.hash_tag,
             shards=[_shard_table(shard) for shard in pool.shards],
         )
+        self._table.route(b"")  # the ring is built, or refused, when it is first asked
 
     def place(self, key: bytes) -> Placed:
         """Where ``key`` goes."""
@@ -47,6 +48,9 @@ class Placement:
 
     def shares(self, keys: int = SAMPLE_KEYS) -> Sequence[float]:
         """The share of evenly named keys that each shard gets, by position; measured, not computed."""
+        if self._pool.distribution == "random":
+            # Not a function of the key: asking about one tells nothing.
+            return [1 / len(self._pool.shards)] * len(self._pool.shards)
         counts = [0] * len(self._pool.shards)
         for number in range(keys):
             counts[self._table.route(b"key:%d" % number).shard] += 1

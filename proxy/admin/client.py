@@ -113,7 +113,10 @@ def status_table(status: Mapping[str, Any], now: float | None = None) -> Table:
                     _reason(backend),
                 )
             if shard_status["lead"] is None:
-                table.add_row("", "", "", "", Text("nobody leads: requests get errors", "bold red"))
+                reason = _reason(shard_status)
+                text = "requests get errors" + (f": {reason}" if reason else "")
+                nobody = Text("nobody leads", "bold red")
+                table.add_row("", "", "", "", nobody, "", "", "", Text(text, "bold red"))
     return table
 
 
@@ -149,9 +152,10 @@ def _state(backend: Mapping[str, Any]) -> Text:
     return text.append(" drained", "magenta") if backend.get("drained") else text
 
 
-def _reason(backend: Mapping[str, Any]) -> str:
-    reason = backend.get("reason")
-    return "" if reason in (None, "none") else str(reason)
+def _reason(thing: Mapping[str, Any]) -> str:
+    # "answers" is what every healthy one does; a column of it would hide the others.
+    reason = thing.get("reason")
+    return "" if reason in (None, "none", "answers") else str(reason)
 
 
 def _age(since: object, now: float) -> str:

@@ -32,11 +32,12 @@ ZONE_VARIABLE = "SHARDPROXY_ZONE"
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A usable configuration. ``digest`` names the text it came from (first 12 hex digits of SHA-256)."""
+    """A usable configuration, from ``file``. ``digest`` names its text: 12 hex digits of SHA-256."""
 
     config: Config
     warnings: tuple[ConfigProblem, ...]
     digest: str
+    file: str = ""
 
 
 def load(path: str, sources: Sources | None = None) -> Loaded:
@@ -85,7 +86,7 @@ def parse(text: str, file: str, sources: Sources | None = None) -> Loaded:
     if found:
         raise ConfigError(found)
     warnings = sorted((problem(*finding) for finding in warnings_in(config)), key=lambda p: (p.line, p.key))
-    return Loaded(config, tuple(warnings), hashlib.sha256(text.encode()).hexdigest()[:12])
+    return Loaded(config, tuple(warnings), hashlib.sha256(text.encode()).hexdigest()[:12], file)
 
 
 def dotted(place: Place) -> str:

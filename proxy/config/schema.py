@@ -54,8 +54,8 @@ _NAME = re.compile(NAME_PATTERN)
 # As twemproxy limits nothing here, the number is ours: more copies than this help nobody, and the
 # engine keeps the set of replicas of a shard in a 16-bit mask.
 REPLICAS_MAX = 16
-# An engine worker is a thread with its own epoll loop; more than this is a typing error.
-WORKERS_MAX = 256
+# An engine worker is a thread with its own epoll loop; the engine numbers them in one byte.
+WORKERS_MAX = 255
 LATER = "is not available in this version"
 
 
@@ -280,7 +280,7 @@ class PoolConfig(Model):
     reads: Literal["primary", "nearest", "spread"] = "primary"
     bootstrap: Literal["sync", "trust", "refuse"] = "sync"
     views: Annotated[Literal["available"], _refuse_later({"majority": "available"})] = "available"
-    cross_shard: Annotated[Literal["split"], _refuse_later({"refuse": "split"})] = "split"
+    cross_shard: Literal["split", "refuse"] = "split"
     hedge_after_seconds: Annotated[float, _duration(0, DAY)] = Field(default=0.0, alias="hedge_after")
     on_shard_loss: Annotated[Literal["error"], _refuse_later({"remap": "error"})] = "error"
     panic_threshold: Annotated[float, BeforeValidator(parse_share)] = 0.5

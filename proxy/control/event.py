@@ -85,12 +85,17 @@ Event = Probed | ConnectionFailed | VerifyFailed | WriteFailed | CommitWon | Com
 class Commit:
     """Record ``view`` by compare-and-set on its in-sync members, in order.
 
+    ``arbiters`` are those that leave and stood before the first who stays. They are written first, if
+    they answer at all: two proxies that each blame another backend would otherwise both win, each on
+    the survivors of its own view.
+
     ``blank`` names those known to hold no record. Where one is missing otherwise, the member was
     flushed since it was last asked, and writing would hide that for ever: it must be refused.
     """
 
     view: View
     blank: tuple[str, ...] = ()
+    arbiters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ Must not know sockets, tasks or the clock; ``now`` is an argument.
 Every decision is made from the facts as they stand after the event, never from the event alone, so
 a lost or doubled event changes nothing that the next probe does not put right.
 
+The table is in `proxy.control.transitions`, the words for what is found in `proxy.control.finding`.
+
 The law that keeps acknowledged writes: the backends in state in_sync are exactly the view's in-sync
 set, or nobody (the shard is lost). A member that must go stays in_sync until the view without it is
 recorded on a survivor; the engine holds writes for that long and has stopped reading from it.
@@ -17,8 +19,8 @@ recorded on a survivor; the engine holds writes for that long and has stopped re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import Enum
+import itertools
+from dataclasses import replace
 
 from proxy.control import failover
 from proxy.control.event import (
@@ -48,82 +50,12 @@ from proxy.control.finding import (
 )
 from proxy.control.model import BackendState, Reason, Transition, View
 from proxy.control.state import Member, ShardState, routing_facts
+from proxy.control.transitions import TRANSITIONS, Effect
 from proxy.control.view import beats, encode, first_view, is_conflict, next_view, parse
 
-
-class Effect(Enum):
-    """When the new state of a `Move` takes hold."""
-
-    NOW = "now"
-    LEAVE = "leave"
-    """At once if the view no longer lists it or the shard is lost; else with the view without it."""
-    ENTER = "enter"
-    """As soon as everybody the view lists can be used; until then a view without the rest comes first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """``state`` it moves to, when, and whether its record is to be put back."""
-
-    state: BackendState
-    effect: Effect = Effect.NOW
-    restore: bool = False
-
-
-_IN, _JOIN, _STALE, _DOWN = BackendState.IN_SYNC, BackendState.JOINING, BackendState.STALE, BackendState.DOWN
-_F = Finding
-
-TRANSITIONS: dict[tuple[BackendState, Finding], Move] = {
-    # IN_SYNC: has applied every acknowledged write of the shard, and is in the newest view we know.
-    (_IN, _F.CURRENT): Move(_IN),
-    (_IN, _F.LAGGING): Move(_IN, restore=True),
-    (_IN, _F.UNSURE): Move(_IN),
-    (_IN, _F.HELD): Move(_IN),
-    (_IN, _F.ELECTED): Move(_IN),
-    (_IN, _F.COPYING): Move(_JOIN),
-    (_IN, _F.OUTSIDE): Move(_STALE),
-    (_IN, _F.REBORN): Move(_STALE, Effect.LEAVE),
-    (_IN, _F.UNREADABLE): Move(_STALE, Effect.LEAVE),
-    (_IN, _F.SUSPECT): Move(_STALE, Effect.LEAVE),
-    (_IN, _F.SILENT): Move(_DOWN, Effect.LEAVE),
-    # JOINING: takes writes behind the leader while its copy is made; nobody reads from it.
-    (_JOIN, _F.CURRENT): Move(_IN, Effect.ENTER),
-    (_JOIN, _F.LAGGING): Move(_IN, Effect.ENTER, restore=True),
-    (_JOIN, _F.UNSURE): Move(_JOIN),
-    (_JOIN, _F.HELD): Move(_JOIN),
-    (_JOIN, _F.ELECTED): Move(_IN),
-    (_JOIN, _F.COPYING): Move(_JOIN),
-    (_JOIN, _F.OUTSIDE): Move(_STALE),
-    (_JOIN, _F.REBORN): Move(_STALE),
-    (_JOIN, _F.UNREADABLE): Move(_STALE),
-    (_JOIN, _F.SUSPECT): Move(_STALE),
-    (_JOIN, _F.SILENT): Move(_DOWN),
-    # STALE: answers, but may lack acknowledged writes; neither read nor written until resynchronised.
-    # It is given the newest record all the same, so that it can testify against itself later.
-    (_STALE, _F.CURRENT): Move(_IN, Effect.ENTER),
-    (_STALE, _F.LAGGING): Move(_IN, Effect.ENTER, restore=True),
-    (_STALE, _F.UNSURE): Move(_STALE),
-    (_STALE, _F.HELD): Move(_STALE),
-    (_STALE, _F.ELECTED): Move(_IN),
-    (_STALE, _F.COPYING): Move(_JOIN),
-    (_STALE, _F.OUTSIDE): Move(_STALE, restore=True),
-    (_STALE, _F.REBORN): Move(_STALE),
-    (_STALE, _F.UNREADABLE): Move(_STALE),
-    (_STALE, _F.SUSPECT): Move(_STALE),
-    (_STALE, _F.SILENT): Move(_DOWN),
-    # DOWN: nothing usable answers there, as far as we know; what it holds is not known either.
-    (_DOWN, _F.CURRENT): Move(_IN, Effect.ENTER),
-    (_DOWN, _F.LAGGING): Move(_IN, Effect.ENTER, restore=True),
-    (_DOWN, _F.UNSURE): Move(_DOWN),
-    (_DOWN, _F.HELD): Move(_DOWN),
-    (_DOWN, _F.ELECTED): Move(_IN),
-    (_DOWN, _F.COPYING): Move(_JOIN),
-    (_DOWN, _F.OUTSIDE): Move(_STALE, restore=True),
-    (_DOWN, _F.REBORN): Move(_STALE),
-    (_DOWN, _F.UNREADABLE): Move(_STALE),
-    (_DOWN, _F.SUSPECT): Move(_DOWN),
-    (_DOWN, _F.SILENT): Move(_DOWN),
-}
+CONTACT_TRIES = 2
+"""A first probe that timed out is tried once more before the shard goes on without the backend: a busy
+machine at start is common, and starting without a member costs its resynchronisation."""
 
 
 def step(shard: ShardState, event: Event, now: float) -> tuple[ShardState, tuple[Action, ...]]:
@@ -166,6 +98,9 @@ class _Step:
         rules = self.shard.pool.health
         if result.failure is not None:
             fails = member.fails + 1
+            is_contacted = member.contacted or fails >= CONTACT_TRIES or result.failure is not Reason.TIMEOUT
+            if not is_contacted:
+                self.actions.append(ProbeNow(result.address))
             is_gone = fails >= rules.fall or member.warned or not member.contacted
             silent = member.silent or (is_gone and not event.panic)
             self._note(
@@ -175,7 +110,7 @@ class _Step:
                 failure=result.failure,
                 silent=silent,
                 warned=False,
-                contacted=True,
+                contacted=is_contacted,
             )
             return
         passes = member.passes + 1
@@ -313,8 +248,9 @@ class _Step:
             self.shard = replace(
                 self.shard, lost_since=self.now if since is None else since, reason=choice.reason
             )
-        elif self.shard.lead is not None:
-            self.shard = replace(self.shard, lost_since=None)
+        elif self.shard.lead is not None and self.shard.lost_since is not None:
+            reason = Reason.ANSWERS if self.shard.reason in _WAITS else self.shard.reason
+            self.shard = replace(self.shard, lost_since=None, reason=reason)
         if choice.survivors and self.shard.pending is None and not agrees:
             following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
             self._propose(following, choice.reason)
@@ -359,7 +295,12 @@ class _Step:
             is_sure = self.shard.view is None or measure(self.shard, member) is not Finding.UNSURE
             if seen is not None and seen.record_known and seen.record is None and is_sure:
                 blank.append(address)
-        self.actions.append(Commit(view, tuple(blank)))
+        self.actions.append(Commit(view, tuple(blank), self._arbiters(view)))
+
+    def _arbiters(self, view: View) -> tuple[str, ...]:
+        old = self.shard.view.in_sync if self.shard.view else ()
+        ahead = itertools.takewhile(lambda address: address not in view.in_sync, old)
+        return tuple(filter(self.shard.is_configured, ahead))
 
     def _contact(self) -> None:
         """No view yet: wait for every first probe, then let bootstrap choose."""
@@ -367,30 +308,32 @@ class _Step:
             return
         if self.shard.lost_since is None:
             self.shard = replace(self.shard, lost_since=self.now)
+        choice = self._first_choice()
+        self.shard = replace(self.shard, reason=choice.reason)
         for member in self.shard.members:
-            damage = unreadable(self.shard, member)
             if member.silent:
                 self._enter(member, BackendState.DOWN, member.failure)
-            else:
-                self._enter(member, BackendState.STALE, damage or self._first_impression(member))
-            if damage is not None:
-                self.shard = replace(self.shard, reason=damage)
+            elif not choice.survivors:
+                self._enter(member, BackendState.STALE, self._first_impression(member, choice))
+        if choice.survivors:
+            names = self.shard.pool.name, self.shard.spec.name
+            self._propose(first_view(*names, choice.lead, choice.runs), choice.reason)
+
+    def _first_choice(self) -> Choice:
+        """Bootstrap's choice, unless somebody holds a record that we cannot read: then nothing is touched."""
         shard = self.shard
-        if any(unreadable(shard, member) for member in shard.members):
-            return
+        for member in shard.members:
+            damage = unreadable(shard, member)
+            if damage is not None:
+                return Choice((), "", damage)
         reachable = [
             as_candidate(member, Standing.USABLE)
             for member in shard.members
             if not member.silent and not member.unrecorded and is_ready(member.seen)
         ]
-        choice = failover.bootstrap(
+        return failover.bootstrap(
             shard.pool.bootstrap, reachable, configured=len(shard.members), waited=self._has_waited()
         )
-        self.shard = replace(self.shard, reason=choice.reason)
-        if choice.survivors:
-            self._propose(
-                first_view(shard.pool.name, shard.spec.name, choice.lead, choice.runs), choice.reason
-            )
 
     def _settle_alone(self) -> None:
         """Without replicas the first backend is the truth, whatever process it is."""
@@ -427,9 +370,10 @@ class _Step:
         ]
         return failover.choose(self.shard.view, candidates, waited=self._has_waited())
 
-    def _first_impression(self, member: Member) -> Reason:
+    def _first_impression(self, member: Member, choice: Choice) -> Reason:
         condition = member.seen.condition if member.seen else None
-        return Reason(condition.value) if condition is not None else Reason.DIFFERS
+        damage = unreadable(self.shard, member)
+        return damage or (Reason(condition.value) if condition is not None else choice.reason)
 
     # Writing.
 
@@ -461,6 +405,7 @@ class _Step:
             )
 
 
+_WAITS = frozenset({Reason.NOBODY_REACHABLE, Reason.WAITING_FOR_OTHERS})
 _STAYING = frozenset({Finding.CURRENT, Finding.LAGGING, Finding.HELD, Finding.ELECTED})
 
 _HANDLERS: dict[type, str] = {

@@ -30,7 +30,7 @@ class Member:
 
     Args:
         seen: the last answer; None before the first.
-        contacted: the first probe ended, either way.
+        contacted: the first probe ended, either way (a timeout counts when it is the second).
         fails, passes: probes in a row.
         failure: why the last probe failed, NONE if it did not.
         silent: ``fall`` was reached and ``rise`` not yet again.

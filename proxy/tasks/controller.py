@@ -238,7 +238,10 @@ class Controller:
             self._report(place, action)
 
     async def _commit(self, place: Place, action: Commit) -> None:
-        links = {address: self._backends[place, address].link for address in action.view.in_sync}
+        links = {
+            address: self._backends[place, address].link
+            for address in (*action.arbiters, *action.view.in_sync)
+        }
         seconds = self._pools[place[0]].health.timeout
         outcome = await views.commit(action, links, seconds)
         self._counts.view_writes[(*self._labels(place), _OUTCOMES[type(outcome)])] += 1

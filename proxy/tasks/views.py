@@ -2,8 +2,8 @@
 
 Called by `proxy.tasks.controller` to perform `Commit` and `Restore`. What may overwrite what is decided
 by `may_write`, a pure function; the rest is the two protocols' ways to make it atomic. Must not know why
-a view changes. Members are written in the order of the view: the first decides between proxies that
-race, since a proxy that loses there has written nowhere.
+a view changes. Members are written in the order of the old view: the first that answers decides between
+proxies that race, since a proxy that loses there has written nowhere.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from proxy.tasks.wire import ErrorReply, Listing, Reply, reason_of
 
 RACES_LIMIT = 8
 """Tries before giving up: each lost race means that somebody else made progress, and few ever try."""
+ARBITER_SECONDS = 0.1
+"""How long a member that leaves may take to decide a race: many round trips within a region, and little
+beside the request timeout that writes to a silent leader have been through already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,17 @@ async def commit(
     """Records the view: on its first member, then on the others at once.
 
     Args:
-        links: by address; every member of the view.
+        links: by address; every member of the view and every arbiter.
         seconds: for each member.
     """
     view = action.view
+    for address in action.arbiters:
+        try:
+            outcome = await _put(links[address], view, False, False, min(seconds, ARBITER_SECONDS))
+        except LinkError:
+            continue  # it leaves because it fails; whoever else cannot reach it goes on to the next as well
+        if isinstance(outcome, Held) and _is_view(outcome.record, view):
+            return CommitLost(view, address, outcome.record)
     first, *others = view.in_sync
     try:
         outcome = await _put(links[first], view, first in action.blank, False, seconds)
@@ -80,15 +90,19 @@ async def commit(
             missed.append(address)
             return
         if isinstance(result, Held):
-            if result.record is None or isinstance(parse(result.record, view.pool, view.shard), Reason):
-                missed.append(address)
-            else:
+            if _is_view(result.record, view):
                 lost.append(CommitLost(view, address, result.record))
+            else:
+                missed.append(address)
 
     async with trio.open_nursery() as nursery:
         for address in others:
             nursery.start_soon(tell, address)
     return lost[0] if lost else CommitWon(view, tuple(sorted(missed)))
+
+
+def _is_view(record: bytes | None, view: View) -> bool:
+    return record is not None and not isinstance(parse(record, view.pool, view.shard), Reason)
 
 
 async def restore(action: Restore, view: View, link: Link, seconds: float) -> bool:

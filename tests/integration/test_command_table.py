@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def described(server: Connection) -> dict[str, tuple[int, set[str]]]:
     """Arity and flags of every command and subcommand the server has."""
     found: dict[str, tuple[int, set[str]]] = {}
 
-    def add(entry: list) -> None:
+    def add(entry: list[Any]) -> None:
         found[entry[0].decode()] = (entry[1], set(entry[2]))
         for subcommand in entry[9]:
             add(subcommand)

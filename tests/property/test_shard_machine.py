@@ -161,7 +161,7 @@ class ShardMachine(RuleBasedStateMachine):
             return
         commit = self.commits.pop(0)
         view = commit.view
-        outcome = self.compare_and_set(view, commit.blank)
+        outcome = self.arbitrate(commit) or self.compare_and_set(view, commit.blank)
         if deliver:
             self.happen(outcome)
         elif view == self.shard.pending:
@@ -176,9 +176,15 @@ class ShardMachine(RuleBasedStateMachine):
         rest = tuple(each for each in holder.in_sync if each != ADDRESSES[at])
         runs = tuple(holder.run_of(each) for each in rest)
         view = View("p", "s", holder.epoch + 1, rest[0], rest, runs)
-        first = self.server(rest[0])
-        if first.is_up and first.run == runs[0] and first.record == encode(holder):
-            first.record = encode(view)
+        survivor = self.server(rest[0])
+        if not survivor.is_up or survivor.run != runs[0] or survivor.record != encode(holder):
+            return
+        # Those that leave and stood before the survivor decide races, where they answer.
+        for address in holder.in_sync[: holder.in_sync.index(rest[0])]:
+            server = self.server(address)
+            if server.is_up and server.record is not None:
+                server.record = encode(view)
+        survivor.record = encode(view)
 
     @rule()
     def time_passes(self) -> None:
@@ -199,6 +205,17 @@ class ShardMachine(RuleBasedStateMachine):
         views = [parse(each.record, "p", "s") for each in self.servers if each.record]
         found = [each for each in views if isinstance(each, View)]
         return max(found, key=lambda each: each.epoch, default=None)
+
+    def arbitrate(self, commit: Commit) -> Event | None:
+        for address in commit.arbiters:
+            server = self.server(address)
+            held = parse(server.record, "p", "s") if server.record else None
+            if not server.is_up or server.condition is Condition.LOADING or not isinstance(held, View):
+                continue
+            if held != commit.view and held.epoch >= commit.view.epoch:
+                return CommitLost(commit.view, address, server.record)
+            server.record = encode(commit.view)
+        return None
 
     def compare_and_set(self, view: View, blank: tuple[str, ...]) -> Event:
         missed = []

@@ -60,7 +60,7 @@ class ProxyProcess(Process):
         self.arguments = arguments
         self.config = config
         self.ports = dict(ports or {})
-        """Ports by pool name, of pools whose ``listen`` was left out, and of the admin server as ``"admin"``."""
+        """By pool name, of pools whose ``listen`` was left out; and of the admin server as ``"admin"``."""
         self._wait_for_readyz = wait_ready
         self._ports_fixed = isinstance(config, str)
 
@@ -107,11 +107,13 @@ class ProxyProcess(Process):
 
     def wait_state(self, pool: str, address: str, state: str, *, within: float = 10.0) -> None:
         """Waits until the backend is in that state."""
-        eventually(
-            lambda: self.backend_states(pool)[address] == state,
-            within=within,
-            what=f"{address} of {pool} is {state}; now {self.backend_states(pool)}",
-        )
+
+        def reached() -> bool:
+            states = self.backend_states(pool)
+            assert states.get(address) == state, states  # what `eventually` shows when time is over
+            return True
+
+        eventually(reached, within=within, what=f"{address} of {pool} is {state}")
 
     def metric(self, name: str, **labels: str) -> float:
         """Sum of all samples of ``name`` in ``/metrics`` whose labels include these; 0 if there is none."""

@@ -147,18 +147,16 @@ class Nutcracker(Server):
         lines += ["  servers:", *(f"   - {server}" for server in self.servers)]
         configuration = self.directory / "nutcracker.yml"
         configuration.write_text("\n".join(lines) + "\n")
-        port = self._statistics_port or free_port()
-        return [
-            find_program(self.name),
+        options = [
             "-c",
             str(configuration),
             "-a",
             "127.0.0.1",
             "-s",
-            str(port),
-            "-m",
-            "16384",
+            str(self._statistics_port or free_port()),
         ]
+        # Debian's logs to a directory of its own user unless told otherwise.
+        return [find_program(self.name), *options, "-o", str(self.directory / "log")]
 
     def answers(self, client: RawClient) -> bool:
         # It listens only once the pool is set up, and a request would already count on its backends.

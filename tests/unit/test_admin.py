@@ -39,7 +39,7 @@ STATUS: dict[str, Any] = {
                          "reason": "refused", "since": "2025-12-31T22:00:00Z"},
                     ],
                 },
-                "s2": {"epoch": 1, "lead": None, "backends": [
+                "s2": {"epoch": 1, "lead": None, "reason": "nobody_reachable", "backends": [
                     {"address": "unix:/m", "zone": "", "state": "stale", "drained": False,
                      "reason": "restarted", "since": NOW - 3},
                 ]},
@@ -194,7 +194,7 @@ def test_the_table_says_who_leads_and_why_others_do_not() -> None:
         "sessions s1 4 * 127.0.0.1:7001 a in_sync 1m ago",
         "127.0.0.1:7002 b down drained 2h ago refused",
         "sessions s2 1 unix:/m stale 3s ago restarted",
-        "nobody leads: requests get errors",
+        "nobody leads requests get errors: nobody_reachable",
     ]
     print_status(STATUS, Console(file=output, width=40))
     assert "2 shards, 1 with a lead; 3 backends: 1 in_sync, 1 stale, 1 down" in output.getvalue()

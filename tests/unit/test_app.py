@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -279,3 +280,26 @@ def test_an_interrupt_before_anything_listens_for_it_is_no_traceback(app: Any) -
             raise KeyboardInterrupt
 
     assert app.run_to_exit_code(interrupted) == 130
+
+
+def test_the_limit_of_open_files_is_raised_to_what_the_configuration_needs(
+    app: Any, loaded: Loaded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # 10000 clients, and 1 backend with 1 worker.
+    wanted = 10_000 + 3 + app.DESCRIPTORS_OF_OUR_OWN
+    assert app.descriptors_wanted(loaded.config) == wanted
+    infinity = resource.RLIM_INFINITY
+    for (soft, hard), expected in {
+        (1024, infinity): [(wanted, infinity)],
+        (1024, 20_000): [(wanted, 20_000)],
+        (1024, 4096): [(4096, 4096)],
+        (20_000, 20_000): [],
+        (infinity, infinity): [],
+    }.items():
+        done: list[tuple[int, int]] = []
+        monkeypatch.setattr(resource, "getrlimit", lambda what, limits=(soft, hard): limits)
+        monkeypatch.setattr(resource, "setrlimit", lambda what, limits, done=done: done.append(limits))
+        caplog.clear()
+        app.raise_descriptor_limit(loaded.config)
+        assert done == expected
+        assert ("fewer open files" in caplog.text) is (hard == 4096)

@@ -49,6 +49,8 @@ class FakePoolTable:
     """Places keys by CRC-32 of what stands in braces; looks like `_engine.PoolTable`."""
 
     def __init__(self, *, hash: str, distribution: str, hash_tag: str, shards: Sequence[Any]) -> None:
+        if distribution == "jump":
+            raise ValueError("the engine knows better")
         self._shards = shards
 
     def route(self, key: bytes) -> FakeRoute:
@@ -148,6 +150,18 @@ def test_check_prints_warnings_and_still_succeeds(shell: Shell, tmp_path: Path) 
     assert result.out.endswith("ok, 1 warning(s)\n")
 
 
+@pytest.mark.usefixtures("_fake_engine")
+@pytest.mark.parametrize("command", [("check",), ("route", "--pool", "lone", "k")])
+def test_what_only_the_engine_refuses_is_a_problem_of_the_file_too(
+    shell: Shell, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(CONFIG.replace("  lone:\n", "  lone:\n    distribution: jump\n"))
+    result = shell(*command, "--config", str(path))
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"{path}: pools.lone: the engine knows better\n")
+
+
 @pytest.mark.parametrize("command", [("check",), ("run",), ("route", "--pool", "p", "k")])
 def test_every_problem_of_the_file_is_printed_by_each_command_that_reads_it(
     shell: Shell, tmp_path: Path, command: tuple[str, ...]
@@ -204,7 +218,7 @@ def test_route_explains_distributions_that_bring_their_own_hash(shell: Shell, tm
     assert line in shell("route", "-c", str(path), "-p", "sessions", "k").out.splitlines()
     path.write_text(CONFIG.replace("hash: md5", "distribution: random"))
     out = shell("route", "-c", str(path), "-p", "sessions", "k").out
-    assert out.endswith("  why          distribution random: another shard each time\n")
+    assert out == "'k' -> any shard\n  why          distribution random: another one each time\n"
 
 
 @pytest.mark.usefixtures("_fake_engine")

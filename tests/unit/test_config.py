@@ -214,7 +214,7 @@ BAD_FILES = {
     ),
     "workers": (
         MINIMAL + "workers: many\n",
-        ["f.yaml:7: workers: expected auto or a whole number from 1 to 256; got 'many'"],
+        ["f.yaml:7: workers: expected auto or a whole number from 1 to 255; got 'many'"],
     ),
     "log level": (
         MINIMAL + "log: {level: warn}\n",
@@ -294,17 +294,16 @@ BAD_FILES = {
     ),
     "later values": (
         with_pool(
-            "replication: {mode: native}", "views: majority", "cross_shard: refuse",
+            "replication: {mode: native}", "views: majority",
             "on_shard_loss: remap", "hedge_after: 20ms", "routes: []",
         ),
         [
             "f.yaml:7: pools.p.replication.mode: 'native' is not available in this version; "
             "expected fanout or none",
             "f.yaml:8: pools.p.views: 'majority' is not available in this version; expected available",
-            "f.yaml:9: pools.p.cross_shard: 'refuse' is not available in this version; expected split",
-            "f.yaml:10: pools.p.on_shard_loss: 'remap' is not available in this version; expected error",
-            "f.yaml:11: pools.p.hedge_after: hedging is not available in this version; expected 0",
-            "f.yaml:12: pools.p.routes: routes is not available in this version",
+            "f.yaml:9: pools.p.on_shard_loss: 'remap' is not available in this version; expected error",
+            "f.yaml:10: pools.p.hedge_after: hedging is not available in this version; expected 0",
+            "f.yaml:11: pools.p.routes: routes is not available in this version",
         ],
     ),
     "key twice": (

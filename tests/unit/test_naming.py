@@ -52,7 +52,12 @@ def test_labels_are_those_the_real_programs_hashed() -> None:
                 label, address = words[2:]
                 assert default_label(distribution, address) == label, f"{path.name}: {address}"
                 proven[distribution] = proven.get(distribution, 0) + 1
-    assert {name for name, count in proven.items() if count >= 5} == {"ketama", "modula", "rendezvous", *LIBMEMCACHED}
+    assert {name for name, count in proven.items() if count >= 5} == {
+        "ketama",
+        "modula",
+        "rendezvous",
+        *LIBMEMCACHED,
+    }
 
 
 def test_every_distribution_of_the_engine_has_a_rule() -> None:

@@ -35,8 +35,9 @@ from proxy.control.model import (
     Transition,
     View,
 )
-from proxy.control.shard import TRANSITIONS, step
+from proxy.control.shard import step
 from proxy.control.state import ShardState, new_shard, readable
+from proxy.control.transitions import TRANSITIONS
 from proxy.control.view import encode
 
 A, B, C = "a:1", "b:1", "c:1"
@@ -132,6 +133,7 @@ class TestFirstContact:
         world.answer(B)
         view = world.win()
         assert (view.epoch, view.lead, view.in_sync) == (1, A, (A, B))
+        assert world.shard.reason is Reason.BOOTSTRAPPED
         assert world.states() == {A: "in_sync", B: "in_sync"}
         assert world.shard.phase is Phase.SERVING
 
@@ -142,9 +144,15 @@ class TestFirstContact:
         assert world.shard.member(C).reason is Reason.DIFFERS
 
     def test_trust_takes_whoever_answers(self) -> None:
-        world = World(A, B, C, bootstrap="trust").answer(A, items=3).answer(B, items=5).fail(C)
+        world = World(A, B, C, bootstrap="trust").answer(A, items=3).answer(B, items=5).fail(C, times=2)
         assert world.win().in_sync == (A, B)
         assert world.states()[C] == "down"
+
+    def test_a_first_timeout_is_tried_once_more(self) -> None:
+        world = World(A, B).answer(A, items=1).fail(B)
+        assert world.actions == [ProbeNow(B)]
+        assert not world.shard.is_contacted
+        assert world.fail(B).win().in_sync == (A,)
 
     def test_refuse_waits_for_the_operator(self) -> None:
         world = World(A, B, bootstrap="refuse").answer(A).answer(B)
@@ -183,6 +191,7 @@ class TestFirstContact:
         world = World(A, B).answer(A, record=record).answer(B)
         assert world.shard.reason is reason
         assert world.shard.lead is None
+        assert world.shard.member(A).reason is reason
         assert not [each for each in world.actions if isinstance(each, Commit | Restore)]
 
     def test_the_highest_epoch_found_wins(self) -> None:
@@ -217,6 +226,14 @@ class TestWriteFailed:
 
     def test_leadership_moves_on(self) -> None:
         assert serving(A, B, C).happen(WriteFailed(A)).win().lead == B
+
+    @pytest.mark.parametrize(("failed", "arbiters"), [((A,), (A,)), ((B,), ()), ((A, B), ())])
+    def test_who_leaves_from_the_front_decides_races(
+        self, failed: tuple[str, ...], arbiters: tuple[str, ...]
+    ) -> None:
+        world = serving(A, B, C).happen(*(WriteFailed(each) for each in reversed(failed)))
+        (commit,) = [each for each in world.actions if isinstance(each, Commit)]
+        assert commit.arbiters == arbiters
 
     def test_the_last_is_never_removed_but_published_again(self) -> None:
         world = serving(A, B).happen(WriteFailed(B))
@@ -356,6 +373,7 @@ class TestLastSurvivor:
         assert world.states() == {A: "down", B: "down"}
         world.current(A)
         assert world.shard.in_sync == (A,), "nobody else can serve, so one answer is enough"
+        assert world.shard.reason is Reason.ANSWERS
 
     def test_with_several_restarted_the_one_that_is_not_is_waited_for(self) -> None:
         world = serving(A, B).fail(A, times=3)
@@ -447,6 +465,18 @@ def test_each_change_is_reported_once_with_its_reason() -> None:
     assert changes == [
         Transition(B, "in_sync", "stale", Reason.WRITE_FAILED, 2),
         Transition("", A, A, Reason.COMMITTED, 2),
+    ]
+
+
+def test_first_contact_reports_each_backend_once() -> None:
+    world = World(A, B, C).fail(C, Reason.REFUSED).answer(A, items=1).answer(B)
+    world.happen(CommitWon(next(each.view for each in world.actions if isinstance(each, Commit))))
+    changes = [each for each in world.actions if isinstance(each, Transition)]
+    assert changes == [
+        Transition(C, "down", "down", Reason.REFUSED, 0),
+        Transition(A, "down", "in_sync", Reason.ANSWERS, 1),
+        Transition(B, "down", "stale", Reason.DIFFERS, 1),
+        Transition("", "nobody", A, Reason.BOOTSTRAPPED, 1),
     ]
 
 

@@ -4,8 +4,11 @@
 //! leaves in one `send`. A backend's buffer also keeps what was sent until its reply has come, so
 //! that reads can be asked of another replica when the connection dies.
 
-/// A buffer this large is given back once it is empty, so that a burst leaves nothing behind.
-const KEEP_CAPACITY: usize = 64 * 1024;
+/// A buffer larger than this is given back as soon as it is empty; smaller ones when their owner
+/// rests (`shed`). So a burst leaves nothing behind, and steady traffic allocates nothing.
+const KEEP_CAPACITY: usize = 1024 * 1024;
+/// Sent bytes at the front of a buffer that is never empty are cut off in steps of this.
+const COMPACT_BYTES: usize = 64 * 1024;
 
 /// `[0 .. released)` is free, `[released .. written)` is sent and still kept, `[written .. end)` waits.
 #[derive(Default)]
@@ -56,7 +59,7 @@ impl OutBuf {
         debug_assert!(self.released <= self.written);
         if self.released == self.data.len() {
             self.reset();
-        } else if self.released > KEEP_CAPACITY && self.released > self.data.len() / 2 {
+        } else if self.released > COMPACT_BYTES && self.released > self.data.len() / 2 {
             self.data.drain(..self.released);
             self.written -= self.released;
             self.released = 0;
@@ -81,6 +84,13 @@ impl OutBuf {
             self.data = Vec::new();
         } else {
             self.data.clear();
+        }
+    }
+
+    /// Gives the memory back if nothing is held.
+    pub fn shed(&mut self) {
+        if self.data.is_empty() {
+            self.data = Vec::new();
         }
     }
 

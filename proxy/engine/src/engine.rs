@@ -16,6 +16,7 @@ use crate::stats::{
     BackendStats, PoolStats, WorkerStats, BACKEND_METRICS, BOUNDS_MICROS, COMMAND_METRIC,
     DURATION_METRIC, POOL_METRICS,
 };
+use crate::sys;
 use crate::worker::shared::{Config, Event, EventKind, Protocol, Shared};
 use crate::worker::Worker;
 
@@ -58,7 +59,9 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(config: Config) -> Self {
-        Engine { stage: Mutex::new(Stage::Configured(config)) }
+        Engine {
+            stage: Mutex::new(Stage::Configured(config)),
+        }
     }
 
     /// The running workers' shared part.
@@ -68,7 +71,9 @@ impl Engine {
     pub fn shared(&self) -> Result<Arc<Shared>, EngineError> {
         match &*self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
             Stage::Running(shared) => Ok(Arc::clone(shared)),
-            _ => Err(EngineError::NotRunning("the engine was not started".to_owned())),
+            _ => Err(EngineError::NotRunning(
+                "the engine was not started".to_owned(),
+            )),
         }
     }
 
@@ -78,15 +83,23 @@ impl Engine {
     pub fn start(&self, table: Table) -> Result<(), EngineError> {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         let Stage::Configured(config) = &*stage else {
-            return Err(EngineError::NotRunning("an engine can be started once".to_owned()));
+            return Err(EngineError::NotRunning(
+                "an engine can be started once".to_owned(),
+            ));
         };
         if table.pools.len() != config.pools.len() {
             let (have, want) = (table.pools.len(), config.pools.len());
-            return Err(EngineError::Value(format!("the table has {have} pools, the configuration {want}")));
+            return Err(EngineError::Value(format!(
+                "the table has {have} pools, the configuration {want}"
+            )));
         }
-        let stats = (0..config.workers).map(|_| worker_stats(config, &table)).collect();
+        let stats = (0..config.workers)
+            .map(|_| worker_stats(config, &table))
+            .collect();
         let Stage::Configured(config) = std::mem::replace(&mut *stage, Stage::Empty) else {
-            return Err(EngineError::NotRunning("an engine can be started once".to_owned()));
+            return Err(EngineError::NotRunning(
+                "an engine can be started once".to_owned(),
+            ));
         };
         let epoch = table.epoch;
         let shared = Arc::new(Shared::new(config, table, stats)?);
@@ -96,12 +109,14 @@ impl Engine {
         }
         for (id, worker) in workers.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
-                worker.run();
-                if shared.running.fetch_sub(1, SeqCst) == 1 {
-                    shared.report(stopped(shared.table_epoch.load(SeqCst)));
-                }
-            })?;
+            thread::Builder::new()
+                .name(format!("worker-{id}"))
+                .spawn(move || {
+                    worker.run();
+                    if shared.running.fetch_sub(1, SeqCst) == 1 {
+                        shared.report(stopped(shared.table_epoch.load(SeqCst)));
+                    }
+                })?;
         }
         shared.wait_adopted(epoch, ADOPTION_LIMIT);
         *stage = Stage::Running(shared);
@@ -112,27 +127,32 @@ impl Engine {
     ///
     /// # Errors
     /// `Value` when it cannot follow the present one, `NotRunning` when workers do not run.
-    pub fn publish(&self, mut table: Table) -> Result<u64, EngineError> {
+    pub fn publish(&self, table: Table) -> Result<u64, EngineError> {
         let shared = self.shared()?;
         let current = shared.table();
         if table.epoch <= current.epoch {
             let (new, old) = (table.epoch, current.epoch);
-            return Err(EngineError::Value(format!("epoch {new} does not follow {old}")));
+            return Err(EngineError::Value(format!(
+                "epoch {new} does not follow {old}"
+            )));
         }
         if !table.same_shape(&current) {
             let what = "the table has other pools, shards or backends than the one before";
             return Err(EngineError::Value(what.to_owned()));
         }
         if shared.running.load(SeqCst) == 0 {
-            return Err(EngineError::NotRunning("the workers have stopped".to_owned()));
+            return Err(EngineError::NotRunning(
+                "the workers have stopped".to_owned(),
+            ));
         }
-        table.share_rings(&current);
         let epoch = table.epoch;
         shared.publish(Arc::new(table));
         if shared.wait_adopted(epoch, ADOPTION_LIMIT) || shared.draining.load(SeqCst) {
             Ok(epoch)
         } else {
-            Err(EngineError::NotRunning("a worker did not adopt the table in time".to_owned()))
+            Err(EngineError::NotRunning(
+                "a worker did not adopt the table in time".to_owned(),
+            ))
         }
     }
 
@@ -145,6 +165,9 @@ impl Engine {
         let deadline = shared.clock.micros() / 1000 + grace.as_millis() as u64;
         shared.drain_deadline.store(deadline, SeqCst);
         shared.draining.store(true, SeqCst);
+        for listener in shared.config.pools.iter().flat_map(|pool| &pool.listeners) {
+            sys::stop_listening(listener);
+        }
         shared.wake_all();
         Ok(())
     }
@@ -155,7 +178,9 @@ impl Engine {
         let shared = self.shared()?;
         let flags = shared.shards.get(pool).and_then(|shards| shards.get(shard));
         let Some(flags) = flags else {
-            return Err(EngineError::Value(format!("there is no shard {shard} in pool {pool}")));
+            return Err(EngineError::Value(format!(
+                "there is no shard {shard} in pool {pool}"
+            )));
         };
         flags.paused.store(paused, SeqCst);
         shared.wake_all();
@@ -186,8 +211,11 @@ impl Engine {
                 for (b, backend) in shard.backends.iter().enumerate() {
                     let labels = vec![pool.name.clone(), name.clone(), backend.name.clone()];
                     for (i, metric) in BACKEND_METRICS.iter().enumerate() {
-                        let sum: u64 =
-                            shared.stats.iter().map(|stats| stats.backends[p][s][b].at(i).get()).sum();
+                        let sum: u64 = shared
+                            .stats
+                            .iter()
+                            .map(|stats| stats.backends[p][s][b].at(i).get())
+                            .sum();
                         samples.push(sample(metric.name, labels.clone(), sum as f64));
                     }
                 }
@@ -210,7 +238,12 @@ fn stopped(table_epoch: u64) -> Event {
 }
 
 fn sample(name: &'static str, labels: Vec<String>, value: f64) -> Sample {
-    Sample { name, labels, value, buckets: Vec::new() }
+    Sample {
+        name,
+        labels,
+        value,
+        buckets: Vec::new(),
+    }
 }
 
 fn command_names(protocol: Protocol) -> Vec<String> {
@@ -220,7 +253,13 @@ fn command_names(protocol: Protocol) -> Vec<String> {
     }
 }
 
-fn pool_samples(shared: &Shared, p: usize, protocol: Protocol, name: &str, samples: &mut Vec<Sample>) {
+fn pool_samples(
+    shared: &Shared,
+    p: usize,
+    protocol: Protocol,
+    name: &str,
+    samples: &mut Vec<Sample>,
+) {
     let pools = || shared.stats.iter().map(|stats| &stats.pools[p]);
     for (i, metric) in POOL_METRICS.iter().enumerate() {
         let sum: u64 = pools().map(|pool| pool.at(i).get()).sum();
@@ -236,8 +275,14 @@ fn pool_samples(shared: &Shared, p: usize, protocol: Protocol, name: &str, sampl
         }
     }
     for (class, text) in CLASSES.into_iter().enumerate() {
-        let bucket = |i: usize| pools().map(|pool| pool.durations[class].buckets[i].get()).sum();
-        let micros: u64 = pools().map(|pool| pool.durations[class].sum_micros.get()).sum();
+        let bucket = |i: usize| {
+            pools()
+                .map(|pool| pool.durations[class].buckets[i].get())
+                .sum()
+        };
+        let micros: u64 = pools()
+            .map(|pool| pool.durations[class].sum_micros.get())
+            .sum();
         samples.push(Sample {
             name: DURATION_METRIC.name,
             labels: vec![name.to_owned(), text.to_owned()],
@@ -253,7 +298,11 @@ fn worker_stats(config: &Config, table: &Table) -> WorkerStats {
         Protocol::Memcached => VERBS.len(),
     };
     WorkerStats {
-        pools: config.pools.iter().map(|pool| PoolStats::new(commands(pool.protocol))).collect(),
+        pools: config
+            .pools
+            .iter()
+            .map(|pool| PoolStats::new(commands(pool.protocol)))
+            .collect(),
         backends: table
             .pools
             .iter()

@@ -1,6 +1,7 @@
 //! The Python module `proxy._engine`: translation only. `_engine.pyi` is its documentation.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -94,14 +95,20 @@ impl PoolConfig {
         server_version: String,
     ) -> PyResult<Self> {
         if request_bytes_limit > REQUEST_BYTES_MAX {
-            return Err(invalid(format!("request_bytes_limit may be at most {REQUEST_BYTES_MAX}")));
+            return Err(invalid(format!(
+                "request_bytes_limit may be at most {REQUEST_BYTES_MAX}"
+            )));
         }
         Ok(PoolConfig {
             name,
             protocol: match protocol {
                 "redis" => Protocol::Redis,
                 "memcached" => Protocol::Memcached,
-                other => return Err(invalid(format!("protocol is redis or memcached, not {other:?}"))),
+                other => {
+                    return Err(invalid(format!(
+                        "protocol is redis or memcached, not {other:?}"
+                    )))
+                }
             },
             listeners,
             connect_timeout: millis(connect_timeout, "connect_timeout")?.max(1),
@@ -116,12 +123,20 @@ impl PoolConfig {
                 "all" => Ack::All,
                 "quorum" => Ack::Quorum,
                 "primary" => Ack::Primary,
-                other => return Err(invalid(format!("ack is all, quorum or primary, not {other:?}"))),
+                other => {
+                    return Err(invalid(format!(
+                        "ack is all, quorum or primary, not {other:?}"
+                    )))
+                }
             },
             cross_shard: match cross_shard {
                 "split" => true,
                 "refuse" => false,
-                other => return Err(invalid(format!("cross_shard is split or refuse, not {other:?}"))),
+                other => {
+                    return Err(invalid(format!(
+                        "cross_shard is split or refuse, not {other:?}"
+                    )))
+                }
             },
             users,
             backend_login,
@@ -146,7 +161,11 @@ impl EngineConfig {
         if workers > 255 {
             return Err(invalid("workers may be at most 255".to_owned()));
         }
-        Ok(EngineConfig { workers, run_id, pools })
+        Ok(EngineConfig {
+            workers,
+            run_id,
+            pools,
+        })
     }
 }
 
@@ -154,12 +173,20 @@ impl EngineConfig {
     fn build(&self) -> PyResult<shared::Config> {
         let pools = self.pools.iter().map(|pool| {
             let pool = pool.get();
-            let listeners = pool.listeners.iter().map(|fd| sys::duplicate(*fd)).collect::<Result<Vec<_>, _>>();
+            let listeners = pool
+                .listeners
+                .iter()
+                .map(|fd| sys::duplicate(*fd))
+                .collect::<Result<Vec<_>, _>>();
             let listeners = listeners.map_err(EngineError::Io)?;
             Ok(shared::PoolConfig {
                 name: pool.name.clone(),
                 protocol: pool.protocol,
-                port: listeners.iter().map(sys::port).find(|port| *port != 0).unwrap_or(0),
+                port: listeners
+                    .iter()
+                    .map(sys::port)
+                    .find(|port| *port != 0)
+                    .unwrap_or(0),
                 listeners,
                 connect_timeout: pool.connect_timeout,
                 request_timeout: pool.request_timeout,
@@ -177,7 +204,11 @@ impl EngineConfig {
             })
         });
         let pools = pools.collect::<PyResult<_>>()?;
-        Ok(shared::Config { workers: self.workers, run_id: self.run_id.clone(), pools })
+        Ok(shared::Config {
+            workers: self.workers,
+            run_id: self.run_id.clone(),
+            pools,
+        })
     }
 }
 
@@ -191,12 +222,20 @@ impl BackendTable {
     fn new(name: String, address: &str, verify: Vec<(Vec<u8>, Vec<u8>)>) -> PyResult<Self> {
         let Some(address) = Address::parse(address) else {
             let form = "ip:port, [ip6]:port or unix:/path";
-            return Err(invalid(format!("backend {name}: address {address:?} is not {form}")));
+            return Err(invalid(format!(
+                "backend {name}: address {address:?} is not {form}"
+            )));
         };
         if verify.len() > 255 || verify.iter().any(|(request, _)| request.is_empty()) {
-            return Err(invalid(format!("backend {name}: verify needs at most 255 whole requests")));
+            return Err(invalid(format!(
+                "backend {name}: verify needs at most 255 whole requests"
+            )));
         }
-        Ok(BackendTable(route::Backend { name, address, verify }))
+        Ok(BackendTable(route::Backend {
+            name,
+            address,
+            verify,
+        }))
     }
 }
 
@@ -223,21 +262,44 @@ impl ShardTable {
         epoch: u64,
         restore: Vec<u8>,
     ) -> PyResult<Self> {
-        let backends: Vec<_> = backends.iter().map(|backend| backend.get().0.clone()).collect();
-        let in_range = |position: &u8| usize::from(*position) < backends.len().min(route::MAX_BACKENDS);
+        let backends: Vec<_> = backends
+            .iter()
+            .map(|backend| backend.get().0.clone())
+            .collect();
+        let in_range =
+            |position: &u8| usize::from(*position) < backends.len().min(route::MAX_BACKENDS);
         if !in_sync.iter().chain(&reads).chain(&lead).all(in_range) {
-            return Err(invalid(format!("shard {name}: a position is not one of its backends")));
+            return Err(invalid(format!(
+                "shard {name}: a position is not one of its backends"
+            )));
         }
-        let in_sync = in_sync.iter().fold(0, |mask, position| mask | 1 << position);
-        let shard = route::Shard { backends, lead, in_sync, reads, spread, epoch, restore };
-        shard.check().map_err(|error| invalid(format!("shard {name}: {error}")))?;
-        Ok(ShardTable { name, weight, shard })
+        let in_sync = in_sync
+            .iter()
+            .fold(0, |mask, position| mask | 1 << position);
+        let shard = route::Shard {
+            backends,
+            lead,
+            in_sync,
+            reads,
+            spread,
+            epoch,
+            restore,
+        };
+        shard
+            .check()
+            .map_err(|error| invalid(format!("shard {name}: {error}")))?;
+        Ok(ShardTable {
+            name,
+            weight,
+            shard,
+        })
     }
 }
 
 #[pyclass(frozen, module = "proxy._engine")]
 struct PoolTable {
     spec: RingSpec,
+    ring: Arc<Ring>,
     shards: Vec<route::Shard>,
 }
 
@@ -245,7 +307,12 @@ struct PoolTable {
 impl PoolTable {
     #[new]
     #[pyo3(signature = (*, hash, distribution, hash_tag, shards))]
-    fn new(hash: &str, distribution: &str, hash_tag: &str, shards: Vec<Py<ShardTable>>) -> PyResult<Self> {
+    fn new(
+        hash: &str,
+        distribution: &str,
+        hash_tag: &str,
+        shards: Vec<Py<ShardTable>>,
+    ) -> PyResult<Self> {
         let spec = RingSpec {
             hash: HashKind::parse(hash).ok_or_else(|| invalid(format!("unknown hash {hash:?}")))?,
             distribution: Distribution::parse(distribution)
@@ -253,19 +320,38 @@ impl PoolTable {
             hash_tag: match *hash_tag.as_bytes() {
                 [] => None,
                 [open, close] => Some((open, close)),
-                _ => return Err(invalid(format!("hash_tag {hash_tag:?} is not two characters"))),
+                _ => {
+                    return Err(invalid(format!(
+                        "hash_tag {hash_tag:?} is not two characters"
+                    )))
+                }
             },
-            shards: shards.iter().map(|shard| (shard.get().name.clone(), shard.get().weight)).collect(),
+            shards: shards
+                .iter()
+                .map(|shard| (shard.get().name.clone(), shard.get().weight))
+                .collect(),
         };
         if shards.is_empty() || shards.len() > usize::from(u16::MAX) {
-            return Err(invalid(format!("a pool has 1 to 65535 shards, not {}", shards.len())));
+            return Err(invalid(format!(
+                "a pool has 1 to 65535 shards, not {}",
+                shards.len()
+            )));
         }
-        Ok(PoolTable { spec, shards: shards.iter().map(|shard| shard.get().shard.clone()).collect() })
+        let shards = shards
+            .iter()
+            .map(|shard| shard.get().shard.clone())
+            .collect();
+        let ring = route::ring_for(&spec).map_err(invalid)?;
+        Ok(PoolTable { spec, ring, shards })
     }
 
-    fn route(&self, key: &[u8]) -> PyResult<KeyRoute> {
-        let found = Ring::build(&self.spec).map_err(invalid)?.explain(key);
-        Ok(KeyRoute { shard: found.shard, hash: found.hash, hashed: key[found.hashed].to_vec() })
+    fn route(&self, key: &[u8]) -> KeyRoute {
+        let found = self.ring.explain(key);
+        KeyRoute {
+            shard: found.shard,
+            hash: found.hash,
+            hashed: key[found.hashed].to_vec(),
+        }
     }
 }
 
@@ -276,14 +362,17 @@ struct RoutingTable(route::Table);
 impl RoutingTable {
     #[new]
     #[pyo3(signature = (*, epoch, pools))]
-    fn new(epoch: u64, pools: Vec<Py<PoolTable>>) -> PyResult<Self> {
-        let build = |(i, pool): (usize, &Py<PoolTable>)| {
+    fn new(epoch: u64, pools: Vec<Py<PoolTable>>) -> Self {
+        let pools = pools.iter().map(|pool| {
             let pool = pool.get();
-            let ring = Ring::build(&pool.spec).map_err(|error| invalid(format!("pool {i}: {error}")))?;
-            Ok(route::Pool { spec: pool.spec.clone(), ring: ring.into(), shards: pool.shards.clone() })
-        };
-        let pools = pools.iter().enumerate().map(build).collect::<PyResult<_>>()?;
-        Ok(RoutingTable(route::Table { epoch, pools }))
+            route::Pool {
+                spec: pool.spec.clone(),
+                ring: pool.ring.clone(),
+                shards: pool.shards.clone(),
+            }
+        });
+        let pools = pools.collect();
+        RoutingTable(route::Table { epoch, pools })
     }
 }
 
@@ -347,7 +436,10 @@ impl Event {
     fn __repr__(&self) -> String {
         let (kind, event) = (self.kind(), &self.0);
         let place = format!("{}/{}/{}", event.pool, event.shard, event.backend);
-        format!("<Event {kind} {place} {} epoch={}>", event.detail, event.table_epoch)
+        format!(
+            "<Event {kind} {place} {} epoch={}>",
+            event.detail, event.table_epoch
+        )
     }
 }
 
@@ -454,7 +546,13 @@ impl Engine {
     }
 
     fn drain_events(&self, max: usize) -> PyResult<Vec<Event>> {
-        Ok(self.0.shared()?.drain_events(max).into_iter().map(Event).collect())
+        Ok(self
+            .0
+            .shared()?
+            .drain_events(max)
+            .into_iter()
+            .map(Event)
+            .collect())
     }
 
     fn statistics(&self) -> PyResult<Vec<Sample>> {
@@ -494,12 +592,31 @@ fn hash_key(hash: &str, key: &[u8]) -> PyResult<u32> {
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
-    module.add("HASHES", HashKind::ALL.iter().map(|row| row.0).collect::<Vec<_>>())?;
-    module.add("DISTRIBUTIONS", Distribution::ALL.iter().map(|row| row.0).collect::<Vec<_>>())?;
+    module.add(
+        "build_profile",
+        if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        },
+    )?;
+    module.add(
+        "HASHES",
+        HashKind::ALL.iter().map(|row| row.0).collect::<Vec<_>>(),
+    )?;
+    module.add(
+        "DISTRIBUTIONS",
+        Distribution::ALL
+            .iter()
+            .map(|row| row.0)
+            .collect::<Vec<_>>(),
+    )?;
     module.add("EVENT_KINDS", EVENT_KINDS.to_vec())?;
     module.add("FAILURE_REASONS", FAILURE_REASONS.to_vec())?;
-    let bounds: Vec<f64> = BOUNDS_MICROS.iter().map(|micros| f64::from(*micros) / 1e6).collect();
+    let bounds: Vec<f64> = BOUNDS_MICROS
+        .iter()
+        .map(|micros| f64::from(*micros) / 1e6)
+        .collect();
     module.add("HISTOGRAM_BOUNDS_SECONDS", bounds)?;
     module.add_class::<PoolConfig>()?;
     module.add_class::<EngineConfig>()?;

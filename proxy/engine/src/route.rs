@@ -3,7 +3,7 @@
 //! Built from values the control plane decided (`py.rs`), checked here, handed to every worker as an
 //! `Arc` and swapped whole. A request uses one version from beginning to end. No IO.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::ring::{Ring, RingSpec};
 use crate::sys::Address;
@@ -62,7 +62,9 @@ impl Shard {
     pub fn check(&self) -> Result<(), String> {
         let count = self.backends.len();
         if count == 0 || count > MAX_BACKENDS {
-            return Err(format!("a shard has 1 to {MAX_BACKENDS} backends, not {count}"));
+            return Err(format!(
+                "a shard has 1 to {MAX_BACKENDS} backends, not {count}"
+            ));
         }
         if self.in_sync >> count != 0 {
             return Err("in_sync names a backend that the shard does not have".to_owned());
@@ -72,7 +74,11 @@ impl Shard {
                 return Err(format!("lead {lead} is not in in_sync"));
             }
         }
-        match self.reads.iter().find(|read| self.in_sync & (1 << **read) == 0) {
+        match self
+            .reads
+            .iter()
+            .find(|read| self.in_sync & (1 << **read) == 0)
+        {
             Some(read) => Err(format!("reads names {read}, which is not in in_sync")),
             None => Ok(()),
         }
@@ -85,17 +91,30 @@ impl Table {
         self.pools.len() == other.pools.len()
             && self.pools.iter().zip(&other.pools).all(|(a, b)| {
                 a.shards.len() == b.shards.len()
-                    && a.shards.iter().zip(&b.shards).all(|(a, b)| a.backends.len() == b.backends.len())
+                    && a.shards
+                        .iter()
+                        .zip(&b.shards)
+                        .all(|(a, b)| a.backends.len() == b.backends.len())
             })
     }
+}
 
-    /// Takes over the rings of `previous` where the placement is the same, so that a failover does
-    /// not keep two copies of a ring of 160,000 points.
-    pub fn share_rings(&mut self, previous: &Table) {
-        for (pool, old) in self.pools.iter_mut().zip(&previous.pools) {
-            if pool.spec == old.spec {
-                pool.ring = Arc::clone(&old.ring);
-            }
-        }
+/// Rings in use and what they were built from.
+static RINGS: Mutex<Vec<(RingSpec, Weak<Ring>)>> = Mutex::new(Vec::new());
+
+/// The ring of a placement: the one in use if there is one, else a new one. Tables are made anew for
+/// every change of membership, and a ring of a thousand shards has 160,000 points.
+///
+/// # Errors
+/// What `Ring::build` says.
+pub fn ring_for(spec: &RingSpec) -> Result<Arc<Ring>, String> {
+    let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    rings.retain(|(_, ring)| ring.strong_count() > 0);
+    let known = rings.iter().find(|(known, _)| known == spec);
+    if let Some(ring) = known.and_then(|(_, ring)| ring.upgrade()) {
+        return Ok(ring);
     }
+    let ring = Arc::new(Ring::build(spec)?);
+    rings.push((spec.clone(), Arc::downgrade(&ring)));
+    Ok(ring)
 }

@@ -14,7 +14,10 @@ pub struct Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Slab { entries: Vec::new(), free: Vec::new() }
+        Slab {
+            entries: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -26,7 +29,10 @@ impl<T> Slab<T> {
             entry.value = Some(value);
             (index, entry.generation)
         } else {
-            self.entries.push(Entry { generation: 0, value: Some(value) });
+            self.entries.push(Entry {
+                generation: 0,
+                value: Some(value),
+            });
             ((self.entries.len() - 1) as u32, 0)
         }
     }
@@ -35,13 +41,21 @@ impl<T> Slab<T> {
     #[inline]
     pub fn get(&self, index: u32, generation: u32) -> Option<&T> {
         let entry = self.entries.get(index as usize)?;
-        if entry.generation == generation { entry.value.as_ref() } else { None }
+        if entry.generation == generation {
+            entry.value.as_ref()
+        } else {
+            None
+        }
     }
 
     #[inline]
     pub fn get_mut(&mut self, index: u32, generation: u32) -> Option<&mut T> {
         let entry = self.entries.get_mut(index as usize)?;
-        if entry.generation == generation { entry.value.as_mut() } else { None }
+        if entry.generation == generation {
+            entry.value.as_mut()
+        } else {
+            None
+        }
     }
 
     /// The value at an index known to be taken.
@@ -52,7 +66,9 @@ impl<T> Slab<T> {
 
     /// Generation of whatever is at an index.
     pub fn generation(&self, index: u32) -> u32 {
-        self.entries.get(index as usize).map_or(0, |entry| entry.generation)
+        self.entries
+            .get(index as usize)
+            .map_or(0, |entry| entry.generation)
     }
 
     pub fn remove(&mut self, index: u32) -> Option<T> {
@@ -65,7 +81,8 @@ impl<T> Slab<T> {
 
     /// Indices and generations of all values.
     pub fn keys(&self) -> Vec<(u32, u32)> {
-        let taken = |(i, e): (usize, &Entry<T>)| e.value.is_some().then_some((i as u32, e.generation));
+        let taken =
+            |(i, e): (usize, &Entry<T>)| e.value.is_some().then_some((i as u32, e.generation));
         self.entries.iter().enumerate().filter_map(taken).collect()
     }
 

@@ -130,7 +130,10 @@ pub struct Histogram {
 
 impl Histogram {
     fn new() -> Self {
-        Histogram { buckets: std::array::from_fn(|_| Count::default()), sum_micros: Count::default() }
+        Histogram {
+            buckets: std::array::from_fn(|_| Count::default()),
+            sum_micros: Count::default(),
+        }
     }
 
     #[inline]
@@ -181,7 +184,9 @@ impl PoolStats {
 
 impl BackendStats {
     pub fn new() -> Self {
-        BackendStats { counts: counts(BACKEND_METRICS.len()) }
+        BackendStats {
+            counts: counts(BACKEND_METRICS.len()),
+        }
     }
 
     #[inline]

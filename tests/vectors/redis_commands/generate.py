@@ -68,24 +68,23 @@ def spec_code(flat: list[Any]) -> str:
     spec = pairs(flat)
     begin, find = pairs(spec["begin_search"]), pairs(spec["find_keys"])
     begin_spec, find_spec = pairs(begin["spec"]), pairs(find["spec"])
-    begin_code = {
-        "index": lambda: f"Begin::Index({begin_spec['index']})",
-        "keyword": lambda: (
-            f'Begin::Keyword {{ word: "{text(begin_spec["keyword"])}", from: {begin_spec["startfrom"]} }}'
-        ),
-        "unknown": lambda: "Begin::Unknown",
-    }[text(begin["type"])]()
-    find_code = {
-        "range": lambda: (
-            f"Find::Range {{ last: {find_spec['lastkey']}, step: {find_spec['keystep']}, "
-            f"limit: {find_spec['limit']} }}"
-        ),
-        "keynum": lambda: (
-            f"Find::KeyNum {{ count: {find_spec['keynumidx']}, first: {find_spec['firstkey']}, "
-            f"step: {find_spec['keystep']} }}"
-        ),
-        "unknown": lambda: "Find::Unknown",
-    }[text(find["type"])]()
+    match text(begin["type"]):
+        case "index":
+            begin_code = f"Begin::Index({begin_spec['index']})"
+        case "keyword":
+            word = text(begin_spec["keyword"])
+            begin_code = f'Begin::Keyword {{ word: "{word}", from: {begin_spec["startfrom"]} }}'
+        case _:
+            begin_code = "Begin::Unknown"
+    match text(find["type"]):
+        case "range":
+            last, step, limit = find_spec["lastkey"], find_spec["keystep"], find_spec["limit"]
+            find_code = f"Find::Range {{ last: {last}, step: {step}, limit: {limit} }}"
+        case "keynum":
+            count, first, step = find_spec["keynumidx"], find_spec["firstkey"], find_spec["keystep"]
+            find_code = f"Find::KeyNum {{ count: {count}, first: {first}, step: {step} }}"
+        case _:
+            find_code = "Find::Unknown"
     flags = bits("KeyFlags", [text(flag) for flag in spec["flags"]])
     return f"KeySpec {{ begin: {begin_code}, find: {find_code}, flags: {flags} }}"
 

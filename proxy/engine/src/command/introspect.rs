@@ -53,7 +53,8 @@ pub(super) fn info(args: &Args<'_>, reply: &mut Reply<'_>) {
     }
 }
 
-/// COMMAND DOCS [name ...]: the names, with nothing to say about each; texts are not in the table.
+/// COMMAND DOCS [name ...]. The summary says what the proxy does with the command; redis-cli shows it
+/// for `help`.
 pub(super) fn docs(args: &Args<'_>, reply: &mut Reply<'_>) {
     let rows: Vec<&Row> = if args.len() == 2 {
         taken().collect()
@@ -63,8 +64,39 @@ pub(super) fn docs(args: &Args<'_>, reply: &mut Reply<'_>) {
     reply.map(rows.len());
     for row in rows {
         reply.bulk(row.lower_name());
-        reply.map(0);
+        reply.map(2);
+        reply.bulk("summary");
+        reply.bulk(match row.handling {
+            Handling::Forward => "Runs on the shard that owns its keys.",
+            Handling::Split(_) => "Split over the shards that own its keys, and merged.",
+            Handling::Local(_) => "Answered by the proxy.",
+            Handling::Container => "Has subcommands.",
+            Handling::Refuse(_) => "Not available.",
+        });
+        reply.bulk("group");
+        reply.bulk(group(row));
     }
+}
+
+/// The group that redis-cli files a command under, by its ACL category.
+fn group(row: &Row) -> &'static str {
+    const GROUPS: [(&str, &str); 13] = [
+        ("string", "string"),
+        ("list", "list"),
+        ("set", "set"),
+        ("sortedset", "sorted-set"),
+        ("hash", "hash"),
+        ("hyperloglog", "hyperloglog"),
+        ("geo", "geo"),
+        ("stream", "stream"),
+        ("bitmap", "bitmap"),
+        ("scripting", "scripting"),
+        ("transaction", "transactions"),
+        ("connection", "connection"),
+        ("keyspace", "generic"),
+    ];
+    let fits = |entry: &&(&str, &str)| row.raw.categories.contains(&entry.0);
+    GROUPS.iter().find(fits).map_or("server", |entry| entry.1)
 }
 
 /// COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]

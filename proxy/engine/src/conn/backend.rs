@@ -11,14 +11,33 @@ use crate::proto::Resume;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyTo {
     /// A client's slot.
-    Slot { client: u32, generation: u32, seq: u32 },
+    Slot {
+        client: u32,
+        generation: u32,
+        seq: u32,
+    },
     /// One part of a split request.
-    Part { gather: u32, generation: u32, part: u16 },
+    Part {
+        gather: u32,
+        generation: u32,
+        part: u16,
+    },
     /// One replica's answer to a write. `last` is false for the earlier replies of a batch, which
     /// only matter when they are errors.
-    Leg { op: u32, generation: u32, backend: u8, last: bool },
+    Leg {
+        op: u32,
+        generation: u32,
+        backend: u8,
+        last: bool,
+    },
     /// Something on another worker: a slot, or a part if `part` is not `NO_PART`.
-    Remote { worker: u8, index: u32, generation: u32, seq: u32, part: u16 },
+    Remote {
+        worker: u8,
+        index: u32,
+        generation: u32,
+        seq: u32,
+        part: u16,
+    },
     /// Nobody.
     Nobody,
 }
@@ -82,6 +101,8 @@ pub struct Conn {
     pub deadline: u64,
     pub last_reply: u64,
     pub attempts: u32,
+    /// Epoch of the table whose records it was asked to show.
+    pub greeted_epoch: u64,
     pub greetings: VecDeque<Greeting>,
     pub greeting_out: OutBuf,
     pub out: OutBuf,
@@ -113,6 +134,7 @@ impl Conn {
             deadline: 0,
             last_reply: 0,
             attempts: 0,
+            greeted_epoch: 0,
             greetings: VecDeque::new(),
             greeting_out: OutBuf::default(),
             out: OutBuf::default(),

@@ -51,6 +51,10 @@ pub struct Client {
     pub closing: bool,
     /// It said QUIT or broke the protocol: what it sent behind that is dropped.
     pub quitting: bool,
+    /// The peer has closed or broken the connection; its end is still to be read.
+    pub hangup: bool,
+    /// Its buffers were given back since it last asked something.
+    pub lean: bool,
     pub dirty: bool,
     /// In the list of clients to look at again this turn.
     pub listed: bool,
@@ -65,6 +69,8 @@ pub struct Client {
     pub active_second: u32,
     pub local: u32,
     pub remote: u32,
+    /// Bytes of replies that wait for an earlier one.
+    pub parked: usize,
     pub input: Vec<u8>,
     pub resume: Resume,
     pub out: OutBuf,
@@ -85,6 +91,8 @@ impl Client {
             readable: false,
             closing: false,
             quitting: false,
+            hangup: false,
+            lean: true,
             dirty: false,
             listed: false,
             expired: false,
@@ -94,6 +102,7 @@ impl Client {
             active_second: second,
             local: 0,
             remote: 0,
+            parked: 0,
             input: Vec::new(),
             resume: Resume::default(),
             out: OutBuf::default(),
@@ -101,6 +110,14 @@ impl Client {
             head: 0,
             session,
         }
+    }
+
+    /// Gives buffers back that an idle client does not need.
+    pub fn shed(&mut self) {
+        self.lean = true;
+        self.out.shed();
+        self.slots.shrink_to_fit();
+        self.input.shrink_to_fit();
     }
 
     /// Appends a slot; returns its sequence number.

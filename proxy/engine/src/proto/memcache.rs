@@ -10,8 +10,10 @@ use super::{Arg, Resume, Step};
 
 /// Longest key, as memcached's KEY_MAX_LENGTH.
 pub const KEY_LIMIT: usize = 250;
-/// A line without an end longer than this closes the connection unless it is a get of many keys.
-const LINE_LIMIT: usize = 2048;
+/// A longer line closes the connection unless it is a get of many keys. memcached allows 2 KiB while the
+/// line's end has not come and any length once it has; this is one bound for both, so that the answer
+/// does not depend on how the bytes were cut, and long enough for "key too long" to be said instead.
+const LINE_LIMIT: usize = 64 * 1024;
 
 /// The commands we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,14 @@ const fn row(
     quiet: bool,
     write: bool,
 ) -> VerbRow {
-    VerbRow { verb, name, words, data, quiet, write }
+    VerbRow {
+        verb,
+        name,
+        words,
+        data,
+        quiet,
+        write,
+    }
 }
 
 pub const VERBS: [VerbRow; 20] = [
@@ -133,7 +142,9 @@ pub enum Fault {
     BadDelta,
     BadChunk,
     /// The data block is larger than the limit; it is still to be skipped.
-    TooLarge { skip: u64 },
+    TooLarge {
+        skip: u64,
+    },
     /// A browser or a request smuggled in: close without a word, as memcached does.
     Http,
 }
@@ -186,19 +197,33 @@ pub fn request(
     let from = if resume.started { 0 } else { resume.at };
     let Some(newline) = memchr(b'\n', &buf[from..]).map(|i| i + from) else {
         resume.at = buf.len();
-        if buf.len() > LINE_LIMIT && (!is_many_get(buf) || buf.len() > limit) {
+        if is_endless(buf, buf.len(), limit) {
             return (Step::Invalid(EndlessLine), None);
         }
         return (Step::Incomplete, None);
     };
+    if is_endless(buf, newline, limit) {
+        return (Step::Invalid(EndlessLine), None);
+    }
     let line_end = newline + 1;
-    let line = buf[..newline].strip_suffix(b"\r").unwrap_or(&buf[..newline]);
+    let line = buf[..newline]
+        .strip_suffix(b"\r")
+        .unwrap_or(&buf[..newline]);
     words(line, args);
-    let mut request = Request { verb: Verb::Unknown, noreply: false, fault: None, line_end };
+    let mut request = Request {
+        verb: Verb::Unknown,
+        noreply: false,
+        fault: None,
+        line_end,
+    };
     let whole = check(&mut request, buf, args, limit);
     match whole {
         Some(size) if size > buf.len() => {
-            *resume = Resume { at: 0, remaining: size as u64, started: true };
+            *resume = Resume {
+                at: 0,
+                remaining: size as u64,
+                started: true,
+            };
             (Step::Incomplete, None)
         }
         Some(size) => {
@@ -215,8 +240,16 @@ pub fn request(
     }
 }
 
+/// True if a line of `len` bytes, at the start of `buf`, is too long.
+#[inline]
+fn is_endless(buf: &[u8], len: usize, limit: usize) -> bool {
+    len > LINE_LIMIT && (len > limit || !is_many_get(buf))
+}
+
 fn is_many_get(buf: &[u8]) -> bool {
-    [&b"get "[..], b"gets ", b"gat ", b"gats "].iter().any(|verb| buf.starts_with(verb))
+    [&b"get "[..], b"gets ", b"gat ", b"gats "]
+        .iter()
+        .any(|verb| buf.starts_with(verb))
 }
 
 /// Splits at spaces. memcached takes no other white space.
@@ -227,13 +260,19 @@ fn words(line: &[u8], args: &mut Vec<Arg>) {
     for (i, &byte) in line.iter().enumerate() {
         if byte == b' ' {
             if i > start {
-                args.push(Arg { start: start as u32, len: (i - start) as u32 });
+                args.push(Arg {
+                    start: start as u32,
+                    len: (i - start) as u32,
+                });
             }
             start = i + 1;
         }
     }
     if line.len() > start {
-        args.push(Arg { start: start as u32, len: (line.len() - start) as u32 });
+        args.push(Arg {
+            start: start as u32,
+            len: (line.len() - start) as u32,
+        });
     }
 }
 
@@ -270,7 +309,11 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
     let fault = |request: &mut Request, fault: Fault| request.fault = Some(fault);
     match verb {
         Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
-            let first = if matches!(verb, Verb::Gat | Verb::Gats) { 2 } else { 1 };
+            let first = if matches!(verb, Verb::Gat | Verb::Gats) {
+                2
+            } else {
+                1
+            };
             if first == 2 && !is_signed(word(args, 1)) {
                 fault(request, Fault::BadExptime);
             } else if args[first..].iter().any(|key| key.len as usize > KEY_LIMIT) {
@@ -280,7 +323,11 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
         }
         Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend | Verb::Cas => {
             let need = if verb == Verb::Cas { 6 } else { 5 };
-            let length = if count == need { unsigned(word(args, 4)) } else { None };
+            let length = if count == need {
+                unsigned(word(args, 4))
+            } else {
+                None
+            };
             let numbers = count == need
                 && unsigned(word(args, 2)).is_some_and(|flags| flags <= u64::from(u32::MAX))
                 && is_signed(word(args, 3))
@@ -366,6 +413,8 @@ pub enum ReplyKind {
     Line,
     /// `VALUE` blocks up to `END`, or one line of error.
     Values,
+    /// The same, with CAS tokens that are tagged on their way (`tag_tokens`).
+    Tokens,
     /// `STAT` lines up to `END`, or one line.
     Stats,
 }
@@ -384,13 +433,19 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
         let at = resume.at;
         let Some(newline) = buf.get(at..).and_then(|rest| memchr(b'\n', rest)) else {
             let endless = buf.len().saturating_sub(at) > REPLY_LINE_LIMIT;
-            return if endless { Step::Invalid(BadReply) } else { Step::Incomplete };
+            return if endless {
+                Step::Invalid(BadReply)
+            } else {
+                Step::Incomplete
+            };
         };
         let line = &buf[at..at + newline];
         let next = at + newline + 1;
         match kind {
-            ReplyKind::Values if line.starts_with(b"VALUE ") => {
-                let Some(length) = value_length(line) else { return Step::Invalid(BadReply) };
+            ReplyKind::Values | ReplyKind::Tokens if line.starts_with(b"VALUE ") => {
+                let Some(length) = value_length(line) else {
+                    return Step::Invalid(BadReply);
+                };
                 let end = next + length + 2;
                 if end > buf.len() {
                     // The head line is scanned again when more came; it is short.
@@ -401,8 +456,14 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
             ReplyKind::Stats if line.starts_with(b"STAT ") => resume.at = next,
             _ => {
                 *resume = Resume::default();
-                let known = line.first().is_some_and(|byte| byte.is_ascii_alphanumeric());
-                return if known { Step::Complete(next) } else { Step::Invalid(BadReply) };
+                let known = line
+                    .first()
+                    .is_some_and(|byte| byte.is_ascii_alphanumeric());
+                return if known {
+                    Step::Complete(next)
+                } else {
+                    Step::Invalid(BadReply)
+                };
             }
         }
     }
@@ -413,7 +474,9 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
 fn value_length(line: &[u8]) -> Option<usize> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let length = line.split(|byte| *byte == b' ').nth(3)?;
-    unsigned(length).filter(|length| *length < i32::MAX as u64).map(|length| length as usize)
+    unsigned(length)
+        .filter(|length| *length < i32::MAX as u64)
+        .map(|length| length as usize)
 }
 
 /// The block at the start of a `Values` reply: its key and its whole length. None at `END`.
@@ -423,6 +486,37 @@ pub fn value_block(reply: &[u8]) -> Option<(&[u8], usize)> {
     let rest = line.strip_prefix(b"VALUE ")?;
     let key = rest.split(|byte| *byte == b' ').next()?;
     Some((key, newline + 1 + value_length(line)? + 2))
+}
+
+/// CAS tokens given to clients of replicated shards carry a tag in these upper bits. A server counts
+/// its tokens from 1, so it would have to store 2^56 items to reach them.
+const TOKEN_BITS: u32 = 56;
+
+/// Copies a `Values` reply to `out` with the tag put on every CAS token.
+///
+/// Tokens are counted by each server for itself, so another server's could be equal by accident;
+/// the tag tells them apart (design: 5.2).
+pub fn tag_tokens(reply: &[u8], tag: u8, out: &mut Vec<u8>) {
+    let mut rest = reply;
+    while let Some((_, len)) = value_block(rest) {
+        let head = memchr(b'\n', rest).map_or(0, |newline| newline + 1);
+        let line = rest[..head].trim_ascii_end();
+        let (before, token) =
+            line.split_at(line.iter().rposition(|b| *b == b' ').map_or(0, |at| at + 1));
+        out.extend_from_slice(before);
+        let token = unsigned(token).unwrap_or(0) & ((1 << TOKEN_BITS) - 1);
+        super::resp::write_number(out, u64::from(tag) << TOKEN_BITS | token);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&rest[head..len]);
+        rest = &rest[len..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Splits a token that a client sent into tag and the server's own token.
+pub fn split_token(word: &[u8]) -> (u8, u64) {
+    let token = unsigned(word).unwrap_or(0);
+    ((token >> TOKEN_BITS) as u8, token & ((1 << TOKEN_BITS) - 1))
 }
 
 /// True for the three error lines of the protocol.

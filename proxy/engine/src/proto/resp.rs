@@ -33,7 +33,12 @@ impl RequestError {
             RequestError::MultibulkLength => "invalid multibulk length".to_owned(),
             RequestError::BulkLength => "invalid bulk length".to_owned(),
             RequestError::ExpectedDollar(got) => {
-                return [b"-ERR Protocol error: expected '$', got '", &[got][..], b"'\r\n"].concat()
+                return [
+                    b"-ERR Protocol error: expected '$', got '",
+                    &[got][..],
+                    b"'\r\n",
+                ]
+                .concat()
             }
             RequestError::BigMultibulkLine => "too big mbulk count string".to_owned(),
             RequestError::BigBulkLine => "too big bulk count string".to_owned(),
@@ -74,7 +79,11 @@ fn head(buf: &[u8], at: usize) -> Head {
     }
     if i + 1 >= buf.len() {
         let legal = i == buf.len() || buf[i] == b'\r';
-        return if legal { Head::Incomplete } else { Head::Invalid };
+        return if legal {
+            Head::Incomplete
+        } else {
+            Head::Invalid
+        };
     }
     if i == first || buf[i] != b'\r' || buf[i + 1] != b'\n' {
         return Head::Invalid;
@@ -126,7 +135,11 @@ fn scan(
                 if count as u64 * ARG_MIN_BYTES > limit as u64 {
                     return Step::Invalid(RequestError::MultibulkLength);
                 }
-                *resume = Resume { at: next, remaining: count as u64, started: true };
+                *resume = Resume {
+                    at: next,
+                    remaining: count as u64,
+                    started: true,
+                };
             }
             Head::Incomplete if buf.len() > LINE_LIMIT => {
                 return Step::Invalid(RequestError::BigMultibulkLine)
@@ -159,7 +172,10 @@ fn scan(
             return Step::Incomplete;
         }
         if let Some(args) = args.as_deref_mut() {
-            args.push(Arg { start: start as u32, len: len as u32 });
+            args.push(Arg {
+                start: start as u32,
+                len: len as u32,
+            });
         }
         resume.at = end;
         resume.remaining -= 1;
@@ -179,6 +195,10 @@ pub fn inline(buf: &[u8], resume: &mut Resume, out: &mut Vec<u8>) -> Step<Reques
         resume.at = buf.len();
         return Step::Incomplete;
     };
+    if end > LINE_LIMIT {
+        // Also when it came at once: what is too long must not depend on how the bytes were cut.
+        return Step::Invalid(RequestError::BigInline);
+    }
     *resume = Resume::default();
     let line = buf[..end].strip_suffix(b"\r").unwrap_or(&buf[..end]);
     let Some(words) = split_words(line) else {
@@ -277,11 +297,17 @@ pub struct BadReply;
 #[inline]
 pub fn reply(buf: &[u8], resume: &mut Resume) -> Step<BadReply> {
     if !resume.started {
-        *resume = Resume { at: 0, remaining: 1, started: true };
+        *resume = Resume {
+            at: 0,
+            remaining: 1,
+            started: true,
+        };
     }
     while resume.remaining > 0 {
         let at = resume.at;
-        let Some(&kind) = buf.get(at) else { return Step::Incomplete };
+        let Some(&kind) = buf.get(at) else {
+            return Step::Incomplete;
+        };
         match kind {
             b'+' | b'-' | b':' | b',' | b'#' | b'_' | b'(' => match memchr(b'\n', &buf[at..]) {
                 Some(i) => resume.at = at + i + 1,
@@ -309,7 +335,10 @@ pub fn reply(buf: &[u8], resume: &mut Resume) -> Step<BadReply> {
                         b'|' => count.max(0) as u64 * 2 + 1,
                         _ => count.max(0) as u64,
                     };
-                    resume.remaining += values;
+                    let Some(remaining) = resume.remaining.checked_add(values) else {
+                        return Step::Invalid(BadReply);
+                    };
+                    resume.remaining = remaining;
                     resume.at = next;
                 }
                 Head::Incomplete => return Step::Incomplete,

@@ -5,30 +5,58 @@ use super::{memcache, resp, Arg, Resume, Step};
 const LIMIT: usize = 1 << 20;
 
 fn words(buf: &[u8], args: &[Arg]) -> Vec<Vec<u8>> {
-    args.iter().map(|a| buf[a.start as usize..(a.start + a.len) as usize].to_vec()).collect()
+    args.iter()
+        .map(|a| buf[a.start as usize..(a.start + a.len) as usize].to_vec())
+        .collect()
 }
 
 #[test]
 fn multibulk_is_read_whole() {
     let buf = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2\r\nv\n\r\nrest";
     let (mut args, mut resume) = (Vec::new(), Resume::default());
-    assert_eq!(resp::request(buf, &mut args, &mut resume, LIMIT), Step::Complete(buf.len() - 4));
-    assert_eq!(words(buf, &args), [b"SET".to_vec(), b"k".to_vec(), b"v\n".to_vec()]);
+    assert_eq!(
+        resp::request(buf, &mut args, &mut resume, LIMIT),
+        Step::Complete(buf.len() - 4)
+    );
+    assert_eq!(
+        words(buf, &args),
+        [b"SET".to_vec(), b"k".to_vec(), b"v\n".to_vec()]
+    );
 }
 
 #[test]
 fn multibulk_errors_are_those_of_redis() {
     let cases: [(&[u8], &str); 6] = [
-        (b"*x\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
-        (b"*99999999999\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
-        (b"*1\r\n:1\r\n", "-ERR Protocol error: expected '$', got ':'\r\n"),
-        (b"*1\r\n$-1\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
-        (b"*1\r\n$99999999999\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
-        (b"*1\r\n$a\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
+        (
+            b"*x\r\n",
+            "-ERR Protocol error: invalid multibulk length\r\n",
+        ),
+        (
+            b"*99999999999\r\n",
+            "-ERR Protocol error: invalid multibulk length\r\n",
+        ),
+        (
+            b"*1\r\n:1\r\n",
+            "-ERR Protocol error: expected '$', got ':'\r\n",
+        ),
+        (
+            b"*1\r\n$-1\r\n",
+            "-ERR Protocol error: invalid bulk length\r\n",
+        ),
+        (
+            b"*1\r\n$99999999999\r\n",
+            "-ERR Protocol error: invalid bulk length\r\n",
+        ),
+        (
+            b"*1\r\n$a\r\n",
+            "-ERR Protocol error: invalid bulk length\r\n",
+        ),
     ];
     for (input, text) in cases {
         let step = resp::request(input, &mut Vec::new(), &mut Resume::default(), LIMIT);
-        let Step::Invalid(error) = step else { panic!("{input:?} gave {step:?}") };
+        let Step::Invalid(error) = step else {
+            panic!("{input:?} gave {step:?}")
+        };
         assert_eq!(String::from_utf8_lossy(&error.text()), text);
     }
 }
@@ -44,7 +72,10 @@ fn inline_follows_sdssplitargs() {
     ];
     for (line, expected) in cases {
         let mut out = Vec::new();
-        assert_eq!(resp::inline(line, &mut Resume::default(), &mut out), Step::Complete(line.len()));
+        assert_eq!(
+            resp::inline(line, &mut Resume::default(), &mut out),
+            Step::Complete(line.len())
+        );
         let mut args = Vec::new();
         if !expected.is_empty() {
             resp::request(&out, &mut args, &mut Resume::default(), LIMIT);
@@ -58,7 +89,10 @@ fn inline_follows_sdssplitargs() {
 }
 
 /// The same messages whether the bytes come at once or one by one.
-fn each_split(buf: &[u8], mut parse: impl FnMut(&[u8], &mut Resume) -> Option<usize>) -> Vec<usize> {
+fn each_split(
+    buf: &[u8],
+    mut parse: impl FnMut(&[u8], &mut Resume) -> Option<usize>,
+) -> Vec<usize> {
     let mut whole = Vec::new();
     let (mut at, mut resume) = (0, Resume::default());
     while let Some(len) = parse(&buf[at..], &mut resume) {
@@ -82,7 +116,8 @@ fn each_split(buf: &[u8], mut parse: impl FnMut(&[u8], &mut Resume) -> Option<us
 
 #[test]
 fn replies_end_where_they_end_for_any_split() {
-    let buf = b"+OK\r\n$-1\r\n*2\r\n$1\r\na\r\n*1\r\n:7\r\n-ERR x\r\n%1\r\n+a\r\n~1\r\n,1.5\r\n_\r\n\
+    let buf =
+        b"+OK\r\n$-1\r\n*2\r\n$1\r\na\r\n*1\r\n:7\r\n-ERR x\r\n%1\r\n+a\r\n~1\r\n,1.5\r\n_\r\n\
         |1\r\n+k\r\n+v\r\n:1\r\n=5\r\ntxt:a\r\n*-1\r\n#t\r\n(12\r\n>2\r\n+a\r\n+b\r\n";
     let lens = each_split(buf, |bytes, resume| match resp::reply(bytes, resume) {
         Step::Complete(len) => Some(len),
@@ -97,10 +132,12 @@ fn replies_end_where_they_end_for_any_split() {
 fn requests_end_where_they_end_for_any_split() {
     let buf = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$0\r\n\r\n";
     let mut args = Vec::new();
-    let lens = each_split(buf, |bytes, resume| match resp::request(bytes, &mut args, resume, LIMIT) {
-        Step::Complete(len) => Some(len),
-        Step::Incomplete => None,
-        Step::Invalid(_) => panic!("invalid"),
+    let lens = each_split(buf, |bytes, resume| {
+        match resp::request(bytes, &mut args, resume, LIMIT) {
+            Step::Complete(len) => Some(len),
+            Step::Incomplete => None,
+            Step::Invalid(_) => panic!("invalid"),
+        }
     });
     assert_eq!(lens.len(), 3);
 }
@@ -109,13 +146,15 @@ fn requests_end_where_they_end_for_any_split() {
 fn memcached_requests_for_any_split() {
     let buf = b"get a b\r\nset a 0 0 3\r\na\r\n\r\ndelete a noreply\r\nincr a 1\r\ncas a 1 -1 1 7 noreply\r\nx\r\n";
     let mut args = Vec::new();
-    let lens = each_split(buf, |bytes, resume| match memcache::request(bytes, &mut args, resume, LIMIT) {
-        (Step::Complete(len), Some(request)) => {
-            assert_eq!(request.fault, None, "{:?}", String::from_utf8_lossy(bytes));
-            Some(len)
+    let lens = each_split(buf, |bytes, resume| {
+        match memcache::request(bytes, &mut args, resume, LIMIT) {
+            (Step::Complete(len), Some(request)) => {
+                assert_eq!(request.fault, None, "{:?}", String::from_utf8_lossy(bytes));
+                Some(len)
+            }
+            (Step::Incomplete, _) => None,
+            other => panic!("{other:?}"),
         }
-        (Step::Incomplete, _) => None,
-        other => panic!("{other:?}"),
     });
     assert_eq!(lens.len(), 5);
     assert_eq!(lens.iter().sum::<usize>(), buf.len());
@@ -135,7 +174,10 @@ fn memcached_faults() {
         (b"set a 0 0 -1\r\n", Fault::BadLine),
         (b"set a 0 0 noreply\r\n", Fault::BadLine),
         (b"set a 0 0 1\r\nabc\r\n", Fault::BadChunk),
-        (b"set a 0 0 9999999\r\n", Fault::TooLarge { skip: 10_000_001 }),
+        (
+            b"set a 0 0 9999999\r\n",
+            Fault::TooLarge { skip: 10_000_001 },
+        ),
         (b"incr a x\r\n", Fault::BadDelta),
         (b"touch a x\r\n", Fault::BadExptime),
         (b"delete a 5\r\n", Fault::BadDelete),
@@ -143,29 +185,61 @@ fn memcached_faults() {
     ];
     for (line, fault) in cases {
         let (_, request) = memcache::request(line, &mut Vec::new(), &mut Resume::default(), LIMIT);
-        assert_eq!(request.and_then(|r| r.fault), Some(fault), "{:?}", String::from_utf8_lossy(line));
+        assert_eq!(
+            request.and_then(|r| r.fault),
+            Some(fault),
+            "{:?}",
+            String::from_utf8_lossy(line)
+        );
     }
-    let endless = vec![b'x'; 3000];
+    let endless = vec![b'x'; 70_000];
     let (step, _) = memcache::request(&endless, &mut Vec::new(), &mut Resume::default(), LIMIT);
     assert_eq!(step, Step::Invalid(memcache::EndlessLine));
+}
+
+#[test]
+fn tokens_are_tagged_and_split() {
+    let mut out = Vec::new();
+    memcache::tag_tokens(
+        b"VALUE a 0 2 7\r\nx\n\r\nVALUE b 1 0 9\r\n\r\nEND\r\n",
+        2,
+        &mut out,
+    );
+    let tagged = (2u64 << 56) + 7;
+    let expected = format!(
+        "VALUE a 0 2 {tagged}\r\nx\n\r\nVALUE b 1 0 {}\r\n\r\nEND\r\n",
+        tagged + 2
+    );
+    assert_eq!(String::from_utf8_lossy(&out), expected);
+    assert_eq!(memcache::split_token(tagged.to_string().as_bytes()), (2, 7));
+    assert_eq!(memcache::split_token(b"7"), (0, 7));
 }
 
 #[test]
 fn memcached_replies_for_any_split() {
     use memcache::ReplyKind::{Line, Stats, Values};
     let cases = [
-        (Values, &b"VALUE a 0 2\r\n\r\n\r\nVALUE b 1 0 77\r\n\r\nEND\r\nEND\r\nSERVER_ERROR x\r\n"[..], 3),
+        (
+            Values,
+            &b"VALUE a 0 2\r\n\r\n\r\nVALUE b 1 0 77\r\n\r\nEND\r\nEND\r\nSERVER_ERROR x\r\n"[..],
+            3,
+        ),
         (Line, b"STORED\r\n7\r\nNOT_FOUND\r\n", 3),
         (Stats, b"STAT a 1\r\nSTAT b 2\r\nEND\r\nRESET\r\n", 2),
     ];
     for (kind, buf, count) in cases {
-        let lens = each_split(buf, |bytes, resume| match memcache::reply(bytes, kind, resume) {
-            Step::Complete(len) => Some(len),
-            Step::Incomplete => None,
-            Step::Invalid(_) => panic!("invalid"),
+        let lens = each_split(buf, |bytes, resume| {
+            match memcache::reply(bytes, kind, resume) {
+                Step::Complete(len) => Some(len),
+                Step::Incomplete => None,
+                Step::Invalid(_) => panic!("invalid"),
+            }
         });
         assert_eq!(lens.len(), count);
     }
-    assert_eq!(memcache::value_block(b"VALUE a 0 2\r\nxy\r\nEND\r\n"), Some((&b"a"[..], 17)));
+    assert_eq!(
+        memcache::value_block(b"VALUE a 0 2\r\nxy\r\nEND\r\n"),
+        Some((&b"a"[..], 17))
+    );
     assert_eq!(memcache::value_block(b"END\r\n"), None);
 }

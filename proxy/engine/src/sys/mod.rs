@@ -9,4 +9,6 @@ mod socket;
 pub use clock::{unix_micros, Clock};
 pub use fd::duplicate;
 pub use poll::{Poll, PollEvents, Ready, Wake};
-pub use socket::{accept, connect, connect_outcome, names, port, read, write, Address, Io};
+pub use socket::{
+    accept, connect, connect_outcome, names, port, read, stop_listening, write, Address, Io,
+};

@@ -63,18 +63,33 @@ impl Poll {
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP
             | epoll::EventFlags::ET;
-        Ok(epoll::add(&self.0, fd, epoll::EventData::new_u64(token), flags)?)
+        Ok(epoll::add(
+            &self.0,
+            fd,
+            epoll::EventData::new_u64(token),
+            flags,
+        )?)
     }
 
     /// Registers a listener that several workers share; the kernel wakes one of them.
     pub fn add_listener(&self, fd: &OwnedFd, token: u64) -> io::Result<()> {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-        Ok(epoll::add(&self.0, fd, epoll::EventData::new_u64(token), flags)?)
+        Ok(epoll::add(
+            &self.0,
+            fd,
+            epoll::EventData::new_u64(token),
+            flags,
+        )?)
     }
 
     pub fn add_wake(&self, wake: &Wake, token: u64) -> io::Result<()> {
         let flags = epoll::EventFlags::IN;
-        Ok(epoll::add(&self.0, &wake.0, epoll::EventData::new_u64(token), flags)?)
+        Ok(epoll::add(
+            &self.0,
+            &wake.0,
+            epoll::EventData::new_u64(token),
+            flags,
+        )?)
     }
 
     pub fn remove(&self, fd: &OwnedFd) {
@@ -89,7 +104,11 @@ impl Poll {
             tv_nsec: i64::from(ms % 1000) * 1_000_000,
         });
         events.0.clear();
-        match epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events.0), timeout.as_ref()) {
+        match epoll::wait(
+            &self.0,
+            rustix::buffer::spare_capacity(&mut events.0),
+            timeout.as_ref(),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -101,7 +120,10 @@ pub struct Wake(OwnedFd);
 
 impl Wake {
     pub fn new() -> io::Result<Self> {
-        Ok(Wake(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        Ok(Wake(eventfd(
+            0,
+            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+        )?))
     }
 
     pub fn signal(&self) {

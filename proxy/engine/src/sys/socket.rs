@@ -128,12 +128,25 @@ pub fn connect_outcome(fd: &OwnedFd) -> io::Result<()> {
 /// `ip:port` of the peer and of our end, as CLIENT LIST shows them; a unix socket has neither.
 pub fn names(fd: &OwnedFd) -> (String, String) {
     let text = |address: Option<net::SocketAddrAny>| {
-        address.and_then(|any| SocketAddr::try_from(any).ok()).map_or(String::new(), |a| a.to_string())
+        address
+            .and_then(|any| SocketAddr::try_from(any).ok())
+            .map_or(String::new(), |a| a.to_string())
     };
-    (text(net::getpeername(fd).ok().flatten()), text(net::getsockname(fd).ok()))
+    (
+        text(net::getpeername(fd).ok().flatten()),
+        text(net::getsockname(fd).ok()),
+    )
 }
 
 /// The TCP port a socket is bound to; 0 for a unix socket.
 pub fn port(fd: &OwnedFd) -> u16 {
-    net::getsockname(fd).ok().and_then(|any| SocketAddr::try_from(any).ok()).map_or(0, |a| a.port())
+    net::getsockname(fd)
+        .ok()
+        .and_then(|any| SocketAddr::try_from(any).ok())
+        .map_or(0, |a| a.port())
+}
+
+/// Refuses new connections from now on, whoever else holds the socket; those in the queue are reset.
+pub fn stop_listening(listener: &OwnedFd) {
+    let _ = net::shutdown(listener, net::Shutdown::Both);
 }

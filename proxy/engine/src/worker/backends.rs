@@ -8,7 +8,7 @@
 //! Whatever is lost with a connection is settled here: reads go to another replica, legs of writes
 //! fail, lone writes are answered with what is known about them.
 
-use super::forward::{Copies, Outgoing};
+use super::forward::{Copies, Outgoing, PARKED};
 use super::*;
 use crate::conn::backend::Greeting;
 use crate::conn::{Pending, ReplyTo};
@@ -53,14 +53,16 @@ impl Worker {
         let address = &table.backends[conn.backend as usize].address;
         let made = sys::connect(address).and_then(|fd| {
             conn.generation = conn.generation.wrapping_add(1);
-            self.poll.add_connection(&fd, token(TOKEN_CONN, index, conn.generation))?;
+            self.poll
+                .add_connection(&fd, token(TOKEN_CONN, index, conn.generation))?;
             Ok(fd)
         });
         match made {
             Ok(fd) => {
                 conn.fd = Some(fd);
                 conn.state = ConnState::Connecting;
-                conn.deadline = self.now_ms + self.shared.config.pools[conn.pool as usize].connect_timeout;
+                conn.deadline =
+                    self.now_ms + self.shared.config.pools[conn.pool as usize].connect_timeout;
                 self.idle = false;
             }
             Err(_) => self.fail_conn(index, Failure::Refused),
@@ -74,7 +76,9 @@ impl Worker {
     }
 
     pub(super) fn conn_event(&mut self, index: u32, generation: u32, ready: sys::Ready) {
-        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let Some(conn) = self.conns.get_mut(index as usize) else {
+            return;
+        };
         if conn.generation & 0x0fff_ffff != generation || conn.fd.is_none() {
             return;
         }
@@ -131,12 +135,18 @@ impl Worker {
 
     fn greet(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
+        conn.greeted_epoch = self.table.epoch;
         if conn.lane == 1 {
-            conn.greeting_out.extend(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n");
+            conn.greeting_out
+                .extend(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n");
             conn.greetings.push_back(Greeting::Hello);
         }
         let table = &self.table.pools[conn.pool as usize].shards[conn.shard as usize];
-        for (i, (request, _)) in table.backends[conn.backend as usize].verify.iter().enumerate() {
+        for (i, (request, _)) in table.backends[conn.backend as usize]
+            .verify
+            .iter()
+            .enumerate()
+        {
             conn.greeting_out.extend(request);
             conn.greetings.push_back(Greeting::Verify(i as u8));
         }
@@ -161,7 +171,9 @@ impl Worker {
         if std::mem::take(&mut conn.failing) {
             self.report(EventKind::ConnectionMade, pool, shard, backend, "", b"");
         }
-        self.backend_stats(index).of(BackendCount::Connections).add(1);
+        self.backend_stats(index)
+            .of(BackendCount::Connections)
+            .add(1);
         self.mark_conn(index);
         self.wake_later(pool, shard);
     }
@@ -185,7 +197,14 @@ impl Worker {
                     self.finish_greeting(index);
                 } else {
                     let evidence = &reply[..reply.len().min(EVIDENCE_BYTES)];
-                    self.report(EventKind::VerifyFailed, pool, shard, backend, &i.to_string(), evidence);
+                    self.report(
+                        EventKind::VerifyFailed,
+                        pool,
+                        shard,
+                        backend,
+                        &i.to_string(),
+                        evidence,
+                    );
                     self.hold_conn(index);
                 }
             }
@@ -211,7 +230,9 @@ impl Worker {
             let Some(fd) = conn.fd.as_ref() else { break };
             match sys::read(fd, &mut input) {
                 Io::Done(count) => {
-                    self.backend_stats(index).of(BackendCount::ReceivedBytes).add(count as u64);
+                    self.backend_stats(index)
+                        .of(BackendCount::ReceivedBytes)
+                        .add(count as u64);
                     let full = count == input.len();
                     self.feed_conn(index, generation, &input[..count]);
                     if closing {
@@ -279,7 +300,9 @@ impl Worker {
             let kind = match (protocol, greeting) {
                 (Protocol::Redis, _) => ReplyKind::Line,
                 (Protocol::Memcached, Some(greeting)) => self.greeting_kind(index, greeting),
-                (Protocol::Memcached, None) => conn.inflight.front().map_or(ReplyKind::Line, |p| p.kind),
+                (Protocol::Memcached, None) => {
+                    conn.inflight.front().map_or(ReplyKind::Line, |p| p.kind)
+                }
             };
             let conn = &mut self.conns[index as usize];
             let found = match protocol {
@@ -319,7 +342,8 @@ impl Worker {
 
     fn greeting_kind(&self, index: u32, greeting: Greeting) -> ReplyKind {
         let conn = &self.conns[index as usize];
-        let verify = &self.shard_table(conn.pool, conn.shard).backends[conn.backend as usize].verify;
+        let verify =
+            &self.shard_table(conn.pool, conn.shard).backends[conn.backend as usize].verify;
         match greeting {
             Greeting::Verify(i) => match verify.get(i as usize) {
                 Some((request, _)) if request.starts_with(b"stats") => ReplyKind::Stats,
@@ -334,14 +358,18 @@ impl Worker {
     #[inline]
     fn answered(&mut self, index: u32, reply: &[u8]) {
         let conn = &mut self.conns[index as usize];
-        let Some(pending) = conn.inflight.pop_front() else { return };
+        let Some(pending) = conn.inflight.pop_front() else {
+            return;
+        };
         if conn.keep {
             conn.out.release(pending.len as usize);
         }
         let pool = conn.pool;
         if pending.tombstone {
             conn.tombstones -= 1;
-            self.backend_stats(index).of(BackendCount::LateReplies).add(1);
+            self.backend_stats(index)
+                .of(BackendCount::LateReplies)
+                .add(1);
             self.backend_stats(index).of(BackendCount::Inflight).sub(1);
             return;
         }
@@ -350,7 +378,17 @@ impl Worker {
         if self.is_error(pool, reply) {
             stats.of(BackendCount::Errors).add(1);
         }
-        self.deliver(pending.to, reply);
+        let conn = &self.conns[index as usize];
+        if pending.kind == ReplyKind::Tokens && conn.keep {
+            let tag = self.token_tag(conn.pool, conn.shard, conn.backend);
+            let mut tagged = self.spare.pop().unwrap_or_default();
+            text::tag_tokens(reply, tag, &mut tagged);
+            self.deliver(pending.to, &tagged);
+            tagged.clear();
+            self.spare.push(tagged);
+        } else {
+            self.deliver(pending.to, reply);
+        }
     }
 
     // --- writing ---------------------------------------------------------------------------------
@@ -363,7 +401,11 @@ impl Worker {
         if !is_greeting && conn.state != ConnState::Ready {
             return;
         }
-        let out = if is_greeting { &mut conn.greeting_out } else { &mut conn.out };
+        let out = if is_greeting {
+            &mut conn.greeting_out
+        } else {
+            &mut conn.out
+        };
         let mut sent = 0;
         let mut broken = false;
         while out.waiting() > 0 {
@@ -387,7 +429,9 @@ impl Worker {
                 conn.out.release_written();
             }
         }
-        self.backend_stats(index).of(BackendCount::SentBytes).add(sent as u64);
+        self.backend_stats(index)
+            .of(BackendCount::SentBytes)
+            .add(sent as u64);
         if broken {
             // Replies that came before the reset are still to be read; the read ends the connection.
             self.read_conn(index, true);
@@ -406,13 +450,24 @@ impl Worker {
         let (pool, shard, backend) = (conn.pool, conn.shard, conn.backend);
         // An idle connection that the backend closed was perhaps only idle for too long: the next
         // request may connect at once, and tells more.
-        conn.retry_at = if was_open { 0 } else { self.now_ms + backoff(conn.attempts, &mut self.entropy) };
+        conn.retry_at = if was_open {
+            0
+        } else {
+            self.now_ms + backoff(conn.attempts, &mut self.entropy)
+        };
         if !was_open {
             conn.attempts += 1;
         }
         conn.failing = true;
         self.backend_stats(index).of(BackendCount::Failures).add(1);
-        self.report(EventKind::ConnectionFailed, pool, shard, backend, failure.name(), b"");
+        self.report(
+            EventKind::ConnectionFailed,
+            pool,
+            shard,
+            backend,
+            failure.name(),
+            b"",
+        );
         self.end_conn(index, failure);
     }
 
@@ -425,7 +480,8 @@ impl Worker {
     fn end_conn(&mut self, index: u32, failure: Failure) {
         let (inflight, mut out, written) = self.unplug(index, ConnState::Closed);
         let conn = &self.conns[index as usize];
-        let (pool, shard, backend, lane, keep) = (conn.pool, conn.shard, conn.backend, conn.lane, conn.keep);
+        let (pool, shard, backend, lane, keep) =
+            (conn.pool, conn.shard, conn.backend, conn.lane, conn.keep);
         let mut offset = 0;
         for pending in inflight {
             let start = offset;
@@ -436,16 +492,34 @@ impl Worker {
             }
             let sent = (written.wrapping_sub(pending.end.wrapping_sub(pending.len)) as i32) > 0;
             match pending.to {
-                ReplyTo::Leg { op, generation, .. } => self.leg_failed(op, generation, backend, failure),
+                ReplyTo::Leg { op, generation, .. } => {
+                    self.leg_failed(op, generation, backend, failure)
+                }
                 to if pending.read && keep => {
                     let bytes = out.held_slice(start, pending.len as usize);
                     self.retry_read(index, pool, shard, lane, &pending, bytes);
                     let _ = to;
                 }
                 to if pending.read => {
-                    self.fail(pool, to, if sent { Wire::ReadLost } else { Wire::BackendUnreachable });
+                    self.fail(
+                        pool,
+                        to,
+                        if sent {
+                            Wire::ReadLost
+                        } else {
+                            Wire::BackendUnreachable
+                        },
+                    );
                 }
-                to => self.fail(pool, to, if sent { Wire::WriteLost } else { Wire::BackendUnreachable }),
+                to => self.fail(
+                    pool,
+                    to,
+                    if sent {
+                        Wire::WriteLost
+                    } else {
+                        Wire::BackendUnreachable
+                    },
+                ),
             }
         }
         out.reset();
@@ -454,7 +528,11 @@ impl Worker {
 
     /// Closes the socket and takes everything off the connection: the requests, their bytes, and how
     /// far they were written.
-    fn unplug(&mut self, index: u32, state: ConnState) -> (VecDeque<Pending>, crate::buf::OutBuf, u32) {
+    fn unplug(
+        &mut self,
+        index: u32,
+        state: ConnState,
+    ) -> (VecDeque<Pending>, crate::buf::OutBuf, u32) {
         let conn = &mut self.conns[index as usize];
         let was_open = std::mem::replace(&mut conn.state, state) == ConnState::Ready;
         if let Some(fd) = conn.fd.take() {
@@ -472,7 +550,9 @@ impl Worker {
         let inflight = std::mem::take(&mut conn.inflight);
         let out = std::mem::take(&mut conn.out);
         if was_open {
-            self.backend_stats(index).of(BackendCount::Connections).sub(1);
+            self.backend_stats(index)
+                .of(BackendCount::Connections)
+                .sub(1);
         }
         (inflight, out, written)
     }
@@ -480,6 +560,7 @@ impl Worker {
     /// It showed another record than the table's, so somebody changed the view or the process is
     /// not the one we knew. Reads go elsewhere; writes wait here for the table that follows.
     fn hold_conn(&mut self, index: u32) {
+        let is_outdated = self.conns[index as usize].greeted_epoch != self.table.epoch;
         let (inflight, out, _) = self.unplug(index, ConnState::Held);
         let conn = &mut self.conns[index as usize];
         let (pool, shard, lane) = (conn.pool, conn.shard, conn.lane);
@@ -489,20 +570,41 @@ impl Worker {
         for pending in inflight {
             let bytes = out.held_slice(offset, pending.len as usize);
             offset += pending.len as usize;
-            if pending.read {
+            if pending.read && pending.tried != PARKED {
                 self.backend_stats(index).of(BackendCount::Inflight).sub(1);
                 self.retry_read(index, pool, shard, lane, &pending, bytes);
             } else {
                 self.conns[index as usize].push(bytes, pending);
             }
         }
+        if is_outdated {
+            // It was asked before the table changed, so no further table will tell us to ask again.
+            self.reconnect(index);
+        }
     }
 
     /// Asks the next replica, if there is one that was not asked yet.
-    fn retry_read(&mut self, from: u32, pool: u16, shard: u16, lane: u8, pending: &Pending, bytes: &[u8]) {
+    fn retry_read(
+        &mut self,
+        from: u32,
+        pool: u16,
+        shard: u16,
+        lane: u8,
+        pending: &Pending,
+        bytes: &[u8],
+    ) {
         self.backend_stats(from).of(BackendCount::Retried).add(1);
         let (kind, write, copies, trailer) = (pending.kind, false, Copies::Same, &b""[..]);
-        let out = Outgoing { pool, shard, lane, write, kind, bytes, copies, trailer };
+        let out = Outgoing {
+            pool,
+            shard,
+            lane,
+            write,
+            kind,
+            bytes,
+            copies,
+            trailer,
+        };
         self.send_read(pending.to, &out, pending.tried);
     }
 
@@ -544,7 +646,9 @@ impl Worker {
                 return;
             }
             let at = conn.tombstones;
-            let Some(pending) = conn.inflight.get_mut(at) else { return };
+            let Some(pending) = conn.inflight.get_mut(at) else {
+                return;
+            };
             if u64::from((now as u32).wrapping_sub(pending.sent_at)) < timeout {
                 return;
             }
@@ -557,11 +661,23 @@ impl Worker {
             conn.tombstones += 1;
             let (pool, shard, backend, lane, keep) =
                 (conn.pool, conn.shard, conn.backend, conn.lane, conn.keep);
-            let before: usize = conn.inflight.iter().take(at).map(|pending| pending.len as usize).sum();
+            let before: usize = conn
+                .inflight
+                .iter()
+                .take(at)
+                .map(|pending| pending.len as usize)
+                .sum();
             self.backend_stats(index).of(BackendCount::Timeouts).add(1);
             if at == 0 {
                 let failure = Failure::Timeout.name();
-                self.report(EventKind::ConnectionFailed, pool, shard, backend, failure, b"");
+                self.report(
+                    EventKind::ConnectionFailed,
+                    pool,
+                    shard,
+                    backend,
+                    failure,
+                    b"",
+                );
             }
             match pending.to {
                 ReplyTo::Leg { op, generation, .. } => {
@@ -570,8 +686,10 @@ impl Worker {
                 to if pending.read => {
                     let others = self.shard_table(pool, shard).in_sync & !pending.tried;
                     if keep && others != 0 {
-                        let bytes =
-                            self.conns[index as usize].out.held_slice(before, pending.len as usize).to_vec();
+                        let bytes = self.conns[index as usize]
+                            .out
+                            .held_slice(before, pending.len as usize)
+                            .to_vec();
                         self.retry_read(index, pool, shard, lane, &pending, &bytes);
                     } else {
                         self.fail(pool, to, Wire::ReadTimedOut);

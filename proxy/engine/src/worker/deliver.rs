@@ -8,15 +8,30 @@ use crate::proto::{memcache as text, resp};
 /// Emptied buffers kept for parked replies, and the capacity above which one is not kept.
 const SPARE_BUFFERS: usize = 1024;
 const SPARE_CAPACITY: usize = 16 * 1024;
+/// Parked replies larger than this have the output limit checked at once.
+const PARKED_CHECK: usize = 16 * 1024;
 
 impl Worker {
     /// Hands a whole reply to whoever waits for it.
     #[inline]
     pub(super) fn deliver(&mut self, to: ReplyTo, bytes: &[u8]) {
         match to {
-            ReplyTo::Slot { client, generation, seq } => self.fill_slot(client, generation, seq, bytes),
-            ReplyTo::Part { gather, generation, part } => self.fill_part(gather, generation, part, bytes),
-            ReplyTo::Leg { op, generation, backend, last } => {
+            ReplyTo::Slot {
+                client,
+                generation,
+                seq,
+            } => self.fill_slot(client, generation, seq, bytes),
+            ReplyTo::Part {
+                gather,
+                generation,
+                part,
+            } => self.fill_part(gather, generation, part, bytes),
+            ReplyTo::Leg {
+                op,
+                generation,
+                backend,
+                last,
+            } => {
                 self.leg_replied(op, generation, backend, last, bytes);
             }
             ReplyTo::Remote { worker, .. } => {
@@ -42,17 +57,27 @@ impl Worker {
 
     #[inline]
     fn fill_slot(&mut self, index: u32, generation: u32, seq: u32, bytes: &[u8]) {
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
         let pool = client.pool;
         let is_first = seq == client.head;
+        let mut parked_bytes = 0;
         let (local, remote, command, write, started) = match client.slot(seq) {
             Some(slot) => {
-                let known = (slot.local, slot.remote, slot.command, slot.write, slot.started);
+                let known = (
+                    slot.local,
+                    slot.remote,
+                    slot.command,
+                    slot.write,
+                    slot.started,
+                );
                 if !is_first {
                     let mut parked = self.spare.pop().unwrap_or_default();
                     if !slot.mute {
                         parked.extend_from_slice(bytes);
                     }
+                    parked_bytes = parked.len();
                     slot.parked = parked;
                     slot.ready = true;
                 }
@@ -60,6 +85,7 @@ impl Worker {
             }
             None => return,
         };
+        client.parked += parked_bytes;
         client.local -= u32::from(local);
         client.remote -= u32::from(remote);
         if is_first {
@@ -72,27 +98,31 @@ impl Worker {
             while client.slots.front().is_some_and(|slot| slot.ready) {
                 if let Some(mut slot) = client.slots.pop_front() {
                     client.out.extend(&slot.parked);
-                    if slot.parked.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
+                    client.parked -= slot.parked.len();
+                    if slot.parked.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS
+                    {
                         slot.parked.clear();
                         self.spare.push(slot.parked);
                     }
                 }
                 client.head = client.head.wrapping_add(1);
             }
-            if !client.dirty {
-                client.dirty = true;
-                self.dirty_clients.push((index, generation));
-            }
+            self.mark_client(index, generation);
+            let Some(client) = self.clients.get_mut(index, generation) else {
+                return;
+            };
             let limit = self.shared.config.pools[pool as usize].client_inflight_limit;
             let go_on = match client.block {
                 Block::Inflight => client.slots.len() <= limit / 2,
                 Block::Drain => client.slots.is_empty(),
                 _ => false,
             };
-            if go_on && !client.listed {
-                client.listed = true;
-                self.resumable.push((index, generation));
+            if go_on {
+                self.list_client(index, generation);
             }
+        } else if parked_bytes > PARKED_CHECK {
+            // Counts against the output limit, which is looked at when the client is flushed.
+            self.mark_client(index, generation);
         }
         self.count(pool, command, write, started, bytes);
     }
@@ -108,7 +138,9 @@ impl Worker {
     /// Answers a request that needs no backend, in its place behind the unanswered ones.
     pub(super) fn reply_now(&mut self, index: u32, generation: u32, meta: Meta, bytes: &[u8]) {
         let started = self.now as u32;
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
         let pool = client.pool;
         if client.slots.is_empty() {
             if !meta.mute {
@@ -120,6 +152,7 @@ impl Worker {
             if !meta.mute {
                 parked.extend_from_slice(bytes);
             }
+            client.parked += parked.len();
             client.push_slot(Slot {
                 parked,
                 ready: true,

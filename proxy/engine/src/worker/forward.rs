@@ -69,6 +69,9 @@ pub(super) enum Way {
 
 use crate::proto::Args;
 
+/// `Pending::tried` of a read that has waited on a held connection: it is not asked of others again.
+pub(super) const PARKED: u16 = u16::MAX;
+
 impl Worker {
     pub(super) fn shard_table(&self, pool: u16, shard: u16) -> &crate::route::Shard {
         &self.table.pools[pool as usize].shards[shard as usize]
@@ -81,21 +84,33 @@ impl Worker {
     /// The shard that owns a key.
     #[inline]
     pub(super) fn shard_of(&mut self, pool: u16, key: &[u8]) -> u16 {
-        self.table.pools[pool as usize].ring.shard(key, &mut self.entropy) as u16
+        self.table.pools[pool as usize]
+            .ring
+            .shard(key, &mut self.entropy) as u16
     }
 
     /// Sends a client's request for one shard, or has the client wait.
     #[inline]
-    pub(super) fn dispatch(&mut self, index: u32, generation: u32, meta: Meta, out: &Outgoing) -> Flow {
+    pub(super) fn dispatch(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        out: &Outgoing,
+    ) -> Flow {
         let way = self.way(index, out);
         if let Way::Wait(block) = way {
             return self.wait(index, generation, meta, block, out);
         }
         let started = self.now as u32;
-        let Some(client) = self.clients.at(index) else { return Flow::Taken };
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
         client.waiting_since = 0;
-        let (local, remote) =
-            (u16::from(way == Way::HereUnordered), u16::from(matches!(way, Way::There(_))));
+        let (local, remote) = (
+            u16::from(way == Way::HereUnordered),
+            u16::from(matches!(way, Way::There(_))),
+        );
         client.local += u32::from(local);
         client.remote += u32::from(remote);
         let seq = client.push_slot(Slot {
@@ -111,10 +126,23 @@ impl Worker {
         match way {
             Way::There(worker) => {
                 let part = NO_PART;
-                let to = ReplyTo::Remote { worker: self.id as u8, index, generation, seq, part };
+                let to = ReplyTo::Remote {
+                    worker: self.id as u8,
+                    index,
+                    generation,
+                    seq,
+                    part,
+                };
                 self.hand_over(worker, to, out);
             }
-            _ => self.send(ReplyTo::Slot { client: index, generation, seq }, out),
+            _ => self.send(
+                ReplyTo::Slot {
+                    client: index,
+                    generation,
+                    seq,
+                },
+                out,
+            ),
         }
         Flow::Taken
     }
@@ -127,7 +155,9 @@ impl Worker {
         if shard.is_replicated() {
             let owner = self.owner(out.pool, out.shard);
             if owner != self.id {
-                let Some(client) = self.clients.at(index) else { return Way::Here };
+                let Some(client) = self.clients.at(index) else {
+                    return Way::Here;
+                };
                 if out.write || client.handover || client.remote > 0 {
                     if client.local > 0 {
                         client.handover = true;
@@ -155,11 +185,17 @@ impl Worker {
         out: &Outgoing,
     ) -> Flow {
         let now = self.now_ms;
-        let Some(client) = self.clients.get_mut(index, generation) else { return Flow::Taken };
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return Flow::Taken;
+        };
         if client.expired {
             client.expired = false;
             client.waiting_since = 0;
-            let wire = if meta.write { Wire::WriteNotSent } else { Wire::BackendUnreachable };
+            let wire = if meta.write {
+                Wire::WriteNotSent
+            } else {
+                Wire::BackendUnreachable
+            };
             let text = self.wire_text(out.pool, wire);
             self.reply_now(index, generation, meta, text);
             return Flow::Taken;
@@ -171,7 +207,9 @@ impl Worker {
         }
         if block == Block::Shard {
             self.idle = false;
-            self.shard_state(out.pool, out.shard).waiting.push_back((index, generation));
+            self.shard_state(out.pool, out.shard)
+                .waiting
+                .push_back((index, generation));
         }
         Flow::Wait
     }
@@ -205,7 +243,9 @@ impl Worker {
         }
         if state.awaiting_view
             || state.lane_writes[1 - lane as usize] > 0
-            || self.shared.shards[pool as usize][shard as usize].paused.load(SeqCst)
+            || self.shared.shards[pool as usize][shard as usize]
+                .paused
+                .load(SeqCst)
         {
             return false;
         }
@@ -267,7 +307,16 @@ impl Worker {
 
     pub(super) fn pending(&self, to: ReplyTo, kind: ReplyKind, read: bool, tried: u16) -> Pending {
         let sent_at = self.now_ms as u32;
-        Pending { to, read, tried, kind, tombstone: false, sent_at, len: 0, end: 0 }
+        Pending {
+            to,
+            read,
+            tried,
+            kind,
+            tombstone: false,
+            sent_at,
+            len: 0,
+            end: 0,
+        }
     }
 
     /// Sends a read to the first in-sync replica, in the table's order, that was not tried yet and
@@ -276,38 +325,90 @@ impl Worker {
     pub(super) fn send_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) {
         let mut tried = tried;
         loop {
-            let Some(backend) = self.pick_read(out.pool, out.shard, out.lane, tried) else {
+            let Some(backend) = self.pick_read(out, tried) else {
+                if self.park_read(to, out, tried) {
+                    return;
+                }
                 let lost = tried != 0;
-                self.fail(out.pool, to, if lost { Wire::ReadLost } else { Wire::BackendUnreachable });
+                self.fail(
+                    out.pool,
+                    to,
+                    if lost {
+                        Wire::ReadLost
+                    } else {
+                        Wire::BackendUnreachable
+                    },
+                );
                 return;
             };
             let index = self.conn_for(out.pool, out.shard, backend, out.lane);
-            if matches!(self.conns[index as usize].state, ConnState::Closed | ConnState::Held) {
+            if matches!(
+                self.conns[index as usize].state,
+                ConnState::Closed | ConnState::Held
+            ) {
                 tried |= 1 << backend;
                 continue;
             }
-            self.enqueue(index, out.bytes, self.pending(to, out.kind, true, tried | 1 << backend));
+            self.enqueue(
+                index,
+                out.bytes,
+                self.pending(to, out.kind, true, tried | 1 << backend),
+            );
             return;
         }
     }
 
+    /// Has a read that nobody can take now wait on a held connection for the table that follows: while
+    /// a new view is being recorded, the last survivor may just have shown that record. The read stays
+    /// with that connection, whose hold has an end.
+    fn park_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) -> bool {
+        let conns = &self.pools[out.pool as usize].shards[out.shard as usize].conns;
+        let mut places = self
+            .shard_table(out.pool, out.shard)
+            .reads
+            .iter()
+            .map(|backend| conns[*backend as usize][out.lane as usize]);
+        let is_held =
+            |index: &u32| *index != NO_CONN && self.conns[*index as usize].state == ConnState::Held;
+        match places.find(is_held) {
+            Some(index) if tried != PARKED => {
+                self.enqueue(index, out.bytes, self.pending(to, out.kind, true, PARKED));
+                true
+            }
+            _ => false,
+        }
+    }
+
     #[inline]
-    fn pick_read(&mut self, pool: u16, shard: u16, lane: u8, tried: u16) -> Option<u8> {
+    fn pick_read(&mut self, out: &Outgoing, tried: u16) -> Option<u8> {
+        let Outgoing {
+            pool, shard, lane, ..
+        } = *out;
         let table = &self.table.pools[pool as usize].shards[shard as usize];
         let state = &mut self.pools[pool as usize].shards[shard as usize];
         if let [only] = table.reads[..] {
             return (tried & (1 << only) == 0).then_some(only);
         }
-        let suspects = self.shared.shards[pool as usize][shard as usize].suspects.load(SeqCst);
-        // While replicas are behind the leader's decisions, the leader is asked first.
-        let start = if table.spread && state.log.is_empty() {
+        let suspects = self.shared.shards[pool as usize][shard as usize]
+            .suspects
+            .load(SeqCst);
+        // While replicas are behind the leader's decisions, the leader is asked first; and for CAS
+        // tokens, since only the leader's are accepted.
+        let asks_lead = !state.log.is_empty() || out.kind == ReplyKind::Tokens;
+        let start = if table.spread && !asks_lead {
             state.rotate = state.rotate.wrapping_add(1);
             state.rotate as usize % table.reads.len().max(1)
         } else {
             0
         };
-        let lead_first = if state.log.is_empty() { None } else { table.lead };
-        let order = table.reads.iter().cycle().skip(start).take(table.reads.len()).copied();
+        let lead_first = if asks_lead { table.lead } else { None };
+        let order = table
+            .reads
+            .iter()
+            .cycle()
+            .skip(start)
+            .take(table.reads.len())
+            .copied();
         let order = lead_first.into_iter().chain(order);
         let now = self.now_ms;
         let mut fallback = None;
@@ -318,7 +419,8 @@ impl Worker {
             let index = state.conns[backend as usize][lane as usize];
             let out_of_reach = index != NO_CONN && {
                 let conn = &self.conns[index as usize];
-                conn.state == ConnState::Held || (conn.state == ConnState::Closed && conn.retry_at > now)
+                conn.state == ConnState::Held
+                    || (conn.state == ConnState::Closed && conn.retry_at > now)
             };
             if out_of_reach {
                 continue;
@@ -353,7 +455,15 @@ impl Worker {
         &pool[conn.shard as usize][conn.backend as usize]
     }
 
-    pub(super) fn report(&self, kind: EventKind, pool: u16, shard: u16, backend: u8, detail: &str, data: &[u8]) {
+    pub(super) fn report(
+        &self,
+        kind: EventKind,
+        pool: u16,
+        shard: u16,
+        backend: u8,
+        detail: &str,
+        data: &[u8],
+    ) {
         self.shared.report(shared::Event {
             kind,
             pool,
@@ -367,7 +477,13 @@ impl Worker {
 
     /// A write failed on one replica, or could not be sent to it while others could have it. Reads
     /// stop going there, writes to the shard wait, the control plane is told.
-    pub(super) fn write_failed(&mut self, pool: u16, shard: u16, backend: u8, failure: shared::Failure) {
+    pub(super) fn write_failed(
+        &mut self,
+        pool: u16,
+        shard: u16,
+        backend: u8,
+        failure: shared::Failure,
+    ) {
         let in_sync = self.shard_table(pool, shard).in_sync;
         if in_sync & (1 << backend) == 0 || in_sync.count_ones() < 2 {
             return;
@@ -377,8 +493,17 @@ impl Worker {
         self.shard_state(pool, shard).awaiting_view = true;
         if before & (1 << backend) == 0 {
             let stats = &self.shared.stats[self.id].backends[pool as usize][shard as usize];
-            stats[backend as usize].of(BackendCount::WriteFailures).add(1);
-            self.report(EventKind::WriteFailed, pool, shard, backend, failure.name(), b"");
+            stats[backend as usize]
+                .of(BackendCount::WriteFailures)
+                .add(1);
+            self.report(
+                EventKind::WriteFailed,
+                pool,
+                shard,
+                backend,
+                failure.name(),
+                b"",
+            );
         }
     }
 
@@ -394,7 +519,9 @@ impl Worker {
     /// Has `wake_shard` run before the turn ends, if anything waits.
     pub(super) fn wake_later(&mut self, pool: u16, shard: u16) {
         let state = &self.pools[pool as usize].shards[shard as usize];
-        if (!state.waiting.is_empty() || !state.queue.is_empty()) && !self.woken.contains(&(pool, shard)) {
+        if (!state.waiting.is_empty() || !state.queue.is_empty())
+            && !self.woken.contains(&(pool, shard))
+        {
             self.woken.push((pool, shard));
         }
     }
@@ -420,7 +547,8 @@ impl Worker {
                 let mut expired = false;
                 for (index, generation) in &state.waiting {
                     if let Some(client) = self.clients.get_mut(*index, *generation) {
-                        if client.waiting_since > 0 && self.now_ms >= client.waiting_since + timeout {
+                        if client.waiting_since > 0 && self.now_ms >= client.waiting_since + timeout
+                        {
                             client.expired = true;
                             expired = true;
                         }

@@ -28,9 +28,17 @@ impl Worker {
     /// Mails a request; `out.bytes` says all that is needed to make it again.
     pub(super) fn hand_over(&mut self, worker: usize, to: ReplyTo, out: &Outgoing) {
         self.pool_stats(out.pool).of(PoolCount::Handovers).add(1);
-        let Outgoing { pool, shard, lane, .. } = *out;
+        let Outgoing {
+            pool, shard, lane, ..
+        } = *out;
         let bytes = out.bytes.to_vec();
-        self.mail[worker].push(Message::Request(Handover { pool, shard, lane, to, bytes }));
+        self.mail[worker].push(Message::Request(Handover {
+            pool,
+            shard,
+            lane,
+            to,
+            bytes,
+        }));
     }
 
     pub(super) fn read_mail(&mut self) {
@@ -39,11 +47,26 @@ impl Worker {
                 Message::Client { fd, pool } => self.add_client(fd, pool),
                 Message::Request(handover) => self.receive(handover),
                 Message::Reply { to, bytes } => {
-                    if let ReplyTo::Remote { index, generation, seq, part, .. } = to {
+                    if let ReplyTo::Remote {
+                        index,
+                        generation,
+                        seq,
+                        part,
+                        ..
+                    } = to
+                    {
                         let to = if part == NO_PART {
-                            ReplyTo::Slot { client: index, generation, seq }
+                            ReplyTo::Slot {
+                                client: index,
+                                generation,
+                                seq,
+                            }
                         } else {
-                            ReplyTo::Part { gather: index, generation, part }
+                            ReplyTo::Part {
+                                gather: index,
+                                generation,
+                                part,
+                            }
                         };
                         self.deliver(to, &bytes);
                     }
@@ -57,7 +80,9 @@ impl Worker {
         let (pool, shard) = (handover.pool, handover.shard);
         let now = self.now_ms;
         self.idle = false;
-        self.shard_state(pool, shard).queue.push_back((handover, now));
+        self.shard_state(pool, shard)
+            .queue
+            .push_back((handover, now));
         self.pump_queue(pool, shard);
     }
 
@@ -65,7 +90,9 @@ impl Worker {
         while let Some((handover, since)) = self.shard_state(pool, shard).queue.pop_front() {
             let write = self.is_write_request(pool, &handover.bytes);
             if !self.may_go(pool, shard, handover.lane, write) {
-                self.shard_state(pool, shard).queue.push_front((handover, since));
+                self.shard_state(pool, shard)
+                    .queue
+                    .push_front((handover, since));
                 return;
             }
             self.carry_out(&handover);
@@ -89,11 +116,19 @@ impl Worker {
         let write = match self.pools[pool as usize].protocol {
             Protocol::Redis => {
                 resp::request(bytes, &mut args, &mut Resume::default(), usize::MAX);
-                command::find(&Args { buf: bytes, list: &args }).is_some_and(command::Row::is_write)
+                command::find(&Args {
+                    buf: bytes,
+                    list: &args,
+                })
+                .is_some_and(command::Row::is_write)
             }
             Protocol::Memcached => {
-                let (_, request) =
-                    crate::proto::memcache::request(bytes, &mut args, &mut Resume::default(), usize::MAX);
+                let (_, request) = crate::proto::memcache::request(
+                    bytes,
+                    &mut args,
+                    &mut Resume::default(),
+                    usize::MAX,
+                );
                 request.is_some_and(|request| request.verb.row().write)
             }
         };
@@ -103,12 +138,21 @@ impl Worker {
 
     /// Makes the request again from its bytes and sends it. It was checked where it came from.
     fn carry_out(&mut self, handover: &Handover) {
-        let Handover { pool, shard, lane, to, bytes } = handover;
+        let Handover {
+            pool,
+            shard,
+            lane,
+            to,
+            bytes,
+        } = handover;
         let mut list = std::mem::take(&mut self.args);
         match self.pools[*pool as usize].protocol {
             Protocol::Redis => {
                 let step = resp::request(bytes, &mut list, &mut Resume::default(), usize::MAX);
-                let args = Args { buf: bytes, list: &list };
+                let args = Args {
+                    buf: bytes,
+                    list: &list,
+                };
                 if let (Step::Complete(_), Some(row)) = (step, command::find(&args)) {
                     let mut keys = std::mem::take(&mut self.keys);
                     if command::keys(row, &args, &mut keys).is_err() {

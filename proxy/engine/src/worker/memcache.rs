@@ -48,7 +48,10 @@ impl Worker {
                     break;
                 }
             };
-            let args = Args { buf: rest, list: &list };
+            let args = Args {
+                buf: rest,
+                list: &list,
+            };
             match self.memcache_request(index, generation, &request, args, &rest[..len]) {
                 Flow::Taken => at += len,
                 Flow::Wait => break,
@@ -71,10 +74,16 @@ impl Worker {
         args: Args,
         frame: &[u8],
     ) -> Flow {
-        let Some(client) = self.clients.at(index) else { return Flow::Taken };
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
         let pool = client.pool;
         let verb = request.verb;
-        let meta = Meta { command: verb as u16, write: verb.row().write, mute: request.noreply };
+        let meta = Meta {
+            command: verb as u16,
+            write: verb.row().write,
+            mute: request.noreply,
+        };
         if let Some(fault) = request.fault {
             match fault {
                 Fault::Http => return Flow::Close,
@@ -100,7 +109,9 @@ impl Worker {
                 Flow::Taken
             }
             Verb::Quit | Verb::Unknown => Flow::Close,
-            Verb::Stats | Verb::FlushAll => self.everywhere(index, generation, meta, pool, verb, args),
+            Verb::Stats | Verb::FlushAll => {
+                self.everywhere(index, generation, meta, pool, verb, args)
+            }
             _ => {
                 let key = args.get(1);
                 if command::is_reserved(key) {
@@ -114,13 +125,50 @@ impl Worker {
                     write_loud(&mut bytes, args, &frame[request.line_end..]);
                 }
                 let sent = if request.noreply { &bytes[..] } else { frame };
-                let flow = self.with_outgoing(pool, shard, verb, args, sent, |worker, out| {
-                    worker.dispatch(index, generation, meta, out)
-                });
+                let shard_table = self.shard_table(pool, shard);
+                let is_tagged = verb == Verb::Cas && shard_table.is_replicated();
+                let flow = if is_tagged && self.owner(pool, shard) == self.id {
+                    let bare = self.untag(pool, shard, args, sent);
+                    self.with_outgoing(pool, shard, verb, args, &bare, |worker, out| {
+                        worker.dispatch(index, generation, meta, out)
+                    })
+                } else {
+                    self.with_outgoing(pool, shard, verb, args, sent, |worker, out| {
+                        worker.dispatch(index, generation, meta, out)
+                    })
+                };
                 self.scratch = bytes;
                 flow
             }
         }
+    }
+
+    /// The tag of CAS tokens that a backend gives out now; 0 is none that is accepted. It changes
+    /// with the view: whoever holds a token from before reads again, which costs one round trip.
+    pub(super) fn token_tag(&self, pool: u16, shard: u16, backend: u8) -> u8 {
+        let table = self.shard_table(pool, shard);
+        match table.lead {
+            Some(lead) if lead == backend => (table.epoch % 255) as u8 + 1,
+            _ => 0,
+        }
+    }
+
+    /// A cas with the server's own token. If it is not one of the present leader's, the item was read
+    /// elsewhere or before, and a token that no item has lets the leader say EXISTS or NOT_FOUND.
+    fn untag(&self, pool: u16, shard: u16, args: Args, bytes: &[u8]) -> Vec<u8> {
+        let (tag, token) = text::split_token(args.get(5));
+        let lead = self.shard_table(pool, shard).lead;
+        let is_valid = lead.is_some_and(|lead| tag == self.token_tag(pool, shard, lead));
+        let token = if is_valid { token } else { u64::MAX };
+        let mut bare = Vec::with_capacity(bytes.len());
+        for i in 0..5 {
+            bare.extend_from_slice(args.get(i));
+            bare.push(b' ');
+        }
+        crate::proto::resp::write_number(&mut bare, token);
+        bare.extend_from_slice(b"\r\n");
+        bare.extend_from_slice(data_block(bytes));
+        bare
     }
 
     /// Builds what a one-key request sends to the leader and to the others, and hands it to `send`.
@@ -137,14 +185,40 @@ impl Worker {
         let conditional = matches!(verb, Verb::Add | Verb::Replace | Verb::Cas);
         let mut copy = Vec::new();
         if conditional && self.shard_table(pool, shard).is_replicated() {
-            for word in [b"set ", args.get(1), b" ", args.get(2), b" ", args.get(3), b" ", args.get(4), b"\r\n"] {
+            for word in [
+                b"set ",
+                args.get(1),
+                b" ",
+                args.get(2),
+                b" ",
+                args.get(3),
+                b" ",
+                args.get(4),
+                b"\r\n",
+            ] {
                 copy.extend_from_slice(word);
             }
             copy.extend_from_slice(data_block(bytes));
         }
-        let copies = if copy.is_empty() { Copies::Same } else { Copies::IfStored { bytes: &copy } };
+        let copies = if copy.is_empty() {
+            Copies::Same
+        } else {
+            Copies::IfStored { bytes: &copy }
+        };
         let (lane, write, kind) = (0, verb.row().write, ReplyKind::Line);
-        send(self, &Outgoing { pool, shard, lane, write, kind, bytes, copies, trailer: b"" })
+        send(
+            self,
+            &Outgoing {
+                pool,
+                shard,
+                lane,
+                write,
+                kind,
+                bytes,
+                copies,
+                trailer: b"",
+            },
+        )
     }
 
     /// get, gets, gat, gats: of one shard as it is, of several split.
@@ -171,7 +245,7 @@ impl Worker {
             shard: 0,
             lane: 0,
             write: meta.write,
-            kind: ReplyKind::Values,
+            kind: reply_kind(verb),
             bytes: frame,
             copies: Copies::Same,
             trailer: b"",
@@ -187,7 +261,10 @@ impl Worker {
             out.copies = copies_of_touches(&touches, count);
             return self.dispatch(index, generation, meta, &out);
         }
-        let mut parts = Parts { order: vec![0; count], ..Parts::default() };
+        let mut parts = Parts {
+            order: vec![0; count],
+            ..Parts::default()
+        };
         for group in self.placed.chunk_by(|a, b| a.0 == b.0) {
             let mut bytes = self.spare.pop().unwrap_or_default();
             bytes.extend_from_slice(verb.row().name.as_bytes());
@@ -209,7 +286,15 @@ impl Worker {
     }
 
     /// stats and flush_all: one part for each shard.
-    fn everywhere(&mut self, index: u32, generation: u32, meta: Meta, pool: u16, verb: Verb, args: Args) -> Flow {
+    fn everywhere(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        pool: u16,
+        verb: Verb,
+        args: Args,
+    ) -> Flow {
         let mut bytes = Vec::new();
         for (i, word) in args.iter().enumerate() {
             if i > 0 {
@@ -219,14 +304,22 @@ impl Worker {
         }
         bytes.extend_from_slice(b"\r\n");
         let shards: Vec<u16> = (0..self.table.pools[pool as usize].shards.len() as u16).collect();
-        let parts = Parts { bytes: vec![bytes; shards.len()], shards, ..Parts::default() };
+        let parts = Parts {
+            bytes: vec![bytes; shards.len()],
+            shards,
+            ..Parts::default()
+        };
         let flush = verb == Verb::FlushAll;
         let out = Outgoing {
             pool,
             shard: 0,
             lane: 0,
             write: flush,
-            kind: if flush { ReplyKind::Line } else { ReplyKind::Stats },
+            kind: if flush {
+                ReplyKind::Line
+            } else {
+                ReplyKind::Stats
+            },
             bytes: b"",
             copies: Copies::Same,
             // Any text: each shard has its own, filled in when its part is sent.
@@ -238,7 +331,13 @@ impl Worker {
 
     /// A request handed over by another worker, made again from its bytes.
     pub(super) fn carry_out_memcache(&mut self, handover: &Handover, list: &mut Vec<Arg>) {
-        let Handover { pool, shard, to, bytes, .. } = handover;
+        let Handover {
+            pool,
+            shard,
+            to,
+            bytes,
+            ..
+        } = handover;
         let (_, request) = text::request(bytes, list, &mut Resume::default(), usize::MAX);
         let Some(request) = request else { return };
         let args = Args { buf: bytes, list };
@@ -251,7 +350,7 @@ impl Worker {
                     shard: *shard,
                     lane: 0,
                     write: verb.row().write,
-                    kind: ReplyKind::Values,
+                    kind: reply_kind(verb),
                     bytes,
                     copies: copies_of_touches(&touches, args.len() - first_key(verb)),
                     trailer: b"",
@@ -272,8 +371,23 @@ impl Worker {
                 };
                 self.send(*to, &out);
             }
-            _ => self.with_outgoing(*pool, *shard, verb, args, bytes, |worker, out| worker.send(*to, out)),
+            Verb::Cas if self.shard_table(*pool, *shard).is_replicated() => {
+                let bare = self.untag(*pool, *shard, args, bytes);
+                self.with_outgoing(*pool, *shard, verb, args, &bare, |worker, out| {
+                    worker.send(*to, out);
+                });
+            }
+            _ => self.with_outgoing(*pool, *shard, verb, args, bytes, |worker, out| {
+                worker.send(*to, out)
+            }),
         }
+    }
+}
+
+fn reply_kind(verb: Verb) -> ReplyKind {
+    match verb {
+        Verb::Gets | Verb::Gats => ReplyKind::Tokens,
+        _ => ReplyKind::Values,
     }
 }
 
@@ -301,7 +415,10 @@ fn touches(verb: Verb, args: Args) -> Vec<u8> {
 fn copies_of_touches(touches: &[u8], count: usize) -> Copies<'_> {
     match touches.is_empty() {
         true => Copies::Same,
-        false => Copies::Other { bytes: touches, replies: count as u16 },
+        false => Copies::Other {
+            bytes: touches,
+            replies: count as u16,
+        },
     }
 }
 

@@ -13,6 +13,7 @@
 //! replica the worker reports it, lets the shard's writes wait, and goes on with the next table.
 
 mod backends;
+mod clients;
 mod deliver;
 mod forward;
 mod handover;
@@ -21,6 +22,7 @@ mod replicate;
 mod requests;
 pub mod shared;
 mod split;
+mod tables;
 
 use std::collections::VecDeque;
 use std::io;
@@ -48,10 +50,10 @@ const TICK_MS: u64 = 10;
 const SWEEP_MS: u64 = 1_000;
 /// A client's replies may pile up to here before its requests wait.
 const CLIENT_OUTPUT_MARK: usize = 256 * 1024;
+/// Places for requests in flight that an idle backend connection keeps.
+const INFLIGHT_KEPT: usize = 1024;
 /// A backend's queue may hold this many bytes before requests for it wait.
 const BACKEND_OUTPUT_MARK: usize = 4 * 1024 * 1024;
-/// Clients accepted in one turn, so that a connection storm does not starve the others.
-const ACCEPTS_PER_TURN: usize = 64;
 const NO_CONN: u32 = u32::MAX;
 
 /// What a poll token stands for; the rest of it is an index and a generation.
@@ -63,6 +65,10 @@ const TOKEN_WAKE: u64 = 3;
 /// kind: 4 bits, generation: 28 bits (enough to tell neighbours in time apart), index: 32 bits.
 fn token(kind: u64, index: u32, generation: u32) -> u64 {
     kind << 60 | u64::from(generation & 0x0fff_ffff) << 32 | u64::from(index)
+}
+
+fn listener_token(pool: usize, listener: usize) -> u64 {
+    token(TOKEN_LISTENER, pool as u32, listener as u32)
 }
 
 /// A shard as this worker knows it.
@@ -121,6 +127,8 @@ pub struct Worker {
     next_sweep: u64,
     entropy: u32,
     accepting: bool,
+    /// Listeners taken out of the poll for a moment (pool, listener).
+    resting: Vec<(usize, usize)>,
     /// Nothing can time out, so the poll may wait long. Set by the tick, cleared by any request.
     idle: bool,
 }
@@ -133,7 +141,7 @@ impl Worker {
         poll.add_wake(&shared.mailboxes[id].wake, token(TOKEN_WAKE, 0, 0))?;
         for (pool, config) in shared.config.pools.iter().enumerate() {
             for (i, listener) in config.listeners.iter().enumerate() {
-                poll.add_listener(listener, token(TOKEN_LISTENER, pool as u32, i as u32))?;
+                poll.add_listener(listener, listener_token(pool, i))?;
             }
         }
         let table = shared.table();
@@ -185,6 +193,7 @@ impl Worker {
             next_sweep: 0,
             entropy: 0x9e37_79b9 ^ (id as u32 + 1),
             accepting: true,
+            resting: Vec::new(),
             idle: true,
         })
     }
@@ -205,7 +214,12 @@ impl Worker {
             }
             for token in std::mem::take(&mut self.again) {
                 let (readable, writable, closing) = (true, false, false);
-                self.handle(sys::Ready { token, readable, writable, closing });
+                self.handle(sys::Ready {
+                    token,
+                    readable,
+                    writable,
+                    closing,
+                });
             }
             if self.now_ms >= self.next_tick {
                 self.tick();
@@ -215,6 +229,10 @@ impl Worker {
         for (index, generation) in self.clients.keys() {
             self.close_client(index, generation);
         }
+    }
+
+    fn pool_stats(&self, pool: u16) -> &PoolStats {
+        &self.shared.stats[self.id].pools[pool as usize]
     }
 
     fn read_clock(&mut self) {
@@ -227,16 +245,25 @@ impl Worker {
         if !self.again.is_empty() || !self.resumable.is_empty() || !self.woken.is_empty() {
             return Some(0);
         }
-        let until = if !self.idle || self.shared.draining.load(Relaxed) { self.next_tick } else { self.next_sweep };
+        let until = if !self.idle || self.shared.draining.load(Relaxed) {
+            self.next_tick
+        } else {
+            self.next_sweep
+        };
         Some(until.saturating_sub(self.now_ms).min(SWEEP_MS) as u32)
     }
 
     /// True while something may time out.
     fn is_busy(&self) -> bool {
         !self.ops.is_empty()
-            || self.conns.iter().any(|conn| !conn.inflight.is_empty() || !conn.greetings.is_empty())
+            || self
+                .conns
+                .iter()
+                .any(|conn| !conn.inflight.is_empty() || !conn.greetings.is_empty())
             || self.pools.iter().any(|pool| {
-                pool.shards.iter().any(|shard| !shard.waiting.is_empty() || !shard.queue.is_empty())
+                pool.shards
+                    .iter()
+                    .any(|shard| !shard.waiting.is_empty() || !shard.queue.is_empty())
             })
     }
 
@@ -295,308 +322,27 @@ impl Worker {
         }
     }
 
-    // --- clients ---------------------------------------------------------------------------------
-
-    fn pool_stats(&self, pool: u16) -> &PoolStats {
-        &self.shared.stats[self.id].pools[pool as usize]
-    }
-
-    fn accept(&mut self, pool: usize, listener: usize) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !self.accepting {
-                return;
-            }
-            let fd = match sys::accept(&self.shared.config.pools[pool].listeners[listener]) {
-                Ok(Some(fd)) => fd,
-                // Out of descriptors: the listener stays readable, so try again next tick's turn.
-                Ok(None) | Err(_) => return,
-            };
-            self.pool_stats(pool as u16).of(PoolCount::ClientsTotal).add(1);
-            let limit = self.shared.config.pools[pool].client_limit;
-            if self.shared.pool_clients[pool].fetch_add(1, SeqCst) >= limit {
-                self.shared.pool_clients[pool].fetch_sub(1, SeqCst);
-                self.pool_stats(pool as u16).of(PoolCount::Rejected).add(1);
-                let wire = Wire::TooManyClients;
-                let text = match self.pools[pool].protocol {
-                    Protocol::Redis => wire.redis(),
-                    Protocol::Memcached => wire.memcached(),
-                };
-                sys::write(&fd, text);
-                continue;
-            }
-            // The least busy worker serves it, so that few long-lived clients spread evenly.
-            let loads = &self.shared.worker_clients;
-            let idlest = (0..loads.len()).min_by_key(|worker| loads[*worker].load(SeqCst));
-            let target = idlest.unwrap_or(self.id);
-            let here = loads[self.id].load(SeqCst) <= loads[target].load(SeqCst);
-            let target = if here { self.id } else { target };
-            loads[target].fetch_add(1, SeqCst);
-            if target == self.id {
-                self.add_client(fd, pool as u16);
-            } else {
-                self.mail[target].push(Message::Client { fd, pool: pool as u16 });
-            }
-        }
-    }
-
-    fn add_client(&mut self, fd: std::os::fd::OwnedFd, pool: u16) {
-        let id = self.shared.next_client_id.fetch_add(1, Relaxed);
-        let session = self.new_session(id, pool, &fd);
-        let client = Client::new(fd, pool, session, (self.now_ms / 1000) as u32);
-        let (index, generation) = self.clients.insert(client);
-        self.pool_stats(pool).of(PoolCount::Clients).add(1);
-        let token = token(TOKEN_CLIENT, index, generation);
-        let added = match self.clients.at(index) {
-            Some(client) => self.poll.add_connection(&client.fd, token).is_ok(),
-            None => false,
-        };
-        if !added {
-            self.close_client(index, generation);
-        }
-    }
-
-    /// What Redis remembers of a connection; Memcached remembers nothing.
-    fn new_session(&self, id: u64, pool: u16, fd: &std::os::fd::OwnedFd) -> Option<Box<Session>> {
-        if self.pools[pool as usize].protocol == Protocol::Memcached {
-            return None;
-        }
-        let (peer, local) = sys::names(fd);
-        let context = self.context(pool);
-        Some(Box::new(Session::new(id, peer.into_bytes(), local.into_bytes(), &context)))
-    }
-
-    /// The facts that answers of our own may need.
-    fn context(&self, pool: u16) -> Context<'_> {
-        let config = &self.shared.config.pools[pool as usize];
-        Context {
-            server_version: &config.server_version,
-            run_id: &self.shared.config.run_id,
-            port: config.port,
-            process_id: std::process::id(),
-            uptime_seconds: self.shared.clock.seconds(),
-            unix_time_us: sys::unix_micros(),
-            clients_connected: self.shared.pool_clients[pool as usize].load(Relaxed) as u64,
-            clients_limit: config.client_limit as u64,
-            client_idle_timeout_seconds: config.client_idle_timeout / 1000,
-            used_memory_bytes: 0,
-            users: &config.users,
-        }
-    }
-
-    fn close_client(&mut self, index: u32, generation: u32) {
-        if self.clients.get(index, generation).is_none() {
-            return;
-        }
-        if let Some(client) = self.clients.remove(index) {
-            self.poll.remove(&client.fd);
-            self.pool_stats(client.pool).of(PoolCount::Clients).sub(1);
-            self.shared.pool_clients[client.pool as usize].fetch_sub(1, SeqCst);
-            self.shared.worker_clients[self.id].fetch_sub(1, SeqCst);
-        }
-    }
-
-    fn client_event(&mut self, index: u32, generation: u32, ready: sys::Ready) {
-        // The token carries 28 bits of the generation.
-        let full = self.clients.generation(index);
-        if full & 0x0fff_ffff != generation {
-            return;
-        }
-        let Some(client) = self.clients.at(index) else { return };
-        if ready.writable && client.out.waiting() > 0 {
-            self.mark_client(index, full);
-        }
-        if ready.readable || ready.closing {
-            self.read_client(index, full, ready.closing);
-        }
-    }
-
-    /// Reads once. With `closing`, reads again until the end shows, since no edge will follow.
-    fn read_client(&mut self, index: u32, generation: u32, closing: bool) {
-        let mut input = std::mem::take(&mut self.input);
-        while let Some(client) = self.clients.get_mut(index, generation) {
-            if client.block != Block::None || client.closing {
-                client.readable = true;
-                break;
-            }
-            match sys::read(&client.fd, &mut input) {
-                Io::Done(count) => {
-                    client.active_second = (self.now_ms / 1000) as u32;
-                    let pool = client.pool;
-                    self.pool_stats(pool).of(PoolCount::ReceivedBytes).add(count as u64);
-                    let full = count == input.len();
-                    self.feed_client(index, generation, &input[..count]);
-                    if full && !closing {
-                        self.again.push(token(TOKEN_CLIENT, index, generation));
-                        break;
-                    }
-                    if !full && !closing {
-                        if let Some(client) = self.clients.get_mut(index, generation) {
-                            client.readable = false;
-                        }
-                        break;
-                    }
-                }
-                Io::Blocked => {
-                    client.readable = false;
-                    break;
-                }
-                Io::End => {
-                    // What was asked is still answered: `printf 'GET a\r\n' | nc -N` works.
-                    client.closing = true;
-                    self.mark_client(index, generation);
-                    break;
-                }
-                Io::Broken => {
-                    self.close_client(index, generation);
-                    break;
-                }
-            }
-        }
-        self.input = input;
-    }
-
-    /// Handles what was read, together with what was left over before.
-    fn feed_client(&mut self, index: u32, generation: u32, bytes: &[u8]) {
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
-        if client.input.is_empty() {
-            let used = self.consume(index, generation, bytes);
-            if let Some(client) = self.clients.get_mut(index, generation) {
-                client.input.extend_from_slice(&bytes[used..]);
-            }
-        } else {
-            client.input.extend_from_slice(bytes);
-            self.consume_kept(index, generation);
-        }
-    }
-
-    fn consume_kept(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
-        let mut input = std::mem::take(&mut client.input);
-        let used = self.consume(index, generation, &input);
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
-        if used == input.len() {
-            input = Vec::new();
-        } else if used > 0 {
-            input.drain(..used);
-        }
-        client.input = input;
-    }
-
-    /// Takes requests from `bytes` until they are used up or one has to wait. Returns bytes used.
-    fn consume(&mut self, index: u32, generation: u32, bytes: &[u8]) -> usize {
-        let Some(client) = self.clients.get_mut(index, generation) else { return bytes.len() };
-        match self.pools[client.pool as usize].protocol {
-            Protocol::Redis => self.consume_redis(index, generation, bytes),
-            Protocol::Memcached => self.consume_memcache(index, generation, bytes),
-        }
-    }
-
-    /// Looks at a client's kept input again after a wait, then at its socket.
-    fn resume_client(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
-        client.listed = false;
-        client.block = Block::None;
-        if !client.input.is_empty() {
-            self.consume_kept(index, generation);
-        }
-        if let Some(client) = self.clients.get_mut(index, generation) {
-            if client.readable && client.block == Block::None {
-                client.readable = false;
-                self.again.push(token(TOKEN_CLIENT, index, generation));
-            }
-            if client.closing {
-                self.mark_client(index, generation);
-            }
-        }
-    }
-
-    /// Has the client's next request looked at again before the turn ends.
-    fn list_client(&mut self, index: u32, generation: u32) {
-        if let Some(client) = self.clients.get_mut(index, generation) {
-            if !client.listed {
-                client.listed = true;
-                self.resumable.push((index, generation));
-            }
-        }
-    }
-
-    fn mark_client(&mut self, index: u32, generation: u32) {
-        if let Some(client) = self.clients.get_mut(index, generation) {
-            if !client.dirty {
-                client.dirty = true;
-                self.dirty_clients.push((index, generation));
-            }
-        }
-    }
-
-    fn flush_client(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else { return };
-        client.dirty = false;
-        let pool = client.pool;
-        let mut sent = 0;
-        let mut broken = false;
-        while client.out.waiting() > 0 {
-            match sys::write(&client.fd, client.out.unwritten()) {
-                Io::Done(count) => {
-                    client.out.advance(count);
-                    client.out.release(count);
-                    sent += count as u64;
-                }
-                Io::Blocked => break,
-                Io::End | Io::Broken => {
-                    broken = true;
-                    break;
-                }
-            }
-        }
-        let waiting = client.out.waiting();
-        let is_over = waiting > self.shared.config.pools[pool as usize].client_output_limit;
-        // A closing client with kept input still has requests to be answered, unless they are a torn one.
-        let is_done = client.closing
-            && waiting == 0
-            && client.slots.is_empty()
-            && (client.quitting || client.input.is_empty() || client.block == Block::None);
-        let resume = client.block == Block::Output && waiting < CLIENT_OUTPUT_MARK / 2;
-        self.pool_stats(pool).of(PoolCount::SentBytes).add(sent);
-        if is_over && !broken {
-            self.pool_stats(pool).of(PoolCount::OutputClosed).add(1);
-        }
-        if broken || is_over || is_done {
-            self.close_client(index, generation);
-        } else if resume {
-            self.list_client(index, generation);
-        }
-    }
-
-    // --- time ------------------------------------------------------------------------------------
-
     fn tick(&mut self) {
         self.next_tick = self.now_ms + TICK_MS;
         self.expire_requests();
         self.expire_waits();
         if self.now_ms >= self.next_sweep {
             self.next_sweep = self.now_ms + SWEEP_MS;
-            self.sweep_idle();
+            self.sweep();
+        }
+        for (pool, listener) in std::mem::take(&mut self.resting) {
+            let fd = &self.shared.config.pools[pool].listeners[listener];
+            if self.accepting
+                && self
+                    .poll
+                    .add_listener(fd, listener_token(pool, listener))
+                    .is_err()
+            {
+                self.resting.push((pool, listener));
+            }
         }
         if self.shared.draining.load(Relaxed) {
             self.start_draining();
-        }
-    }
-
-    fn sweep_idle(&mut self) {
-        let second = (self.now_ms / 1000) as u32;
-        let limits: Vec<u64> =
-            self.shared.config.pools.iter().map(|pool| pool.client_idle_timeout).collect();
-        if limits.iter().all(|limit| *limit == 0) {
-            return;
-        }
-        for (index, generation) in self.clients.keys() {
-            let Some(client) = self.clients.get(index, generation) else { continue };
-            let limit = limits[client.pool as usize];
-            let idle = u64::from(second.saturating_sub(client.active_second)) * 1000;
-            if limit > 0 && client.slots.is_empty() && idle >= limit.max(1000) {
-                self.close_client(index, generation);
-            }
         }
     }
 
@@ -617,57 +363,6 @@ impl Worker {
                     self.mark_client(index, generation);
                 }
             }
-        }
-    }
-
-    // --- tables ----------------------------------------------------------------------------------
-
-    fn adopt_table(&mut self) {
-        let table = self.shared.table();
-        let old = std::mem::replace(&mut self.table, Arc::clone(&table));
-        for pool in 0..table.pools.len() {
-            for shard in 0..table.pools[pool].shards.len() {
-                let (before, after) = (&old.pools[pool].shards[shard], &table.pools[pool].shards[shard]);
-                self.adopt_shard(pool as u16, shard as u16, before, after);
-            }
-        }
-        self.shared.set_adopted(self.id, table.epoch);
-    }
-
-    fn adopt_shard(
-        &mut self,
-        pool: u16,
-        shard: u16,
-        before: &crate::route::Shard,
-        after: &crate::route::Shard,
-    ) {
-        let suspects = self.shared.shards[pool as usize][shard as usize].suspects.load(SeqCst);
-        let state = &mut self.pools[pool as usize].shards[shard as usize];
-        state.awaiting_view = u32::from(after.in_sync) & suspects != 0;
-        for backend in 0..after.backends.len() {
-            let was = before.in_sync & (1 << backend) != 0;
-            let is = after.in_sync & (1 << backend) != 0;
-            let moved = before.backends[backend].address != after.backends[backend].address;
-            let changed = before.backends[backend].verify != after.backends[backend].verify;
-            for lane in 0..LANES {
-                let index = self.pools[pool as usize].shards[shard as usize].conns[backend][lane];
-                if index == NO_CONN {
-                    continue;
-                }
-                if (was && !is) || moved {
-                    self.retire_conn(index);
-                } else if self.conns[index as usize].state == ConnState::Held && (changed || is) {
-                    self.reconnect(index);
-                }
-                if is {
-                    self.conns[index as usize].retry_at = 0;
-                    self.conns[index as usize].attempts = 0;
-                }
-            }
-        }
-        self.recheck_ops(pool, shard);
-        if !self.woken.contains(&(pool, shard)) {
-            self.woken.push((pool, shard));
         }
     }
 }

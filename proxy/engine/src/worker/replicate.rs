@@ -63,9 +63,11 @@ impl Worker {
         let (targets, lead) = (table.in_sync, table.lead.unwrap_or(0));
         let held = match out.copies {
             Copies::IfStored { bytes } => Some(Held::IfStored(bytes.to_vec())),
-            Copies::State { args, keys } => {
-                Some(Held::State(keys.iter().map(|key| args.get(*key as usize).to_vec()).collect()))
-            }
+            Copies::State { args, keys } => Some(Held::State(
+                keys.iter()
+                    .map(|key| args.get(*key as usize).to_vec())
+                    .collect(),
+            )),
             Copies::Same | Copies::Other { .. } => None,
         };
         let is_held = held.is_some();
@@ -86,9 +88,13 @@ impl Worker {
             since: self.now_ms,
         });
         self.shard_state(out.pool, out.shard).lane_writes[out.lane as usize] += 1;
-        self.shared.shards[out.pool as usize][out.shard as usize].writes.fetch_add(1, SeqCst);
+        self.shared.shards[out.pool as usize][out.shard as usize]
+            .writes
+            .fetch_add(1, SeqCst);
         match out.copies {
-            Copies::State { args, keys } => self.send_transaction(op, generation, lead, out, args, keys),
+            Copies::State { args, keys } => {
+                self.send_transaction(op, generation, lead, out, args, keys)
+            }
             _ => self.send_leg(op, generation, lead, out.bytes, 1, out.kind, out.trailer),
         }
         let (bytes, replies) = match out.copies {
@@ -96,12 +102,23 @@ impl Worker {
             Copies::Other { bytes, replies } => (bytes, replies),
             Copies::IfStored { .. } | Copies::State { .. } => (&b""[..], 1),
         };
-        let kind = if matches!(out.copies, Copies::Same) { out.kind } else { ReplyKind::Line };
+        let kind = if matches!(out.copies, Copies::Same) {
+            out.kind
+        } else {
+            ReplyKind::Line
+        };
         if is_held || !self.shard_state(out.pool, out.shard).log.is_empty() {
             let bytes = [bytes, out.trailer].concat();
             let ready = !is_held;
             let replies = replies + u16::from(!out.trailer.is_empty());
-            let entry = LogEntry { op, generation, bytes, replies, kind, ready };
+            let entry = LogEntry {
+                op,
+                generation,
+                bytes,
+                replies,
+                kind,
+                ready,
+            };
             self.shard_state(out.pool, out.shard).log.push_back(entry);
             return;
         }
@@ -124,14 +141,21 @@ impl Worker {
         kind: ReplyKind,
         trailer: &[u8],
     ) {
-        let Some(state) = self.ops.get(op, generation) else { return };
+        let Some(state) = self.ops.get(op, generation) else {
+            return;
+        };
         let (pool, shard, lane) = (state.pool, state.shard, state.lane);
         let index = self.conn_for(pool, shard, backend, lane);
         if self.conns[index as usize].state == ConnState::Closed {
             self.leg_failed(op, generation, backend, Failure::Refused);
             return;
         }
-        let leg = |last| ReplyTo::Leg { op, generation, backend, last };
+        let leg = |last| ReplyTo::Leg {
+            op,
+            generation,
+            backend,
+            last,
+        };
         for i in 0..replies {
             let pending = self.pending(leg(i + 1 == replies), kind, false, 0);
             // The first entry carries the bytes, so that a torn batch counts as sent.
@@ -144,7 +168,15 @@ impl Worker {
     }
 
     /// MULTI, the command, the state of its keys, EXEC: one uninterrupted batch on the leader.
-    fn send_transaction(&mut self, op: u32, generation: u32, lead: u8, out: &Outgoing, args: Args, keys: &[u32]) {
+    fn send_transaction(
+        &mut self,
+        op: u32,
+        generation: u32,
+        lead: u8,
+        out: &Outgoing,
+        args: Args,
+        keys: &[u32],
+    ) {
         let mut bytes = b"*1\r\n$5\r\nMULTI\r\n".to_vec();
         bytes.extend_from_slice(out.bytes);
         for key in keys {
@@ -160,10 +192,21 @@ impl Worker {
     }
 
     /// A replica answered.
-    pub(super) fn leg_replied(&mut self, op: u32, generation: u32, backend: u8, last: bool, bytes: &[u8]) {
-        let Some(pool) = self.ops.get(op, generation).map(|state| state.pool) else { return };
+    pub(super) fn leg_replied(
+        &mut self,
+        op: u32,
+        generation: u32,
+        backend: u8,
+        last: bool,
+        bytes: &[u8],
+    ) {
+        let Some(pool) = self.ops.get(op, generation).map(|state| state.pool) else {
+            return;
+        };
         let is_error = self.is_error(pool, bytes);
-        let Some(state) = self.ops.get_mut(op, generation) else { return };
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return;
+        };
         let bit = 1u16 << backend;
         if !last {
             // Only errors matter before the last reply, and the first of them is the one to show.
@@ -187,7 +230,8 @@ impl Worker {
             state.refused |= bit;
         }
         let is_better = state.reply_from == NOBODY
-            || (backend == state.lead && !(is_error && state.refused & (1 << state.reply_from) == 0))
+            || (backend == state.lead
+                && !(is_error && state.refused & (1 << state.reply_from) == 0))
             || (!is_error && state.refused & (1 << state.reply_from) != 0);
         if is_better && !had_error {
             state.reply.clear();
@@ -199,7 +243,9 @@ impl Worker {
 
     /// The leader has answered a held write: what do the others get?
     fn decide(&mut self, op: u32, generation: u32, reply: &[u8]) {
-        let Some(state) = self.ops.get_mut(op, generation) else { return };
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return;
+        };
         let bit = 1u16 << state.lead;
         let (pool, shard) = (state.pool, state.shard);
         let mut copy = None;
@@ -241,9 +287,19 @@ impl Worker {
     }
 
     /// Makes a held entry ready, or takes it out; then sends what stands ready in front.
-    fn settle_entry(&mut self, op: u32, generation: u32, pool: u16, shard: u16, copy: Option<(Vec<u8>, u16)>) {
+    fn settle_entry(
+        &mut self,
+        op: u32,
+        generation: u32,
+        pool: u16,
+        shard: u16,
+        copy: Option<(Vec<u8>, u16)>,
+    ) {
         let log = &mut self.shard_state(pool, shard).log;
-        if let Some(at) = log.iter().position(|entry| entry.op == op && entry.generation == generation) {
+        if let Some(at) = log
+            .iter()
+            .position(|entry| entry.op == op && entry.generation == generation)
+        {
             match copy {
                 Some((bytes, replies)) => {
                     let entry = &mut log[at];
@@ -254,15 +310,31 @@ impl Worker {
                 }
             }
         }
-        while self.shard_state(pool, shard).log.front().is_some_and(|entry| entry.ready) {
-            let Some(entry) = self.shard_state(pool, shard).log.pop_front() else { break };
-            let Some(state) = self.ops.get(entry.op, entry.generation) else { continue };
+        while self
+            .shard_state(pool, shard)
+            .log
+            .front()
+            .is_some_and(|entry| entry.ready)
+        {
+            let Some(entry) = self.shard_state(pool, shard).log.pop_front() else {
+                break;
+            };
+            let Some(state) = self.ops.get(entry.op, entry.generation) else {
+                continue;
+            };
             let others = state.targets & !state.failed & !(1 << state.lead);
             let now = self.shard_table(pool, shard).in_sync;
             for backend in 0..16u8 {
                 if others & now & (1 << backend) != 0 {
-                    let LogEntry { op, generation, ref bytes, replies, kind, .. } = entry;
-                    self.send_leg(op, generation, backend, bytes, replies, kind, b"");
+                    self.send_leg(
+                        entry.op,
+                        entry.generation,
+                        backend,
+                        &entry.bytes,
+                        entry.replies,
+                        entry.kind,
+                        b"",
+                    );
                 } else if others & (1 << backend) != 0 {
                     self.leg_failed(entry.op, entry.generation, backend, Failure::Closed);
                 }
@@ -272,7 +344,9 @@ impl Worker {
 
     /// A replica did not answer, and will not, or its answer is lost.
     pub(super) fn leg_failed(&mut self, op: u32, generation: u32, backend: u8, failure: Failure) {
-        let Some(state) = self.ops.get_mut(op, generation) else { return };
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return;
+        };
         let bit = 1u16 << backend;
         if (state.failed | state.replied) & bit != 0 {
             return;
@@ -290,7 +364,9 @@ impl Worker {
 
     /// Answers the client if everything needed for that is there, and forgets what is finished.
     pub(super) fn check_op(&mut self, op: u32, generation: u32) {
-        let Some(state) = self.ops.get_mut(op, generation) else { return };
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return;
+        };
         let (pool, shard) = (state.pool, state.shard);
         let outstanding = state.targets & !(state.replied | state.failed);
         let accepted = state.replied & !state.refused;
@@ -305,7 +381,9 @@ impl Worker {
         }
         let in_sync = self.shard_table(pool, shard).in_sync;
         let ack = self.shared.config.pools[pool as usize].ack;
-        let Some(state) = self.ops.get_mut(op, generation) else { return };
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return;
+        };
         let members = state.targets & in_sync;
         let lead_done = (state.replied | state.failed) & (1 << state.lead) != 0;
         let is_met = match ack {
@@ -333,14 +411,18 @@ impl Worker {
             }
             // Otherwise: not before a view without the failed ones is recorded (`recheck_ops`).
         }
-        let Some(state) = self.ops.get_mut(op, generation) else { return };
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return;
+        };
         if state.answered && state.targets & !(state.replied | state.failed) == 0 {
             let lane = state.lane as usize;
             if let Some(mut state) = self.ops.remove(op) {
                 state.reply.clear();
                 self.spare.push(state.reply);
             }
-            self.shared.shards[pool as usize][shard as usize].writes.fetch_sub(1, SeqCst);
+            self.shared.shards[pool as usize][shard as usize]
+                .writes
+                .fetch_sub(1, SeqCst);
             let shard_state = self.shard_state(pool, shard);
             shard_state.lane_writes[lane] -= 1;
             if shard_state.lane_writes[lane] == 0 {
@@ -352,7 +434,11 @@ impl Worker {
     /// After a new table: writes that waited for it.
     pub(super) fn recheck_ops(&mut self, pool: u16, shard: u16) {
         for (op, generation) in self.ops.keys() {
-            if self.ops.get(op, generation).is_some_and(|op| op.pool == pool && op.shard == shard) {
+            if self
+                .ops
+                .get(op, generation)
+                .is_some_and(|op| op.pool == pool && op.shard == shard)
+            {
                 self.check_op(op, generation);
             }
         }
@@ -361,7 +447,9 @@ impl Worker {
     /// Ends waits for a view that does not come.
     pub(super) fn expire_ops(&mut self, pool: u16, shard: u16, timeout: u64) {
         for (op, generation) in self.ops.keys() {
-            let Some(state) = self.ops.get_mut(op, generation) else { continue };
+            let Some(state) = self.ops.get_mut(op, generation) else {
+                continue;
+            };
             // One timeout for the legs to answer, one for the view to be recorded.
             let is_late = self.now_ms > state.since + 2 * timeout;
             if state.pool == pool && state.shard == shard && !state.answered && is_late {
@@ -395,7 +483,14 @@ fn state_copy<'a>(reply: &'a [u8], keys: &[Vec<u8>]) -> Option<(&'a [u8], Vec<u8
                 let at = resp::integer(expires).filter(|at| *at > 0).unwrap_or(0);
                 resp::write_array(&mut bytes, 6);
                 let at = at.to_string();
-                for word in [b"RESTORE", &key[..], at.as_bytes(), dump, b"REPLACE", b"ABSTTL"] {
+                for word in [
+                    b"RESTORE",
+                    &key[..],
+                    at.as_bytes(),
+                    dump,
+                    b"REPLACE",
+                    b"ABSTTL",
+                ] {
                     resp::write_bulk(&mut bytes, word);
                 }
             }

@@ -36,7 +36,12 @@ impl Worker {
             let step = if is_inline {
                 resp::inline(rest, &mut client.resume, &mut inline)
             } else {
-                resp::request(rest, &mut list, &mut client.resume, config.request_bytes_limit)
+                resp::request(
+                    rest,
+                    &mut list,
+                    &mut client.resume,
+                    config.request_bytes_limit,
+                )
             };
             let len = match step {
                 Step::Complete(len) => len,
@@ -44,7 +49,11 @@ impl Worker {
                 Step::Invalid(error) => {
                     let pool = client.pool;
                     self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
-                    let meta = Meta { command: 0, write: false, mute: false };
+                    let meta = Meta {
+                        command: 0,
+                        write: false,
+                        mute: false,
+                    };
                     self.reply_now(index, generation, meta, &error.text());
                     self.quit(index, generation);
                     at = bytes.len();
@@ -59,7 +68,15 @@ impl Worker {
                 }
             }
             if !list.is_empty() {
-                match self.redis_request(index, generation, Args { buf: frame, list: &list }, frame) {
+                match self.redis_request(
+                    index,
+                    generation,
+                    Args {
+                        buf: frame,
+                        list: &list,
+                    },
+                    frame,
+                ) {
                     Flow::Taken => {}
                     Flow::Wait => break,
                     Flow::Close => {
@@ -90,21 +107,33 @@ impl Worker {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         let row = command::admit(&args, &mut scratch);
-        let Some(client) = self.clients.at(index) else { return Flow::Taken };
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
         let pool = client.pool;
-        let Some(session) = client.session.as_mut() else { return Flow::Close };
+        let Some(session) = client.session.as_mut() else {
+            return Flow::Close;
+        };
         let lane = u8::from(session.resp3);
         // A request that waits is looked at again, so its turn in CLIENT REPLY SKIP is not used up.
         let kept_mode = session.reply;
         let mute = session.mutes(row);
         let Some(row) = row else {
-            let meta = Meta { command: 0, write: false, mute };
+            let meta = Meta {
+                command: 0,
+                write: false,
+                mute,
+            };
             self.pool_stats(pool).of(PoolCount::Unsupported).add(1);
             self.reply_now(index, generation, meta, &scratch);
             self.scratch = scratch;
             return Flow::Taken;
         };
-        let meta = Meta { command: row.id, write: row.is_write(), mute };
+        let meta = Meta {
+            command: row.id,
+            write: row.is_write(),
+            mute,
+        };
         if !session.allows(row) {
             self.scratch = scratch;
             self.reply_now(index, generation, meta, Wire::NoAuth.redis());
@@ -112,14 +141,20 @@ impl Worker {
         }
         self.scratch = scratch;
         let flow = match row.handling {
-            Handling::Forward => self.forward(index, generation, meta, pool, lane, row, args, frame),
+            Handling::Forward => {
+                self.forward(index, generation, meta, pool, lane, row, args, frame)
+            }
             Handling::Split(kind) => {
                 self.split(index, generation, meta, pool, lane, row, kind, args, frame)
             }
             _ => self.answer(index, generation, meta, row, args),
         };
         if flow == Flow::Wait {
-            if let Some(session) = self.clients.at(index).and_then(|client| client.session.as_mut()) {
+            if let Some(session) = self
+                .clients
+                .at(index)
+                .and_then(|client| client.session.as_mut())
+            {
                 session.reply = kept_mode;
             }
         }
@@ -146,7 +181,11 @@ impl Worker {
             Some(at) => {
                 keys.push(at);
                 let key = args.get(at as usize);
-                if command::is_reserved(key) { Err(Wire::ReservedKey) } else { Ok(self.shard_of(pool, key)) }
+                if command::is_reserved(key) {
+                    Err(Wire::ReservedKey)
+                } else {
+                    Ok(self.shard_of(pool, key))
+                }
             }
             None => match command::keys(row, &args, &mut keys) {
                 Ok(()) => self.one_shard(pool, &args, &keys),
@@ -167,7 +206,16 @@ impl Worker {
                     Copies::Same
                 };
                 let (write, kind) = (meta.write, ReplyKind::Line);
-                let out = Outgoing { pool, shard, lane, write, kind, bytes: frame, copies, trailer: b"" };
+                let out = Outgoing {
+                    pool,
+                    shard,
+                    lane,
+                    write,
+                    kind,
+                    bytes: frame,
+                    copies,
+                    trailer: b"",
+                };
                 self.dispatch(index, generation, meta, &out)
             }
             Err(wire) => {
@@ -237,7 +285,10 @@ impl Worker {
             self.reply_now(index, generation, meta, Wire::CrossSlot.redis());
             return Flow::Taken;
         }
-        let mut parts = Parts { order: vec![0; count], ..Parts::default() };
+        let mut parts = Parts {
+            order: vec![0; count],
+            ..Parts::default()
+        };
         for group in self.placed.chunk_by(|a, b| a.0 == b.0) {
             let mut bytes = self.spare.pop().unwrap_or_default();
             resp::write_array(&mut bytes, 1 + group.len() * stride);
@@ -261,9 +312,21 @@ impl Worker {
     }
 
     /// A command that the proxy answers itself.
-    fn answer(&mut self, index: u32, generation: u32, meta: Meta, row: &'static Row, args: Args) -> Flow {
-        let Some(client) = self.clients.at(index) else { return Flow::Taken };
-        let switches = matches!(row.handling, Handling::Local(LocalKind::Hello | LocalKind::Reset));
+    fn answer(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        row: &'static Row,
+        args: Args,
+    ) -> Flow {
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
+        let switches = matches!(
+            row.handling,
+            Handling::Local(LocalKind::Hello | LocalKind::Reset)
+        );
         if switches && !client.slots.is_empty() {
             // Requests after it may use another lane, which must not overtake those before it.
             client.block = Block::Drain;
@@ -271,7 +334,9 @@ impl Worker {
         }
         // The answer may change the session, and what it needs to know is the worker's.
         let (pool, taken) = (client.pool, client.session.take());
-        let Some(mut session) = taken else { return Flow::Close };
+        let Some(mut session) = taken else {
+            return Flow::Close;
+        };
         let mut text = self.spare.pop().unwrap_or_default();
         let outcome = local::answer(&mut session, row, &args, &self.context(pool), &mut text);
         if let Some(client) = self.clients.at(index) {

@@ -58,8 +58,13 @@ pub struct Config {
 }
 
 /// Names of `Event::kind`, in the order of `EventKind`.
-pub const EVENT_KINDS: [&str; 5] =
-    ["connection_failed", "write_failed", "verify_failed", "connection_made", "stopped"];
+pub const EVENT_KINDS: [&str; 5] = [
+    "connection_failed",
+    "write_failed",
+    "verify_failed",
+    "connection_made",
+    "stopped",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
@@ -71,8 +76,16 @@ pub enum EventKind {
 }
 
 /// Names of `Failure`, in its order.
-pub const FAILURE_REASONS: [&str; 8] =
-    ["refused", "reset", "closed", "timeout", "connect_timeout", "protocol", "login", "refused_write"];
+pub const FAILURE_REASONS: [&str; 8] = [
+    "refused",
+    "reset",
+    "closed",
+    "timeout",
+    "connect_timeout",
+    "protocol",
+    "login",
+    "refused_write",
+];
 
 /// Why a backend connection or a write on it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,10 +124,16 @@ const EVENT_LIMIT: usize = 65_536;
 /// From one worker to another.
 pub enum Message {
     /// A client that this worker shall serve.
-    Client { fd: OwnedFd, pool: u16 },
+    Client {
+        fd: OwnedFd,
+        pool: u16,
+    },
     /// A request to carry out; the reply goes back as `Reply` to `to` (a `ReplyTo::Remote`).
     Request(Handover),
-    Reply { to: ReplyTo, bytes: Vec<u8> },
+    Reply {
+        to: ReplyTo,
+        bytes: Vec<u8>,
+    },
 }
 
 /// A request handed to the worker that orders its shard's writes.
@@ -138,7 +157,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Mailbox {
     pub fn new() -> std::io::Result<Self> {
-        Ok(Mailbox { messages: Mutex::new(Vec::new()), wake: Wake::new()? })
+        Ok(Mailbox {
+            messages: Mutex::new(Vec::new()),
+            wake: Wake::new()?,
+        })
     }
 
     /// Appends everything in `batch` and wakes the worker.
@@ -192,13 +214,16 @@ impl Shared {
     pub fn new(config: Config, table: Table, stats: Vec<WorkerStats>) -> std::io::Result<Self> {
         let workers = config.workers;
         let pools = config.pools.len();
-        let flags = |pool: &crate::route::Pool| pool.shards.iter().map(|_| ShardFlags::default()).collect();
+        let flags =
+            |pool: &crate::route::Pool| pool.shards.iter().map(|_| ShardFlags::default()).collect();
         Ok(Shared {
             clock: Clock::new(),
             table_epoch: AtomicU64::new(table.epoch),
             adopted: Mutex::new(vec![0; workers]),
             adoption: Condvar::new(),
-            mailboxes: (0..workers).map(|_| Mailbox::new()).collect::<Result<_, _>>()?,
+            mailboxes: (0..workers)
+                .map(|_| Mailbox::new())
+                .collect::<Result<_, _>>()?,
             events: Mutex::new(VecDeque::new()),
             events_wake: Wake::new()?,
             worker_clients: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
@@ -253,8 +278,14 @@ impl Shared {
         let deadline = Instant::now() + limit;
         let mut adopted = lock(&self.adopted);
         while adopted.iter().any(|have| *have < epoch) {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
-            adopted = self.adoption.wait_timeout(adopted, left).unwrap_or_else(PoisonError::into_inner).0;
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return false;
+            };
+            adopted = self
+                .adoption
+                .wait_timeout(adopted, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         true
     }
@@ -264,10 +295,16 @@ impl Shared {
         let deadline = Instant::now() + limit;
         let mut adopted = lock(&self.adopted);
         while self.shards[pool][shard].writes.load(SeqCst) > 0 {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return false;
+            };
             // The count is lowered without the lock, so look again soon in any case.
             let wait = left.min(Duration::from_millis(1));
-            adopted = self.adoption.wait_timeout(adopted, wait).unwrap_or_else(PoisonError::into_inner).0;
+            adopted = self
+                .adoption
+                .wait_timeout(adopted, wait)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         true
     }

@@ -78,7 +78,11 @@ impl Worker {
     ) -> Flow {
         let mut ways = Vec::with_capacity(parts.shards.len());
         for (shard, bytes) in parts.shards.iter().zip(&parts.bytes) {
-            let out = Outgoing { shard: *shard, bytes, ..*like };
+            let out = Outgoing {
+                shard: *shard,
+                bytes,
+                ..*like
+            };
             let way = self.way(index, &out);
             if let Way::Wait(block) = way {
                 return self.wait(index, generation, meta, block, &out);
@@ -88,9 +92,13 @@ impl Worker {
         self.pool_stats(like.pool).of(PoolCount::Split).add(1);
         let started = self.now as u32;
         let count = |wanted: fn(&Way) -> bool| ways.iter().filter(|way| wanted(way)).count() as u16;
-        let (local, remote) =
-            (count(|way| *way == Way::HereUnordered), count(|way| matches!(way, Way::There(_))));
-        let Some(client) = self.clients.at(index) else { return Flow::Taken };
+        let (local, remote) = (
+            count(|way| *way == Way::HereUnordered),
+            count(|way| matches!(way, Way::There(_))),
+        );
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
         client.waiting_since = 0;
         client.local += u32::from(local);
         client.remote += u32::from(remote);
@@ -104,13 +112,25 @@ impl Worker {
             remote,
             started,
         });
-        let Parts { shards, bytes, order, keys } = parts;
+        let Parts {
+            shards,
+            bytes,
+            order,
+            keys,
+        } = parts;
         let (gather, gather_generation) = self.gathers.insert(Gather {
-            to: ReplyTo::Slot { client: index, generation, seq },
+            to: ReplyTo::Slot {
+                client: index,
+                generation,
+                seq,
+            },
             pool: like.pool,
             merge,
             waiting: shards.len() as u16,
-            parts: shards.iter().map(|_| self.spare.pop().unwrap_or_default()).collect(),
+            parts: shards
+                .iter()
+                .map(|_| self.spare.pop().unwrap_or_default())
+                .collect(),
             order,
             keys,
         });
@@ -119,16 +139,34 @@ impl Worker {
                 true => Vec::new(),
                 false => self.shard_table(like.pool, *shard).restore.clone(),
             };
-            let out = Outgoing { shard: *shard, bytes: &bytes[part], trailer: &restore, ..*like };
+            let out = Outgoing {
+                shard: *shard,
+                bytes: &bytes[part],
+                trailer: &restore,
+                ..*like
+            };
             let part = part as u16;
             debug_assert_ne!(part, NO_PART);
             match way {
                 Way::There(worker) => {
                     let (index, generation) = (gather, gather_generation);
-                    let to = ReplyTo::Remote { worker: self.id as u8, index, generation, seq, part };
+                    let to = ReplyTo::Remote {
+                        worker: self.id as u8,
+                        index,
+                        generation,
+                        seq,
+                        part,
+                    };
                     self.hand_over(worker, to, &out);
                 }
-                _ => self.send(ReplyTo::Part { gather, generation: gather_generation, part }, &out),
+                _ => self.send(
+                    ReplyTo::Part {
+                        gather,
+                        generation: gather_generation,
+                        part,
+                    },
+                    &out,
+                ),
             }
         }
         Flow::Taken
@@ -136,13 +174,17 @@ impl Worker {
 
     /// A part is answered; with the last one the whole is.
     pub(super) fn fill_part(&mut self, index: u32, generation: u32, part: u16, bytes: &[u8]) {
-        let Some(gather) = self.gathers.get_mut(index, generation) else { return };
+        let Some(gather) = self.gathers.get_mut(index, generation) else {
+            return;
+        };
         gather.parts[part as usize].extend_from_slice(bytes);
         gather.waiting -= 1;
         if gather.waiting > 0 {
             return;
         }
-        let Some(gather) = self.gathers.remove(index) else { return };
+        let Some(gather) = self.gathers.remove(index) else {
+            return;
+        };
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();
         match gather.merge {
@@ -164,8 +206,13 @@ impl Worker {
 
     /// Sums what can be summed; what describes one server is said of the proxy instead.
     fn merge_stats(&self, gather: &Gather, out: &mut Vec<u8>) {
-        if let Some(other) = gather.parts.iter().find(|part| !part.starts_with(b"STAT ")) {
-            out.extend_from_slice(other);
+        let mut counted = gather
+            .parts
+            .iter()
+            .filter(|part| part.starts_with(b"STAT "))
+            .peekable();
+        if counted.peek().is_none() {
+            out.extend_from_slice(&gather.parts[0]);
             return;
         }
         let clients = self.shared.pool_clients[gather.pool as usize].load(Relaxed) as u64;
@@ -178,16 +225,26 @@ impl Worker {
             (b"threads", self.shared.config.workers as u64),
         ];
         // What is the same for all, or makes no sense as a sum: the first one's.
-        let first_only = [&b"time"[..], b"pointer_size", b"libevent", b"rusage_user", b"rusage_system"];
+        let first_only = [
+            &b"time"[..],
+            b"pointer_size",
+            b"libevent",
+            b"rusage_user",
+            b"rusage_system",
+        ];
         let mut rows: Vec<(&[u8], Vec<u8>)> = Vec::new();
-        for (i, part) in gather.parts.iter().enumerate() {
+        for (i, part) in counted.enumerate() {
             for line in part.split(|byte| *byte == b'\n') {
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                let Some(rest) = line.strip_prefix(b"STAT ") else { continue };
+                let Some(rest) = line.strip_prefix(b"STAT ") else {
+                    continue;
+                };
                 let mut words = rest.splitn(2, |byte| *byte == b' ');
                 let (name, value) = (words.next().unwrap_or(b""), words.next().unwrap_or(b""));
                 match rows.iter_mut().find(|row| row.0 == name) {
-                    None if i == 0 || !first_only.contains(&name) => rows.push((name, value.to_vec())),
+                    None if i == 0 || !first_only.contains(&name) => {
+                        rows.push((name, value.to_vec()))
+                    }
                     None => {}
                     Some(row) => {
                         let sum = text::unsigned(&row.1).zip(text::unsigned(value));
@@ -199,7 +256,10 @@ impl Worker {
             }
         }
         for (name, value) in &rows {
-            let own = own.iter().find(|row| row.0 == *name).map(|row| row.1.to_string().into_bytes());
+            let own = own
+                .iter()
+                .find(|row| row.0 == *name)
+                .map(|row| row.1.to_string().into_bytes());
             let value = match own {
                 Some(value) => value,
                 None if *name == b"version" => config.server_version.clone().into_bytes(),
@@ -252,7 +312,11 @@ fn merge_sum(gather: &Gather, out: &mut Vec<u8>) {
         out.extend_from_slice(error);
         return;
     }
-    let sum: i64 = gather.parts.iter().filter_map(|part| resp::integer(part)).sum();
+    let sum: i64 = gather
+        .parts
+        .iter()
+        .filter_map(|part| resp::integer(part))
+        .sum();
     out.extend_from_slice(format!(":{sum}\r\n").as_bytes());
 }
 
@@ -308,16 +372,25 @@ mod tests {
     #[test]
     fn an_error_of_one_part_is_the_answer() {
         let mut out = Vec::new();
-        merge_sum(&gather(Merge::Sum, &[b":1\r\n", b"-ERR x\r\n"], &[], &[]), &mut out);
+        merge_sum(
+            &gather(Merge::Sum, &[b":1\r\n", b"-ERR x\r\n"], &[], &[]),
+            &mut out,
+        );
         assert_eq!(out, b"-ERR x\r\n");
     }
 
     #[test]
     fn values_come_in_the_order_of_the_keys_and_failed_parts_are_missing() {
-        let parts = [&b"VALUE a 0 1\r\n1\r\nVALUE c 0 1\r\n3\r\nEND\r\n"[..], b"SERVER_ERROR x\r\n"];
+        let parts = [
+            &b"VALUE a 0 1\r\n1\r\nVALUE c 0 1\r\n3\r\nEND\r\n"[..],
+            b"SERVER_ERROR x\r\n",
+        ];
         let mut out = Vec::new();
         let keys = [&b"c0"[..], b"a", b"b", b"c"];
-        merge_values(&gather(Merge::Values, &parts, &[1, 0, 1, 0], &keys), &mut out);
+        merge_values(
+            &gather(Merge::Values, &parts, &[1, 0, 1, 0], &keys),
+            &mut out,
+        );
         assert_eq!(out, b"VALUE a 0 1\r\n1\r\nVALUE c 0 1\r\n3\r\nEND\r\n");
     }
 }

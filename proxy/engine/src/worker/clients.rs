@@ -1,0 +1,350 @@
+//! Client connections: accepting, reading, writing, waiting, ending.
+//!
+//! A client's bytes are read once into the worker's shared buffer and handled there; only what is
+//! left over (half a request, or one that has to wait) is kept with the client.
+
+use super::*;
+
+/// Clients accepted in one turn, so that a connection storm does not starve the others.
+const ACCEPTS_PER_TURN: usize = 64;
+/// A client that asked nothing for this long gives its buffers back.
+const LEAN_MS: u64 = 2_000;
+
+impl Worker {
+    pub(super) fn accept(&mut self, pool: usize, listener: usize) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.accepting {
+                return;
+            }
+            let fd = match sys::accept(&self.shared.config.pools[pool].listeners[listener]) {
+                Ok(Some(fd)) => fd,
+                Ok(None) => return,
+                Err(_) => {
+                    // Out of descriptors. The listener stays readable and would keep us spinning, so
+                    // it is put back with a later tick.
+                    self.poll
+                        .remove(&self.shared.config.pools[pool].listeners[listener]);
+                    self.resting.push((pool, listener));
+                    self.idle = false;
+                    return;
+                }
+            };
+            self.pool_stats(pool as u16)
+                .of(PoolCount::ClientsTotal)
+                .add(1);
+            let limit = self.shared.config.pools[pool].client_limit;
+            if self.shared.pool_clients[pool].fetch_add(1, SeqCst) >= limit {
+                self.shared.pool_clients[pool].fetch_sub(1, SeqCst);
+                self.pool_stats(pool as u16).of(PoolCount::Rejected).add(1);
+                let wire = Wire::TooManyClients;
+                let text = match self.pools[pool].protocol {
+                    Protocol::Redis => wire.redis(),
+                    Protocol::Memcached => wire.memcached(),
+                };
+                sys::write(&fd, text);
+                continue;
+            }
+            // The least busy worker serves it, so that few long-lived clients spread evenly.
+            let loads = &self.shared.worker_clients;
+            let idlest = (0..loads.len()).min_by_key(|worker| loads[*worker].load(SeqCst));
+            let target = idlest.unwrap_or(self.id);
+            let here = loads[self.id].load(SeqCst) <= loads[target].load(SeqCst);
+            let target = if here { self.id } else { target };
+            loads[target].fetch_add(1, SeqCst);
+            if target == self.id {
+                self.add_client(fd, pool as u16);
+            } else {
+                self.mail[target].push(Message::Client {
+                    fd,
+                    pool: pool as u16,
+                });
+            }
+        }
+    }
+
+    pub(super) fn add_client(&mut self, fd: std::os::fd::OwnedFd, pool: u16) {
+        let id = self.shared.next_client_id.fetch_add(1, Relaxed);
+        let session = self.new_session(id, pool, &fd);
+        let client = Client::new(fd, pool, session, (self.now_ms / 1000) as u32);
+        let (index, generation) = self.clients.insert(client);
+        self.pool_stats(pool).of(PoolCount::Clients).add(1);
+        let token = token(TOKEN_CLIENT, index, generation);
+        let added = match self.clients.at(index) {
+            Some(client) => self.poll.add_connection(&client.fd, token).is_ok(),
+            None => false,
+        };
+        if !added {
+            self.close_client(index, generation);
+        }
+    }
+
+    /// What Redis remembers of a connection; Memcached remembers nothing.
+    pub(super) fn new_session(
+        &self,
+        id: u64,
+        pool: u16,
+        fd: &std::os::fd::OwnedFd,
+    ) -> Option<Box<Session>> {
+        if self.pools[pool as usize].protocol == Protocol::Memcached {
+            return None;
+        }
+        let (peer, local) = sys::names(fd);
+        let context = self.context(pool);
+        Some(Box::new(Session::new(
+            id,
+            peer.into_bytes(),
+            local.into_bytes(),
+            &context,
+        )))
+    }
+
+    /// The facts that answers of our own may need.
+    pub(super) fn context(&self, pool: u16) -> Context<'_> {
+        let config = &self.shared.config.pools[pool as usize];
+        Context {
+            server_version: &config.server_version,
+            run_id: &self.shared.config.run_id,
+            port: config.port,
+            process_id: std::process::id(),
+            uptime_seconds: self.shared.clock.seconds(),
+            unix_time_us: sys::unix_micros(),
+            clients_connected: self.shared.pool_clients[pool as usize].load(Relaxed) as u64,
+            clients_limit: config.client_limit as u64,
+            client_idle_timeout_seconds: config.client_idle_timeout / 1000,
+            used_memory_bytes: 0,
+            users: &config.users,
+        }
+    }
+
+    pub(super) fn close_client(&mut self, index: u32, generation: u32) {
+        if self.clients.get(index, generation).is_none() {
+            return;
+        }
+        if let Some(client) = self.clients.remove(index) {
+            self.poll.remove(&client.fd);
+            self.pool_stats(client.pool).of(PoolCount::Clients).sub(1);
+            self.shared.pool_clients[client.pool as usize].fetch_sub(1, SeqCst);
+            self.shared.worker_clients[self.id].fetch_sub(1, SeqCst);
+        }
+    }
+
+    pub(super) fn client_event(&mut self, index: u32, generation: u32, ready: sys::Ready) {
+        // The token carries 28 bits of the generation.
+        let full = self.clients.generation(index);
+        if full & 0x0fff_ffff != generation {
+            return;
+        }
+        let Some(client) = self.clients.at(index) else {
+            return;
+        };
+        client.hangup |= ready.closing;
+        if ready.writable && client.out.waiting() > 0 {
+            self.mark_client(index, full);
+        }
+        if ready.readable || ready.closing {
+            self.read_client(index, full);
+        }
+    }
+
+    /// Reads once; after a hang-up again until the end shows, since no edge will follow.
+    pub(super) fn read_client(&mut self, index: u32, generation: u32) {
+        let mut input = std::mem::take(&mut self.input);
+        while let Some(client) = self.clients.get_mut(index, generation) {
+            if client.block != Block::None || client.closing {
+                client.readable = true;
+                break;
+            }
+            match sys::read(&client.fd, &mut input) {
+                Io::Done(count) => {
+                    client.active_second = (self.now_ms / 1000) as u32;
+                    client.lean = false;
+                    let (pool, hangup) = (client.pool, client.hangup);
+                    self.pool_stats(pool)
+                        .of(PoolCount::ReceivedBytes)
+                        .add(count as u64);
+                    let full = count == input.len();
+                    self.feed_client(index, generation, &input[..count]);
+                    if hangup {
+                        continue;
+                    }
+                    if full {
+                        self.again.push(token(TOKEN_CLIENT, index, generation));
+                        break;
+                    } else {
+                        if let Some(client) = self.clients.get_mut(index, generation) {
+                            client.readable = false;
+                        }
+                        break;
+                    }
+                }
+                Io::Blocked => {
+                    client.readable = false;
+                    break;
+                }
+                Io::End => {
+                    // What was asked is still answered: `printf 'GET a\r\n' | nc -N` works.
+                    client.closing = true;
+                    self.mark_client(index, generation);
+                    break;
+                }
+                Io::Broken => {
+                    self.close_client(index, generation);
+                    break;
+                }
+            }
+        }
+        self.input = input;
+    }
+
+    /// Handles what was read, together with what was left over before.
+    pub(super) fn feed_client(&mut self, index: u32, generation: u32, bytes: &[u8]) {
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
+        if client.input.is_empty() {
+            let used = self.consume(index, generation, bytes);
+            if let Some(client) = self.clients.get_mut(index, generation) {
+                client.input.extend_from_slice(&bytes[used..]);
+            }
+        } else {
+            client.input.extend_from_slice(bytes);
+            self.consume_kept(index, generation);
+        }
+    }
+
+    pub(super) fn consume_kept(&mut self, index: u32, generation: u32) {
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
+        let mut input = std::mem::take(&mut client.input);
+        let used = self.consume(index, generation, &input);
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
+        if used == input.len() {
+            input = Vec::new();
+        } else if used > 0 {
+            input.drain(..used);
+        }
+        client.input = input;
+    }
+
+    /// Takes requests from `bytes` until they are used up or one has to wait. Returns bytes used.
+    pub(super) fn consume(&mut self, index: u32, generation: u32, bytes: &[u8]) -> usize {
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return bytes.len();
+        };
+        match self.pools[client.pool as usize].protocol {
+            Protocol::Redis => self.consume_redis(index, generation, bytes),
+            Protocol::Memcached => self.consume_memcache(index, generation, bytes),
+        }
+    }
+
+    /// Looks at a client's kept input again after a wait, then at its socket.
+    pub(super) fn resume_client(&mut self, index: u32, generation: u32) {
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
+        client.listed = false;
+        client.block = Block::None;
+        if !client.input.is_empty() {
+            self.consume_kept(index, generation);
+        }
+        if let Some(client) = self.clients.get_mut(index, generation) {
+            if client.readable && client.block == Block::None {
+                client.readable = false;
+                self.again.push(token(TOKEN_CLIENT, index, generation));
+            }
+            if client.closing {
+                self.mark_client(index, generation);
+            }
+        }
+    }
+
+    /// Has the client's next request looked at again before the turn ends.
+    pub(super) fn list_client(&mut self, index: u32, generation: u32) {
+        if let Some(client) = self.clients.get_mut(index, generation) {
+            if !client.listed {
+                client.listed = true;
+                self.resumable.push((index, generation));
+            }
+        }
+    }
+
+    pub(super) fn mark_client(&mut self, index: u32, generation: u32) {
+        if let Some(client) = self.clients.get_mut(index, generation) {
+            if !client.dirty {
+                client.dirty = true;
+                self.dirty_clients.push((index, generation));
+            }
+        }
+    }
+
+    pub(super) fn flush_client(&mut self, index: u32, generation: u32) {
+        let Some(client) = self.clients.get_mut(index, generation) else {
+            return;
+        };
+        client.dirty = false;
+        let pool = client.pool;
+        let mut sent = 0;
+        let mut broken = false;
+        while client.out.waiting() > 0 {
+            match sys::write(&client.fd, client.out.unwritten()) {
+                Io::Done(count) => {
+                    client.out.advance(count);
+                    client.out.release(count);
+                    sent += count as u64;
+                }
+                Io::Blocked => break,
+                Io::End | Io::Broken => {
+                    broken = true;
+                    break;
+                }
+            }
+        }
+        let waiting = client.out.waiting();
+        let is_over =
+            waiting + client.parked > self.shared.config.pools[pool as usize].client_output_limit;
+        // A closing client with kept input still has requests to be answered, unless they are a torn one.
+        let is_done = client.closing
+            && waiting == 0
+            && client.slots.is_empty()
+            && (client.quitting || client.input.is_empty() || client.block == Block::None);
+        let resume = client.block == Block::Output && waiting < CLIENT_OUTPUT_MARK / 2;
+        self.pool_stats(pool).of(PoolCount::SentBytes).add(sent);
+        if is_over && !broken {
+            self.pool_stats(pool).of(PoolCount::OutputClosed).add(1);
+        }
+        if broken || is_over || is_done {
+            self.close_client(index, generation);
+        } else if resume {
+            self.list_client(index, generation);
+        }
+    }
+
+    /// Closes clients that are idle for too long, and takes the buffers of those that rest.
+    pub(super) fn sweep(&mut self) {
+        let second = (self.now_ms / 1000) as u32;
+        for (index, generation) in self.clients.keys() {
+            let Some(client) = self.clients.get_mut(index, generation) else {
+                continue;
+            };
+            if !client.slots.is_empty() {
+                continue;
+            }
+            let limit = self.shared.config.pools[client.pool as usize].client_idle_timeout;
+            let idle = u64::from(second.saturating_sub(client.active_second)) * 1000;
+            if limit > 0 && idle >= limit.max(1000) {
+                self.close_client(index, generation);
+            } else if idle >= LEAN_MS && !client.lean {
+                client.shed();
+            }
+        }
+        for conn in &mut self.conns {
+            if conn.inflight.is_empty() {
+                conn.out.shed();
+                conn.inflight.shrink_to(INFLIGHT_KEPT);
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! New routing tables: what changes for connections and for what is under way.
+
+use super::*;
+
+impl Worker {
+    pub(super) fn adopt_table(&mut self) {
+        let table = self.shared.table();
+        let old = std::mem::replace(&mut self.table, Arc::clone(&table));
+        for pool in 0..table.pools.len() {
+            for shard in 0..table.pools[pool].shards.len() {
+                let (before, after) = (
+                    &old.pools[pool].shards[shard],
+                    &table.pools[pool].shards[shard],
+                );
+                self.adopt_shard(pool as u16, shard as u16, before, after);
+            }
+        }
+        self.shared.set_adopted(self.id, table.epoch);
+    }
+
+    fn adopt_shard(
+        &mut self,
+        pool: u16,
+        shard: u16,
+        before: &crate::route::Shard,
+        after: &crate::route::Shard,
+    ) {
+        let suspects = self.shared.shards[pool as usize][shard as usize]
+            .suspects
+            .load(SeqCst);
+        let state = &mut self.pools[pool as usize].shards[shard as usize];
+        state.awaiting_view = u32::from(after.in_sync) & suspects != 0;
+        for backend in 0..after.backends.len() {
+            let was = before.in_sync & (1 << backend) != 0;
+            let is = after.in_sync & (1 << backend) != 0;
+            let moved = before.backends[backend].address != after.backends[backend].address;
+            let changed = before.backends[backend].verify != after.backends[backend].verify;
+            for lane in 0..LANES {
+                let index = self.pools[pool as usize].shards[shard as usize].conns[backend][lane];
+                if index == NO_CONN {
+                    continue;
+                }
+                if (was && !is) || moved {
+                    self.retire_conn(index);
+                } else if self.conns[index as usize].state == ConnState::Held && (changed || is) {
+                    self.reconnect(index);
+                }
+                if is {
+                    self.conns[index as usize].retry_at = 0;
+                    self.conns[index as usize].attempts = 0;
+                }
+            }
+        }
+        self.recheck_ops(pool, shard);
+        self.wake_later(pool, shard);
+    }
+}

@@ -1,0 +1,93 @@
+"""The engine behind `Dataplane`: tables in, events out, and its errors as ours."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import trio
+from support.control import make_config, until
+from support.ports import free_port
+from support.raw import RawClient
+from support.servers import RedisServer
+
+from proxy.control.event import EngineEvent
+from proxy.control.routing import BackendRouting, PoolRouting, Routing, ShardRouting
+from proxy.dataplane import Dataplane
+from proxy.engine_config import engine_config
+from proxy.errors import EngineError
+
+GRACE_SECONDS = 0.2
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        yield bound
+
+
+def routing(address: str, *, epoch: int = 1, lead: int | None = 0) -> Routing:
+    members = () if lead is None else (0,)
+    backend = BackendRouting(address, address, ())
+    shard = ShardRouting("s0", 1, (backend,), lead, members, members, False, 0, b"")
+    return Routing(epoch, (PoolRouting("fnv1a_64", "ketama", "", (shard,)),))
+
+
+def run(
+    listener: socket.socket, address: str, story: Callable[[Dataplane, list[EngineEvent]], Awaitable[None]]
+) -> None:
+    """Runs ``story`` with an engine that serves one backend, and its events as they come."""
+    config = make_config("redis", [[address]])
+    plane = Dataplane(engine_config(config, {"p": [listener.fileno()]}))
+    seen: list[EngineEvent] = []
+
+    async def collect() -> None:
+        async for event in plane.events():
+            seen.append(event)  # noqa: PERF401 - a comprehension would keep them until the end
+
+    async def main() -> None:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                plane.start(routing(address))
+                nursery.start_soon(collect)
+                await story(plane, seen)
+                plane.shutdown(GRACE_SECONDS)
+                await plane.wait_stopped()
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_it_serves_and_stops(listener: socket.socket, redis_server: RedisServer) -> None:
+    async def story(plane: Dataplane, seen: list[EngineEvent]) -> None:
+        with RawClient(listener.getsockname()[1]) as client:
+            assert await trio.to_thread.run_sync(client.ask, b"SET a 1\r\n") == b"+OK\r\n"
+        plane.publish(routing(redis_server.address, epoch=2, lead=None))
+        with RawClient(listener.getsockname()[1]) as client:
+            assert (await trio.to_thread.run_sync(client.ask, b"GET a\r\n")).startswith(b"-")
+        assert repr(plane) == "<Dataplane table 2>"
+
+    run(listener, redis_server.address, story)
+
+
+def test_a_backend_that_is_not_there_is_an_event(listener: socket.socket) -> None:
+    async def story(plane: Dataplane, seen: list[EngineEvent]) -> None:
+        with RawClient(listener.getsockname()[1]) as client:
+            assert (await trio.to_thread.run_sync(client.ask, b"GET a\r\n")).startswith(b"-")
+        await until(lambda: seen)
+        assert replace(seen[0], table_epoch=0) == EngineEvent("connection_failed", 0, 0, 0, 0, "refused")
+        assert seen[0].table_epoch == 1
+
+    run(listener, f"127.0.0.1:{free_port()}", story)
+
+
+def test_a_table_the_engine_refuses_is_an_error_of_ours(listener: socket.socket) -> None:
+    async def story(plane: Dataplane, seen: list[EngineEvent]) -> None:
+        with pytest.raises(EngineError, match="table 1"):
+            plane.publish(routing("127.0.0.1:1", epoch=1))
+        with pytest.raises(EngineError, match="table 2"):
+            plane.publish(replace(routing("127.0.0.1:1", epoch=2), pools=()))
+
+    run(listener, "127.0.0.1:1", story)

@@ -1,0 +1,154 @@
+"""A backend is lost while clients write and read: no read fails, no acknowledged write is lost.
+
+Writers raise a number per key and readers compare what they read with what was acknowledged before
+they asked, so a stale read shows as well as a failed one. The pause in writes is printed (``-rP``).
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.cluster import Cluster
+from support.eventually import PATIENCE
+from support.store import PROTOCOLS, MemcachedStore, Store, connect
+from support.traffic import Traffic
+
+pytestmark = [pytest.mark.fault, pytest.mark.parametrize("protocol", PROTOCOLS)]
+
+LEADER, FOLLOWER = 0, 1
+KILL_PAUSE_SECONDS = 0.1
+"""Target for the pause in writes when a backend dies and its kernel says so."""
+PAUSE_SECONDS = 1.0
+"""Most that a loaded machine may make of it; the target is for the printed number."""
+
+
+@contextmanager
+def traffic_through(cluster: Cluster) -> Iterator[Traffic]:
+    """Traffic that must have seen no violation when the block ends, and nothing lost on a survivor."""
+    with Traffic(cluster.connect) as traffic:
+        yield traffic
+        traffic.flow()
+    assert traffic.violations == []
+    with cluster.connect() as client:
+        assert traffic.lost(client) == []
+    states = cluster.proxy.backend_states("p")
+    for number, server in enumerate(cluster.servers[0]):
+        if states[cluster.address(number)] == "in_sync":
+            with connect(cluster.protocol, server.port) as direct:
+                assert traffic.lost(direct) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("victim", [LEADER, FOLLOWER])
+def test_kill_nine(protocol: str, victim: int, workers: int) -> None:
+    with Cluster(protocol, workers=workers) as cluster:
+        with traffic_through(cluster) as traffic:
+            before = cluster.shard_status()
+            assert before["lead"] == cluster.address(LEADER)
+            cluster.servers[0][victim].kill9()
+            cluster.wait_state(victim, "down", "stale")
+            after = cluster.shard_status()
+            assert after["lead"] == cluster.address(1 - victim) if victim == LEADER else before["lead"]
+            assert after["epoch"] == before["epoch"] + 1
+        assert traffic.failed_writes == []
+        pause = traffic.longest_pause()
+        print(f"{protocol}, victim {victim}, {workers} workers: writes paused for {pause * 1000:.0f} ms")
+        assert pause < PAUSE_SECONDS * PATIENCE
+
+
+@pytest.mark.parametrize("victim", [LEADER, FOLLOWER])
+def test_a_killed_backend_that_returns_empty_is_not_read(protocol: str, victim: int) -> None:
+    with Cluster(protocol, reads="spread") as cluster, traffic_through(cluster) as traffic:
+        cluster.servers[0][victim].kill9()
+        traffic.flow()
+        cluster.servers[0][victim].restart()
+        cluster.wait_state(victim, "stale")
+        traffic.flow()
+        returned = cluster.servers[0][victim]
+        with connect(protocol, returned.port) as direct:
+            assert direct.get(next(iter(traffic.acknowledged))) is None
+
+
+@pytest.mark.parametrize("victim", [LEADER, FOLLOWER])
+def test_a_backend_that_restarts_between_two_probes_is_not_read(protocol: str, victim: int) -> None:
+    # Only the record that each new connection must show tells it from the process that was there.
+    slow = {"interval": "30s", "timeout": "500ms"}
+    with Cluster(protocol, reads="spread", health=slow) as cluster, traffic_through(cluster) as traffic:
+        cluster.servers[0][victim].restart()
+        traffic.flow()
+        cluster.wait_state(victim, "stale", "down")
+        traffic.flow()
+        with connect(protocol, cluster.servers[0][victim].port) as direct:
+            assert direct.get(next(iter(traffic.acknowledged))) is None
+
+
+@pytest.mark.parametrize("victim", [LEADER, FOLLOWER])
+def test_a_stopped_backend(protocol: str, victim: int) -> None:
+    with Cluster(protocol) as cluster:
+        with traffic_through(cluster) as traffic:
+            cluster.servers[0][victim].stop()
+            cluster.wait_state(victim, "down", "stale")
+            traffic.flow()
+            cluster.servers[0][victim].cont()
+            # It lacks what was written meanwhile, and what it gets to read now are writes of before.
+            cluster.wait_state(victim, "stale")
+            traffic.flow()
+        assert traffic.failed_writes == []
+        pause = traffic.longest_pause()
+        print(f"{protocol}, stopped {victim}: writes paused for {pause * 1000:.0f} ms")
+
+
+@pytest.mark.parametrize("victim", [LEADER, FOLLOWER])
+def test_connections_are_reset(protocol: str, victim: int) -> None:
+    with Cluster(protocol, relays=True) as cluster, traffic_through(cluster) as traffic:
+        for _ in range(3):
+            cluster.relays[0][victim].reset()
+            traffic.flow(50)
+        assert cluster.shard_status()["lead"] is not None
+
+
+def test_the_proxy_restarts_while_a_backend_is_stale(protocol: str) -> None:
+    with Cluster(protocol) as cluster:
+        with traffic_through(cluster):
+            cluster.servers[0][LEADER].kill9()
+            cluster.wait_state(LEADER, "down", "stale")
+        with traffic_through(cluster) as traffic:
+            cluster.servers[0][LEADER].restart()
+            cluster.wait_state(LEADER, "stale")
+            traffic.flow()
+        epoch = cluster.shard_status()["epoch"]
+        cluster.proxy.restart()
+        with cluster.connect() as client:
+            assert traffic.lost(client) == []
+        # Nothing but the record on the survivor could have told it.
+        assert cluster.proxy.backend_states("p")[cluster.address(LEADER)] == "stale"
+        assert cluster.shard_status()["lead"] == cluster.address(FOLLOWER)
+        assert cluster.shard_status()["epoch"] == epoch
+
+
+def test_a_second_proxy_adopts_within_a_probe_interval(protocol: str) -> None:
+    interval = 0.5
+    health = {"interval": f"{interval * 1000:.0f}ms", "timeout": "500ms"}
+    with Cluster(protocol, reads="spread", health=health) as cluster:
+        second = cluster.start_proxy()
+        with connect(protocol, second.ports["p"]) as other, cluster.connect() as client:
+            client.set(b"k", b"1")
+            with connect(protocol, cluster.servers[0][FOLLOWER].port) as direct:
+                direct.set(b"k", b"not a number")
+            # The follower refuses what the leader applies; only the first proxy can know that.
+            increment(client)
+            start = time.monotonic()
+            assert cluster.proxy.backend_states("p")[cluster.address(FOLLOWER)] == "stale"
+            second.wait_state("p", cluster.address(FOLLOWER), "stale", within=interval * 4)
+            print(f"{protocol}: adopted after {time.monotonic() - start:.2f} s, interval {interval} s")
+            assert [other.get(b"k") for _ in range(8)] == [b"2"] * 8
+            assert second.status()["pools"]["p"]["shards"]["s1"]["epoch"] == cluster.shard_status()["epoch"]
+
+
+def increment(client: Store) -> None:
+    """Adds 1 to ``k``, which was 1."""
+    if isinstance(client, MemcachedStore):
+        assert client.ask(b"incr k 1") == b"2"
+    else:
+        assert client.raw.ask(b"INCR k\r\n") == b":2\r\n"

@@ -1,0 +1,36 @@
+"""From the configuration to what the control plane decides with."""
+
+from __future__ import annotations
+
+from support.control import make_config
+
+from proxy.control.model import BackendSpec, HealthSpec, ShardSpec
+from proxy.control.pools import pool_specs
+
+
+def test_every_setting_arrives() -> None:
+    config = make_config(
+        "memcached",
+        [["a:1", "b:2"], ["c:3"]],
+        reads="spread",
+        bootstrap="trust",
+        hash_tag="{}",
+        health={"interval": "2s", "timeout": "300ms", "fall": 4, "rise": 5},
+        timeouts={"connect": "50ms"},
+    )
+    (pool,) = pool_specs(config)
+    assert pool.shards == (
+        ShardSpec("s0", (BackendSpec("a:1"), BackendSpec("b:2"))),
+        ShardSpec("s1", (BackendSpec("c:3"),)),
+    )
+    assert pool.health == HealthSpec(2.0, 0.3, 4, 5)
+    assert (pool.name, pool.protocol, pool.reads, pool.bootstrap) == ("p", "memcached", "spread", "trust")
+    assert (pool.hash, pool.distribution, pool.hash_tag) == ("fnv1a_64", "ketama", "{}")
+    assert (pool.connect_timeout, pool.login, pool.replication) == (0.05, None, "fanout")
+
+
+def test_a_shard_keeps_a_view_only_where_there_is_somebody_to_agree_with() -> None:
+    (pool,) = pool_specs(make_config("redis", [["a:1", "b:2"], ["c:3"]]))
+    assert [pool.keeps_view(shard) for shard in pool.shards] == [True, False]
+    (alone,) = pool_specs(make_config("redis", [["a:1", "b:2"]], replication={"mode": "none"}))
+    assert not alone.keeps_view(alone.shards[0])
