@@ -235,7 +235,7 @@ impl Worker {
             let index = state.conns[backend as usize][lane as usize];
             index == NO_CONN || {
                 let conn = &conns[index as usize];
-                conn.inflight.len() < inflight && conn.out.waiting() < BACKEND_OUTPUT_MARK
+                conn.inflight.len() < inflight && conn.out.held() < BACKEND_OUTPUT_MARK
             }
         };
         if !write || !table.is_replicated() {
@@ -269,7 +269,7 @@ impl Worker {
                 _ => {}
             }
             let conn = &self.conns[index as usize];
-            if conn.inflight.len() >= inflight || conn.out.waiting() >= BACKEND_OUTPUT_MARK {
+            if conn.inflight.len() >= inflight || conn.out.held() >= BACKEND_OUTPUT_MARK {
                 return false;
             }
         }
