@@ -10,8 +10,10 @@ use super::{Arg, Resume, Step};
 
 /// Longest key, as memcached's KEY_MAX_LENGTH.
 pub const KEY_LIMIT: usize = 250;
-/// A line without an end longer than this closes the connection unless it is a get of many keys.
-const LINE_LIMIT: usize = 2048;
+/// A longer line closes the connection unless it is a get of many keys. memcached allows 2 KiB while the
+/// line's end has not come and any length once it has; this is one bound for both, so that the answer
+/// does not depend on how the bytes were cut, and long enough for "key too long" to be said instead.
+const LINE_LIMIT: usize = 64 * 1024;
 
 /// The commands we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,11 +197,14 @@ pub fn request(
     let from = if resume.started { 0 } else { resume.at };
     let Some(newline) = memchr(b'\n', &buf[from..]).map(|i| i + from) else {
         resume.at = buf.len();
-        if buf.len() > LINE_LIMIT && (!is_many_get(buf) || buf.len() > limit) {
+        if is_endless(buf, buf.len(), limit) {
             return (Step::Invalid(EndlessLine), None);
         }
         return (Step::Incomplete, None);
     };
+    if is_endless(buf, newline, limit) {
+        return (Step::Invalid(EndlessLine), None);
+    }
     let line_end = newline + 1;
     let line = buf[..newline]
         .strip_suffix(b"\r")
@@ -233,6 +238,12 @@ pub fn request(
             (Step::Complete(line_end), Some(request))
         }
     }
+}
+
+/// True if a line of `len` bytes, at the start of `buf`, is too long.
+#[inline]
+fn is_endless(buf: &[u8], len: usize, limit: usize) -> bool {
+    len > LINE_LIMIT && (len > limit || !is_many_get(buf))
 }
 
 fn is_many_get(buf: &[u8]) -> bool {

@@ -195,6 +195,10 @@ pub fn inline(buf: &[u8], resume: &mut Resume, out: &mut Vec<u8>) -> Step<Reques
         resume.at = buf.len();
         return Step::Incomplete;
     };
+    if end > LINE_LIMIT {
+        // Also when it came at once: what is too long must not depend on how the bytes were cut.
+        return Step::Invalid(RequestError::BigInline);
+    }
     *resume = Resume::default();
     let line = buf[..end].strip_suffix(b"\r").unwrap_or(&buf[..end]);
     let Some(words) = split_words(line) else {
@@ -331,7 +335,10 @@ pub fn reply(buf: &[u8], resume: &mut Resume) -> Step<BadReply> {
                         b'|' => count.max(0) as u64 * 2 + 1,
                         _ => count.max(0) as u64,
                     };
-                    resume.remaining += values;
+                    let Some(remaining) = resume.remaining.checked_add(values) else {
+                        return Step::Invalid(BadReply);
+                    };
+                    resume.remaining = remaining;
                     resume.at = next;
                 }
                 Head::Incomplete => return Step::Incomplete,

@@ -192,7 +192,7 @@ fn memcached_faults() {
             String::from_utf8_lossy(line)
         );
     }
-    let endless = vec![b'x'; 3000];
+    let endless = vec![b'x'; 70_000];
     let (step, _) = memcache::request(&endless, &mut Vec::new(), &mut Resume::default(), LIMIT);
     assert_eq!(step, Step::Invalid(memcache::EndlessLine));
 }

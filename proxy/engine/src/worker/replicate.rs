@@ -51,6 +51,8 @@ pub(super) struct LogEntry {
     generation: u32,
     bytes: Vec<u8>,
     replies: u16,
+    /// How the replies end: a part of a split `gat` is answered as on the leader, in several lines.
+    kind: ReplyKind,
     ready: bool,
 }
 
@@ -100,6 +102,11 @@ impl Worker {
             Copies::Other { bytes, replies } => (bytes, replies),
             Copies::IfStored { .. } | Copies::State { .. } => (&b""[..], 1),
         };
+        let kind = if matches!(out.copies, Copies::Same) {
+            out.kind
+        } else {
+            ReplyKind::Line
+        };
         if is_held || !self.shard_state(out.pool, out.shard).log.is_empty() {
             let bytes = [bytes, out.trailer].concat();
             let ready = !is_held;
@@ -109,16 +116,12 @@ impl Worker {
                 generation,
                 bytes,
                 replies,
+                kind,
                 ready,
             };
             self.shard_state(out.pool, out.shard).log.push_back(entry);
             return;
         }
-        let kind = if matches!(out.copies, Copies::Same) {
-            out.kind
-        } else {
-            ReplyKind::Line
-        };
         for backend in 0..16u8 {
             if backend != lead && targets & (1 << backend) != 0 {
                 self.send_leg(op, generation, backend, bytes, replies, kind, out.trailer);
@@ -323,14 +326,13 @@ impl Worker {
             let now = self.shard_table(pool, shard).in_sync;
             for backend in 0..16u8 {
                 if others & now & (1 << backend) != 0 {
-                    let kind = ReplyKind::Line;
                     self.send_leg(
                         entry.op,
                         entry.generation,
                         backend,
                         &entry.bytes,
                         entry.replies,
-                        kind,
+                        entry.kind,
                         b"",
                     );
                 } else if others & (1 << backend) != 0 {

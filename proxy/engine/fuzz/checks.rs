@@ -1,0 +1,287 @@
+//! What must hold for any input of the parsers. Panics where it does not.
+//!
+//! Included by the fuzz targets (`fuzz_targets/`) and by `tests/fuzz_seeds.rs`, which replays `seeds/`
+//! in a plain `cargo test`. The invariants:
+//!
+//! - the same bytes give the same messages whether they come at once, one by one, or in odd chunks;
+//! - positions lie inside the buffer, and what is kept per message is bounded by its length;
+//! - an error reply is one line, whatever a client wrote into its request.
+
+#![allow(dead_code)] // each includer calls one or a few of these
+
+use _engine::command::{admit, first_key, keys, ROWS};
+use _engine::proto::{memcache, resp, Arg, Args, Resume, Step};
+
+/// Small, so that inputs a fuzzer makes go past it.
+const LIMIT: usize = 8 * 1024;
+/// Inputs up to this length are also fed byte by byte.
+const BYTEWISE_MAX: usize = 4096;
+/// The fewest bytes a RESP argument takes: `$0`, line end, line end.
+const ARG_MIN_BYTES: usize = 6;
+
+/// One message as its parser saw it: its length and what else was said about it.
+type Message = (usize, String);
+
+/// What a stream of messages came to.
+#[derive(Debug, PartialEq)]
+struct Stream {
+    messages: Vec<Message>,
+    /// The error that ended it, if one did.
+    error: Option<String>,
+}
+
+/// What `parse` made of the bytes it was shown: a message (with its length and the bytes to skip
+/// behind it), nothing yet, or an error.
+enum Seen {
+    Message(usize, u64, String),
+    Nothing,
+    Error(String),
+}
+
+/// Feeds `input` so that the parser sees it grow to each of `ends` in turn.
+fn feed(
+    input: &[u8],
+    ends: impl Iterator<Item = usize>,
+    parse: &mut dyn FnMut(&[u8], &mut Resume) -> Seen,
+) -> Stream {
+    let mut messages = Vec::new();
+    let mut resume = Resume::default();
+    let mut at = 0;
+    let mut skip = 0u64;
+    for end in ends {
+        loop {
+            let skipped = skip.min((end - at) as u64);
+            skip -= skipped;
+            at += skipped as usize;
+            if at == end {
+                break;
+            }
+            match parse(&input[at..end], &mut resume) {
+                Seen::Message(len, skip_next, what) => {
+                    assert!(
+                        len > 0 && len <= end - at,
+                        "a message of {len} bytes of {}",
+                        end - at
+                    );
+                    assert_eq!(resume, Resume::default(), "a finished message left a trace");
+                    at += len;
+                    skip = skip_next;
+                    messages.push((len, what));
+                }
+                Seen::Nothing => {
+                    assert!(resume.at <= end - at, "scanned past the end");
+                    break;
+                }
+                Seen::Error(error) => {
+                    return Stream {
+                        messages,
+                        error: Some(error),
+                    }
+                }
+            }
+        }
+    }
+    Stream {
+        messages,
+        error: None,
+    }
+}
+
+/// The same stream however it is cut.
+fn split_invariant(input: &[u8], mut parse: impl FnMut(&[u8], &mut Resume) -> Seen) {
+    let whole = feed(input, std::iter::once(input.len()), &mut parse);
+    let odd = 1 + input.first().map_or(0, |byte| usize::from(*byte) % 61);
+    let chunks = (1..)
+        .map(|i| (i * odd).min(input.len()))
+        .take(input.len().div_ceil(odd));
+    assert_eq!(whole, feed(input, chunks, &mut parse), "in chunks of {odd}");
+    if input.len() <= BYTEWISE_MAX {
+        assert_eq!(
+            whole,
+            feed(input, 1..=input.len(), &mut parse),
+            "byte by byte"
+        );
+    }
+}
+
+fn words(buf: &[u8], list: &[Arg]) -> String {
+    let args = Args { buf, list };
+    args.iter()
+        .map(|word| format!("{} ", word.escape_ascii()))
+        .collect()
+}
+
+/// Requests of Redis clients, multibulk and inline, as a connection reads them.
+pub fn resp_request(input: &[u8]) {
+    let (mut list, mut inline) = (Vec::new(), Vec::new());
+    split_invariant(input, |bytes, resume| {
+        let is_inline = bytes[0] != b'*';
+        let step = if is_inline {
+            resp::inline(bytes, resume, &mut inline)
+        } else {
+            resp::request(bytes, &mut list, resume, LIMIT)
+        };
+        match step {
+            Step::Complete(len) if is_inline => {
+                list.clear();
+                if !inline.is_empty() {
+                    let step =
+                        resp::request(&inline, &mut list, &mut Resume::default(), usize::MAX);
+                    assert_eq!(
+                        step,
+                        Step::Complete(inline.len()),
+                        "an inline request written anew"
+                    );
+                    assert!(list.len() <= len);
+                }
+                Seen::Message(len, 0, words(&inline, &list))
+            }
+            Step::Complete(len) => {
+                assert!(list.len() * ARG_MIN_BYTES <= len && len <= LIMIT + 2);
+                Seen::Message(len, 0, words(&bytes[..len], &list))
+            }
+            Step::Incomplete => Seen::Nothing,
+            Step::Invalid(error) => {
+                one_line(&error.text());
+                Seen::Error(format!("{error:?}"))
+            }
+        }
+    });
+}
+
+/// Replies of Redis backends.
+pub fn resp_reply(input: &[u8]) {
+    split_invariant(input, |bytes, resume| match resp::reply(bytes, resume) {
+        Step::Complete(len) => {
+            let reply = &bytes[..len];
+            assert_eq!(resp::value_len(bytes), len);
+            let read = (
+                resp::aggregate(reply),
+                resp::integer(reply),
+                resp::string(reply).map(<[u8]>::len),
+            );
+            Seen::Message(len, 0, format!("{read:?} {}", resp::is_error(reply)))
+        }
+        Step::Incomplete => Seen::Nothing,
+        Step::Invalid(_) => Seen::Error("bad reply".to_owned()),
+    });
+}
+
+/// Requests of memcached clients.
+pub fn memcache_request(input: &[u8]) {
+    let mut list = Vec::new();
+    split_invariant(input, |bytes, resume| {
+        match memcache::request(bytes, &mut list, resume, LIMIT) {
+            (Step::Complete(len), Some(request)) => {
+                assert!(request.line_end <= len && list.len() <= request.line_end);
+                let skip = match request.fault {
+                    Some(memcache::Fault::TooLarge { skip }) => skip,
+                    Some(fault) if !fault.text().is_empty() => {
+                        one_line(fault.text());
+                        0
+                    }
+                    _ => 0,
+                };
+                Seen::Message(
+                    len,
+                    skip,
+                    format!("{request:?} {}", words(&bytes[..len], &list)),
+                )
+            }
+            (Step::Complete(_), None) => panic!("whole, but no request"),
+            (Step::Incomplete, _) => Seen::Nothing,
+            (Step::Invalid(_), _) => Seen::Error("endless line".to_owned()),
+        }
+    });
+}
+
+/// Replies of memcached backends, each kind by all of the input.
+pub fn memcache_reply(input: &[u8]) {
+    use memcache::ReplyKind::{Line, Stats, Values};
+    for kind in [Line, Values, Stats] {
+        split_invariant(input, |bytes, resume| {
+            match memcache::reply(bytes, kind, resume) {
+                Step::Complete(len) => {
+                    let reply = &bytes[..len];
+                    let mut at = 0;
+                    while let Some((key, block)) = memcache::value_block(&reply[at..]) {
+                        assert!(key.len() < block);
+                        at += block;
+                        if kind != Values || at > len {
+                            break;
+                        }
+                    }
+                    assert!(
+                        kind != Values || at < len,
+                        "the last line is never part of a block"
+                    );
+                    Seen::Message(len, 0, String::new())
+                }
+                Step::Incomplete => Seen::Nothing,
+                Step::Invalid(_) => Seen::Error("bad reply".to_owned()),
+            }
+        });
+    }
+}
+
+/// A request of any command: its first two bytes choose the row, lines are the arguments.
+pub fn key_extraction(input: &[u8]) {
+    let Some((choice, rest)) = input.split_first_chunk::<2>() else {
+        return;
+    };
+    let row = &ROWS[usize::from(u16::from_le_bytes(*choice)) % ROWS.len()];
+    let mut buf = Vec::new();
+    let mut list = Vec::new();
+    // The name of a subcommand's row is its container and itself, as two words of the request.
+    for word in row
+        .name
+        .as_bytes()
+        .split(|byte| *byte == b'|')
+        .chain(rest.split(|byte| *byte == b'\n'))
+    {
+        list.push(Arg {
+            start: buf.len() as u32,
+            len: word.len() as u32,
+        });
+        buf.extend_from_slice(word);
+    }
+    let args = Args {
+        buf: &buf,
+        list: &list,
+    };
+    let mut out = Vec::new();
+    let Some(found) = admit(&args, &mut out) else {
+        one_line(&out);
+        return;
+    };
+    assert!(out.is_empty(), "an admitted request was answered");
+    let mut positions = Vec::new();
+    match keys(found, &args, &mut positions) {
+        Ok(()) => {
+            assert!(positions
+                .iter()
+                .all(|at| *at > 0 && (*at as usize) < args.len()));
+            assert!(positions.len() < args.len());
+            if let Some(first) = first_key(found, &args) {
+                assert_eq!(positions, [first], "{}", found.name);
+            }
+        }
+        Err(error) => {
+            _engine::command::keys::refuse(found, error, &mut out);
+            one_line(&out);
+        }
+    }
+}
+
+/// An error reply that a client reads as one reply.
+fn one_line(reply: &[u8]) {
+    let Some(line) = reply.strip_suffix(b"\r\n") else {
+        panic!("no line end: {}", reply.escape_ascii())
+    };
+    assert!(!line.is_empty());
+    assert!(
+        !line.contains(&b'\r') && !line.contains(&b'\n'),
+        "two lines: {}",
+        reply.escape_ascii()
+    );
+}
