@@ -53,6 +53,7 @@ counters! { PoolCount, POOL_METRICS, Scope::Pool,
     Unsupported "unsupported_commands_total" "counter" "Requests for commands the proxy does not take.";
     Waits "request_waits_total" "counter" "Requests that had to wait for a membership change, an order or room.";
     Handovers "worker_handovers_total" "counter" "Requests handed to the worker that orders the shard's writes.";
+    Repairs "write_repairs_total" "counter" "Writes that came out differently on replicas, whose keys were then copied from the leader.";
     ShardLost "shard_lost_errors_total" "counter" "Requests answered with an error because their shard has no backend.";
 }
 

@@ -1,36 +1,70 @@
-//! How a write reaches the other replicas, where the arguments decide it.
+//! How a write reaches the other replicas: by its arguments, and after the leader's reply.
 //!
-//! Called for each write to a shard with replicas. The rules follow what Redis sends its own
-//! replicas: where it rewrites a command into its effect, the same bytes would diverge.
+//! Called for each write to a shard with replicas (`worker/replicate.rs`). The reasons for each
+//! command stand in `overlay.rs`. Bytes in, bytes out; no clock and no connection.
 
 use super::keys::sort_store;
 use super::overlay::{Effect, EffectRule};
 use super::table::Row;
-use crate::proto::Args;
+use crate::proto::{resp, Args};
 
 impl Row {
-    /// Whether the same bytes may go to every replica, or the state of the keys has to travel.
+    /// How the request reaches the other replicas.
     #[inline]
     pub fn effect_of(&self, args: &Args<'_>) -> Effect {
-        let verbatim = match self.effect {
-            EffectRule::Always(effect) => return effect,
-            EffectRule::StreamAdd => stream_add_is_exact(args),
-            EffectRule::StreamTrim => !args.get(3).eq_ignore_ascii_case(b"~"),
-            EffectRule::SortStore => sort_store(args).is_none(),
-            EffectRule::GetExpire => !has_relative_time(args),
-        };
-        if verbatim {
-            Effect::Verbatim
-        } else {
-            Effect::State
+        match self.effect {
+            EffectRule::Always(effect) => effect,
+            EffectRule::Set => set_effect(args),
+            EffectRule::GetExpire if args.len() == 2 => Effect::Nothing,
+            EffectRule::GetExpire => Effect::Compared,
+            EffectRule::StreamAdd => match stream_add(args) {
+                Some(add) if add.is_exact && !add.is_about => Effect::Verified,
+                Some(add) => Effect::StreamAdd {
+                    about: add.is_about,
+                },
+                // No id at all: every server refuses it alike.
+                None => Effect::Compared,
+            },
+            EffectRule::StreamTrim if args.get(3) == b"~" => Effect::StreamTrim,
+            EffectRule::StreamTrim => Effect::Compared,
+            EffectRule::SortStore if sort_store(args).is_some() => Effect::State,
+            EffectRule::SortStore => Effect::Nothing,
         }
     }
 }
 
-/// XADD key [NOMKSTREAM] [MAXLEN|MINID [=|~] threshold [LIMIT count]] id field value ...: exact if
-/// the id is given whole and nothing is trimmed "about".
-fn stream_add_is_exact(args: &Args<'_>) -> bool {
-    let mut at = 2;
+/// SET key value [NX|XX] [GET] [EX|PX|EXAT|PXAT n|KEEPTTL]
+#[inline]
+fn set_effect(args: &Args<'_>) -> Effect {
+    let (mut effect, mut at) = (Effect::Verbatim, 3);
+    while at < args.len() {
+        let word = args.get(at);
+        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+        if is(b"EX") || is(b"PX") || is(b"EXAT") || is(b"PXAT") {
+            at += 1;
+        } else if is(b"NX") || is(b"XX") || is(b"GET") {
+            effect = Effect::Compared;
+        } else {
+            // KEEPTTL, and what a newer server may know.
+            return Effect::Verified;
+        }
+        at += 1;
+    }
+    effect
+}
+
+/// What matters in XADD key [NOMKSTREAM] [MAXLEN|MINID [=|~] threshold [LIMIT count]] id field value ...
+struct StreamAdd {
+    /// Position of the id.
+    id: usize,
+    is_exact: bool,
+    /// Trimmed with `~`.
+    is_about: bool,
+}
+
+/// `None` if there is no id.
+fn stream_add(args: &Args<'_>) -> Option<StreamAdd> {
+    let (mut at, mut is_about) = (2, false);
     while at < args.len() {
         let word = args.get(at);
         let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
@@ -39,20 +73,104 @@ fn stream_add_is_exact(args: &Args<'_>) -> bool {
         } else if is(b"LIMIT") {
             at += 2;
         } else if is(b"MAXLEN") || is(b"MINID") {
-            match args.get(at + 1) {
-                b"~" => return false,
-                b"=" => at += 3,
-                _ => at += 2,
-            }
+            let sign = args.get(at + 1);
+            is_about |= sign == b"~";
+            at += if sign == b"~" || sign == b"=" { 3 } else { 2 };
         } else {
-            return !word.ends_with(b"*");
+            let is_exact = !word.ends_with(b"*");
+            return Some(StreamAdd {
+                id: at,
+                is_exact,
+                is_about,
+            });
         }
     }
-    // No id at all: every server refuses it alike.
-    true
+    None
 }
 
-fn has_relative_time(args: &Args<'_>) -> bool {
-    (2..args.len())
-        .any(|i| args.get(i).eq_ignore_ascii_case(b"EX") || args.get(i).eq_ignore_ascii_case(b"PX"))
+/// The request that gives the others the effect of `args`, by what the leader replied.
+///
+/// Args: `effect` that of the request; `replies` the leader's replies: to the request, and for a trim
+/// "about" to XLEN behind it. `None` if nothing is to be sent: the leader refused or did nothing.
+pub fn follow(effect: Effect, args: &Args<'_>, replies: &[u8]) -> Option<Vec<u8>> {
+    let (first, rest) = replies.split_at(resp::value_len(replies));
+    let mut out = Vec::with_capacity(args.buf.len() + 64);
+    match effect {
+        Effect::Popped => removed(args.get(1), first, &mut out),
+        Effect::StreamAdd { about: false } => {
+            let (id, add) = (resp::string(first)?, stream_add(args)?);
+            resp::write_array(&mut out, args.len());
+            for (at, word) in args.iter().enumerate() {
+                resp::write_bulk(&mut out, if at == add.id { id } else { word });
+            }
+            Some(())
+        }
+        Effect::StreamAdd { about: true } => {
+            let (id, add) = (resp::string(first)?, stream_add(args)?);
+            let length = resp::integer(rest)?;
+            resp::write_array(&mut out, args.len() - add.id + 5);
+            resp::write_bulk(&mut out, b"XADD");
+            resp::write_bulk(&mut out, args.get(1));
+            write_trim(&mut out, length);
+            resp::write_bulk(&mut out, id);
+            for word in args.iter().skip(add.id + 1) {
+                resp::write_bulk(&mut out, word);
+            }
+            Some(())
+        }
+        Effect::StreamTrim => {
+            resp::integer(first).filter(|count| *count > 0)?;
+            resp::write_array(&mut out, 5);
+            resp::write_bulk(&mut out, b"XTRIM");
+            resp::write_bulk(&mut out, args.get(1));
+            write_trim(&mut out, resp::integer(rest)?);
+            Some(())
+        }
+        _ => None,
+    }?;
+    Some(out)
+}
+
+fn write_trim(out: &mut Vec<u8>, length: i64) {
+    resp::write_bulk(out, b"MAXLEN");
+    resp::write_bulk(out, b"=");
+    resp::write_bulk(out, length.to_string().as_bytes());
+}
+
+/// SREM of the one or the many members in a reply of SPOP.
+fn removed(key: &[u8], reply: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let (count, mut rest) = match resp::aggregate(reply) {
+        Some((count, at)) => (count, &reply[at..]),
+        None => (1, reply),
+    };
+    if count == 0 {
+        return None;
+    }
+    resp::write_array(out, 2 + count);
+    resp::write_bulk(out, b"SREM");
+    resp::write_bulk(out, key);
+    for _ in 0..count {
+        let (member, tail) = rest.split_at(resp::value_len(rest));
+        resp::write_bulk(out, resp::string(member)?);
+        rest = tail;
+    }
+    Some(())
+}
+
+/// Errors that tell of the server, not of its data: whoever answers so has not applied what others
+/// with the same data have.
+pub fn is_condition(reply: &[u8]) -> bool {
+    const CONDITIONS: [&[u8]; 10] = [
+        b"-OOM ",
+        b"-MISCONF ",
+        b"-READONLY ",
+        b"-LOADING ",
+        b"-BUSY ",
+        b"-NOREPLICAS ",
+        b"-NOAUTH ",
+        b"-NOPERM ",
+        b"-MASTERDOWN ",
+        b"-EXECABORT ",
+    ];
+    CONDITIONS.iter().any(|prefix| reply.starts_with(prefix))
 }

@@ -1,7 +1,7 @@
 //! Redis commands: the table, the keys of a request, and what the proxy answers itself.
 //!
 //! ```text
-//! Args ─► admit ─► row ─► handling ─┬─► Forward: first_key / keys ─► shard;  effect_of ─► replicas
+//! Args ─► admit ─► row ─► handling ─┬─► Forward: first_key / keys ─► shard;  expiry, effect ─► replicas
 //!                                   ├─► Split:   keys ─► parts per shard
 //!                                   └─► Local:   local::answer
 //! ```
@@ -10,7 +10,8 @@
 
 pub mod admit;
 mod client;
-mod effect;
+pub mod effect;
+pub mod expiry;
 mod facts;
 mod glob;
 mod introspect;
@@ -23,6 +24,8 @@ pub mod session;
 pub mod spec;
 pub mod table;
 
+#[cfg(test)]
+mod effect_tests;
 #[cfg(test)]
 mod tests;
 

@@ -107,14 +107,28 @@ pub enum LocalKind {
     Time,
 }
 
-/// How a write reaches the other replicas of its shard.
+/// How a write reaches the other replicas of its shard. Each server expires keys by its own clock, so
+/// even on equal data a key may be gone on one and still be there on another; what follows holds then
+/// too. In "compared" forms a difference between the replicas' answers has the leader's state sent to
+/// the others before the write is acknowledged (`worker/repair.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The same bytes: on equal data they have the same effect. Times to live count from the moment
-    /// each server reads them, so they differ by the way there.
+    /// The same bytes to all at once: what they leave behind does not depend on what was there.
     Verbatim,
-    /// The outcome differs from server to server (chance, clock, float formatting, node sizes), so
-    /// the state of the keys travels after the leader has acted.
+    /// The same bytes to all at once, replies compared: an equal reply means an equal effect.
+    Compared,
+    /// The same bytes to all at once; compared are the reply and when the key then expires. A write
+    /// that found the key gone has made one that does not expire.
+    Verified,
+    /// The leader alone: nothing is changed.
+    Nothing,
+    /// The others get SREM of the members in the leader's reply.
+    Popped,
+    /// The others get the leader's id, and if it trimmed "about", its length; then as `Verified`.
+    StreamAdd { about: bool },
+    /// The others trim to the leader's length.
+    StreamTrim,
+    /// The leader's reply does not tell the effect, so the state of the keys travels.
     State,
 }
 
@@ -122,10 +136,34 @@ pub enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EffectRule {
     Always(Effect),
+    Set,
+    GetExpire,
     StreamAdd,
     StreamTrim,
     SortStore,
-    GetExpire,
+}
+
+/// Where a command has a time to live that counts from now; `expiry.rs` makes it a point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    None,
+    /// SET key value ... EX n, GETEX key EX n: options from this position on.
+    Option {
+        from: u8,
+    },
+    /// The same, up to the word FIELDS.
+    FieldOption,
+    /// SETEX key n value: milliseconds per unit of n.
+    SetEx {
+        unit_ms: i64,
+    },
+    /// EXPIRE key n ...; and the name of the same command with a point in time.
+    Expire {
+        unit_ms: i64,
+        absolute: &'static str,
+    },
+    /// RESTORE key n payload ...: 0 is "never".
+    Restore,
 }
 
 use Handling::{Container, Forward, Local, Refuse, Split};
@@ -261,31 +299,91 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("PFSELFTEST", Refuse(Admin)),
 ];
 
-use Effect::State;
+use Effect::{Compared, State, Verbatim};
+use EffectRule::Always;
 
-/// Writes whose effect is not the same bytes everywhere.
+/// How writes reach the other replicas. What is not named here is `Verified`, which is right for every
+/// command that decides by its keys and arguments alone, whatever it does to a key that is gone. A
+/// request with several keys is compared by all of them (`worker/replicate.rs`).
 #[rustfmt::skip]
 pub const EFFECTS: &[(&str, EffectRule)] = &[
-    // Chance.
-    ("SPOP", EffectRule::Always(State)),
-    // The text of a float depends on the machine.
-    ("INCRBYFLOAT", EffectRule::Always(State)),
-    ("HINCRBYFLOAT", EffectRule::Always(State)),
-    // A program may do any of these.
-    ("EVAL", EffectRule::Always(State)),
-    ("EVALSHA", EffectRule::Always(State)),
-    ("FCALL", EffectRule::Always(State)),
-    // Store when an entry was delivered or a consumer seen.
-    ("XREADGROUP", EffectRule::Always(State)),
-    ("XCLAIM", EffectRule::Always(State)),
-    ("XAUTOCLAIM", EffectRule::Always(State)),
-    ("XGROUP|CREATECONSUMER", EffectRule::Always(State)),
+    // Leave the same behind whatever was there, and fail on nothing that was there.
+    ("DEL", Always(Verbatim)),
+    ("UNLINK", Always(Verbatim)),
+    ("MSET", Always(Verbatim)),
+    ("SETEX", Always(Verbatim)),
+    ("PSETEX", Always(Verbatim)),
+    // By its options: NX, XX and GET look at what was there, KEEPTTL takes over when it expires.
+    ("SET", EffectRule::Set),
+
+    // Replace the whole value if they do anything, and the reply says whether they did.
+    ("SETNX", Always(Compared)),
+    ("GETSET", Always(Compared)),
+    ("GETDEL", Always(Compared)),
+    // Make no key: where it is gone nothing happens, and where it is not it goes at its time. A key that
+    // outlives that (PERSIST, GETEX, EXPIRE) is told by the reply.
+    ("EXPIRE", Always(Compared)),
+    ("EXPIREAT", Always(Compared)),
+    ("PEXPIRE", Always(Compared)),
+    ("PEXPIREAT", Always(Compared)),
+    ("PERSIST", Always(Compared)),
+    ("GETEX", EffectRule::GetExpire),
+    ("HDEL", Always(Compared)),
+    ("HGETDEL", Always(Compared)),
+    ("LINSERT", Always(Compared)),
+    ("LPOP", Always(Compared)),
+    ("LPUSHX", Always(Compared)),
+    ("LREM", Always(Compared)),
+    ("LSET", Always(Compared)),
+    ("LTRIM", Always(Compared)),
+    ("RPOP", Always(Compared)),
+    ("RPUSHX", Always(Compared)),
+    ("SREM", Always(Compared)),
+    ("XACK", Always(Compared)),
+    ("XDEL", Always(Compared)),
+    ("XGROUP|DELCONSUMER", Always(Compared)),
+    ("XGROUP|DESTROY", Always(Compared)),
+    ("XGROUP|SETID", Always(Compared)),
+    ("XSETID", Always(Compared)),
+    ("ZPOPMAX", Always(Compared)),
+    ("ZPOPMIN", Always(Compared)),
+    ("ZREM", Always(Compared)),
+    ("ZREMRANGEBYLEX", Always(Compared)),
+    ("ZREMRANGEBYRANK", Always(Compared)),
+    ("ZREMRANGEBYSCORE", Always(Compared)),
+
+    // Chance. Removing what is not there does nothing.
+    ("SPOP", Always(Effect::Popped)),
     // The clock makes the id; node sizes decide where `~` stops.
     ("XADD", EffectRule::StreamAdd),
     ("XTRIM", EffectRule::StreamTrim),
-    // Order of a set without order, patterns that read other keys.
+    // Without STORE it only reads; with it, the order of a set without order is stored.
     ("SORT", EffectRule::SortStore),
-    // Relative times, given while reading, so a resend or a second server would prolong them.
-    ("GETEX", EffectRule::GetExpire),
-    ("HGETEX", EffectRule::Always(State)),
+    // A program may do anything.
+    ("EVAL", Always(State)),
+    ("EVALSHA", Always(State)),
+    ("FCALL", Always(State)),
+    // Store when an entry was delivered or a consumer seen.
+    ("XREADGROUP", Always(State)),
+    ("XCLAIM", Always(State)),
+    ("XAUTOCLAIM", Always(State)),
+    ("XGROUP|CREATECONSUMER", Always(State)),
+];
+// INCRBYFLOAT, HINCRBYFLOAT and ZINCRBY need no rule of their own: the reply is the text that is stored, so
+// servers whose arithmetic or formatting differs are told apart by it.
+
+/// Commands with a time to live that counts from now.
+#[rustfmt::skip]
+pub const LIFETIMES: &[(&str, Lifetime)] = &[
+    ("SET", Lifetime::Option { from: 3 }),
+    ("GETEX", Lifetime::Option { from: 2 }),
+    ("SETEX", Lifetime::SetEx { unit_ms: 1000 }),
+    ("PSETEX", Lifetime::SetEx { unit_ms: 1 }),
+    ("EXPIRE", Lifetime::Expire { unit_ms: 1000, absolute: "PEXPIREAT" }),
+    ("PEXPIRE", Lifetime::Expire { unit_ms: 1, absolute: "PEXPIREAT" }),
+    ("HEXPIRE", Lifetime::Expire { unit_ms: 1000, absolute: "HPEXPIREAT" }),
+    ("HPEXPIRE", Lifetime::Expire { unit_ms: 1, absolute: "HPEXPIREAT" }),
+    ("HGETEX", Lifetime::FieldOption),
+    ("HSETEX", Lifetime::FieldOption),
+    ("RESTORE", Lifetime::Restore),
 ];

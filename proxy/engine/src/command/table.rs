@@ -3,7 +3,9 @@
 //! Called for every request (`find`, `lookup`), so lookups touch one cache line of an index that is
 //! made at compile time. Rows are static; a row's `id` is its position and its metric label.
 
-use super::overlay::{Effect, EffectRule, Handling, Refusal, EFFECTS, HANDLINGS};
+use super::overlay::{
+    Effect, EffectRule, Handling, Lifetime, Refusal, EFFECTS, HANDLINGS, LIFETIMES,
+};
 use super::rows::RAW;
 use super::spec::{Begin, Find, Flags, KeyFlags, KeySpec, Raw};
 use crate::proto::Args;
@@ -48,6 +50,7 @@ pub struct Row {
     pub response_policy: ResponsePolicy,
     pub handling: Handling,
     pub effect: EffectRule,
+    pub lifetime: Lifetime,
     /// Position of the only key, or 0 if there is none or possibly more than one.
     pub key_at: u8,
     /// Keys come in pairs with values, so an odd number of arguments behind the name is wrong.
@@ -261,6 +264,7 @@ const fn row(id: usize, parent: Option<u16>) -> Row {
         response_policy: response_policy(raw.tips),
         handling,
         effect: effect(raw.name),
+        lifetime: lifetime(raw.name),
         key_at,
         paired,
         subcommands: 0,
@@ -312,7 +316,18 @@ const fn effect(name: &str) -> EffectRule {
         }
         i += 1;
     }
-    EffectRule::Always(Effect::Verbatim)
+    EffectRule::Always(Effect::Verified)
+}
+
+const fn lifetime(name: &str) -> Lifetime {
+    let mut i = 0;
+    while i < LIFETIMES.len() {
+        if same(LIFETIMES[i].0, name) {
+            return LIFETIMES[i].1;
+        }
+        i += 1;
+    }
+    Lifetime::None
 }
 
 /// `admit.rs` has to look at the arguments: a count of keys may be 0, BLOCK may stand among the

@@ -1,5 +1,5 @@
 use super::admit::admit;
-use super::overlay::{Effect, Handling, LocalKind, Refusal, SplitKind, EFFECTS, HANDLINGS};
+use super::overlay::{Handling, LocalKind, Refusal, SplitKind, EFFECTS, HANDLINGS, LIFETIMES};
 use super::spec::{Flags, KeyFlags};
 use super::table::{RequestPolicy, ResponsePolicy};
 use super::*;
@@ -54,11 +54,6 @@ fn key_names(line: &str) -> Result<Vec<String>, KeyError> {
         .collect())
 }
 
-fn effect(line: &str) -> Effect {
-    let request = Request::words(line);
-    find(&request.args()).unwrap().effect_of(&request.args())
-}
-
 #[test]
 fn rows_are_sane() {
     for (id, row) in ROWS.iter().enumerate() {
@@ -96,13 +91,15 @@ fn overlay_names_exist_and_stand_once() {
     for table in [
         HANDLINGS.iter().map(|entry| entry.0).collect::<Vec<_>>(),
         EFFECTS.iter().map(|entry| entry.0).collect(),
+        LIFETIMES.iter().map(|entry| entry.0).collect(),
     ] {
         for (i, name) in table.iter().enumerate() {
             assert!(ROWS.iter().any(|row| row.name == *name), "{name}");
             assert!(!table[..i].contains(name), "{name} twice");
         }
     }
-    for (name, _) in EFFECTS {
+    let effects = EFFECTS.iter().map(|entry| &entry.0);
+    for name in effects.chain(LIFETIMES.iter().map(|entry| &entry.0)) {
         assert!(
             ROWS.iter()
                 .find(|row| row.name == *name)
@@ -495,57 +492,6 @@ fn refusals_follow_the_flags() {
             !matches!(row.handling, Handling::Forward | Handling::Split(_)),
             "{row:?}"
         );
-    }
-}
-
-#[test]
-fn state_travels_where_the_same_bytes_would_diverge() {
-    for line in [
-        "SPOP s",
-        "SPOP s 2",
-        "INCRBYFLOAT k 1",
-        "HINCRBYFLOAT k f 1",
-        "EVAL s 1 k",
-        "EVALSHA s 1 k",
-        "FCALL f 1 k",
-        "XREADGROUP GROUP g c STREAMS s >",
-        "XCLAIM s g c 0 1-1",
-        "XAUTOCLAIM s g c 0 0",
-        "XADD s * f v",
-        "XADD s 5-* f v",
-        "XADD s NOMKSTREAM MAXLEN = 5 * f v",
-        "XADD s MAXLEN ~ 5 1-1 f v",
-        "XADD s MAXLEN 5 * f v",
-        "XADD s minid ~ 1 LIMIT 5 1-1 f v",
-        "XTRIM s MAXLEN ~ 5",
-        "SORT k STORE d",
-        "GETEX k EX 5",
-        "GETEX k px 5",
-    ] {
-        assert_eq!(effect(line), Effect::State, "{line}");
-    }
-    for line in [
-        "SET k v",
-        "SET k v EX 5",
-        "INCR k",
-        "LPOP k",
-        "ZPOPMIN k",
-        "XADD s 1-1 f v",
-        "XADD s 1-1 f *",
-        "XADD s MAXLEN 5 1-1 f *",
-        "XADD s MAXLEN = 5 1-1 f v",
-        "XADD s NOMKSTREAM 1-1 ~ *",
-        "XADD s MINID = 1 LIMIT 5 1-1 f v",
-        "XTRIM s MAXLEN 5",
-        "XTRIM s MAXLEN = 5",
-        "SORT k",
-        "GETEX k",
-        "GETEX k PERSIST",
-        "GETEX k PXAT 5",
-        "EXPIRE k 5",
-        "RESTORE k 0 v",
-    ] {
-        assert_eq!(effect(line), Effect::Verbatim, "{line}");
     }
 }
 

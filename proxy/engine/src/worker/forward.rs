@@ -6,6 +6,8 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::*;
+use crate::command::overlay::Effect;
+use crate::command::Row;
 use crate::conn::backend::NO_PART;
 use crate::conn::{Pending, ReplyTo, Slot};
 use crate::proto::memcache::ReplyKind;
@@ -21,8 +23,13 @@ pub(super) enum Copies<'a> {
     Other { bytes: &'a [u8], replies: u16 },
     /// These bytes, once the leader has said STORED; nothing otherwise.
     IfStored { bytes: &'a [u8] },
-    /// The state of the keys after the leader has acted. Positions in `args`.
-    State { args: Args<'a>, keys: &'a [u32] },
+    /// What `effect` says; `keys` are positions in `args`.
+    Effect {
+        row: &'static Row,
+        effect: Effect,
+        args: Args<'a>,
+        keys: &'a [u32],
+    },
 }
 
 /// A request for one shard, ready to be sent.

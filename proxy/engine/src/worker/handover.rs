@@ -165,9 +165,11 @@ impl Worker {
                         write: row.is_write(),
                         kind: ReplyKind::Line,
                         bytes,
-                        copies: match row.effect_of(&args) {
-                            command::Effect::Verbatim => Copies::Same,
-                            command::Effect::State => Copies::State { args, keys: &keys },
+                        copies: Copies::Effect {
+                            row,
+                            effect: row.effect_of(&args),
+                            args,
+                            keys: &keys,
                         },
                         trailer: b"",
                     };

@@ -11,66 +11,72 @@
 //! ```
 
 use super::forward::{Copies, Outgoing};
+use super::legs::{self, Held, Plan, Shape};
+use super::repair::Check;
 use super::*;
+use crate::command::effect::is_condition;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::resp;
 use shared::{Ack, Failure};
 
 /// No reply yet.
-const NOBODY: u8 = u8::MAX;
+pub(super) const NOBODY: u8 = u8::MAX;
 
 /// A write in flight. Masks are by position of the backend in its shard.
 pub(super) struct Op {
-    to: ReplyTo,
-    pool: u16,
-    shard: u16,
-    lane: u8,
-    lead: u8,
-    targets: u16,
-    replied: u16,
-    refused: u16,
-    failed: u16,
-    answered: bool,
-    reply: Vec<u8>,
-    reply_from: u8,
-    held: Option<Held>,
+    pub to: ReplyTo,
+    pub pool: u16,
+    pub shard: u16,
+    pub lane: u8,
+    pub lead: u8,
+    pub targets: u16,
+    pub replied: u16,
+    pub refused: u16,
+    pub failed: u16,
+    pub answered: bool,
+    pub reply: Vec<u8>,
+    pub reply_from: u8,
+    pub shape: Shape,
+    /// Legs with at least one reply.
+    pub begun: u16,
+    pub held: Option<Held>,
+    /// Present while it is not known whether all came out alike.
+    pub check: Option<Box<Check>>,
+    /// The write whose outcome this one makes equal everywhere.
+    pub repairs: Option<(u32, u32)>,
     /// Milliseconds of the worker clock.
-    since: u64,
-}
-
-/// What a held entry becomes.
-enum Held {
-    IfStored(Vec<u8>),
-    State(Vec<Vec<u8>>),
+    pub since: u64,
 }
 
 /// Bytes for the replicas that do not lead, not sent yet.
 pub(super) struct LogEntry {
-    op: u32,
-    generation: u32,
-    bytes: Vec<u8>,
-    replies: u16,
-    /// How the replies end: a part of a split `gat` is answered as on the leader, in several lines.
-    kind: ReplyKind,
-    ready: bool,
+    pub op: u32,
+    pub generation: u32,
+    pub bytes: Vec<u8>,
+    pub replies: u16,
+    pub kind: ReplyKind,
+    pub ready: bool,
 }
 
 impl Worker {
     /// Sends a write to every in-sync replica.
     pub(super) fn replicate(&mut self, to: ReplyTo, out: &Outgoing) {
         let table = self.shard_table(out.pool, out.shard);
-        let (targets, lead) = (table.in_sync, table.lead.unwrap_or(0));
-        let held = match out.copies {
-            Copies::IfStored { bytes } => Some(Held::IfStored(bytes.to_vec())),
-            Copies::State { args, keys } => Some(Held::State(
-                keys.iter()
-                    .map(|key| args.get(*key as usize).to_vec())
-                    .collect(),
-            )),
-            Copies::Same | Copies::Other { .. } => None,
+        let (in_sync, lead) = (table.in_sync, table.lead.unwrap_or(0));
+        let mut made = Vec::new();
+        let plan = match out.copies {
+            Copies::IfStored { bytes } => Plan::held(Held::IfStored(bytes.to_vec())),
+            Copies::Effect {
+                row,
+                effect,
+                args,
+                keys,
+            } => legs::plan(row, effect, &args, keys, out.bytes, &mut made),
+            Copies::Same | Copies::Other { .. } => Plan::plain(),
         };
-        let is_held = held.is_some();
+        let is_held = plan.held.is_some();
+        let targets = if plan.lead_only { 1 << lead } else { in_sync };
         let (op, generation) = self.ops.insert(Op {
             to,
             pool: out.pool,
@@ -84,28 +90,27 @@ impl Worker {
             answered: false,
             reply: self.spare.pop().unwrap_or_default(),
             reply_from: NOBODY,
-            held,
+            shape: plan.shape,
+            begun: 0,
+            held: plan.held,
+            check: plan.check,
+            repairs: None,
             since: self.now_ms,
         });
         self.shard_state(out.pool, out.shard).lane_writes[out.lane as usize] += 1;
         self.shared.shards[out.pool as usize][out.shard as usize]
             .writes
             .fetch_add(1, SeqCst);
-        match out.copies {
-            Copies::State { args, keys } => {
-                self.send_transaction(op, generation, lead, out, args, keys)
-            }
-            _ => self.send_leg(op, generation, lead, out.bytes, 1, out.kind, out.trailer),
+        let first = if made.is_empty() { out.bytes } else { &made };
+        let (replies, trailer) = (plan.replies, out.trailer);
+        self.send_leg(op, generation, lead, first, replies, out.kind, trailer);
+        if targets == 1 << lead {
+            return;
         }
-        let (bytes, replies) = match out.copies {
-            Copies::Same => (out.bytes, 1),
-            Copies::Other { bytes, replies } => (bytes, replies),
-            Copies::IfStored { .. } | Copies::State { .. } => (&b""[..], 1),
-        };
-        let kind = if matches!(out.copies, Copies::Same) {
-            out.kind
-        } else {
-            ReplyKind::Line
+        let (bytes, replies, kind) = match out.copies {
+            Copies::Other { bytes, replies } => (bytes, replies, ReplyKind::Line),
+            _ if is_held => (&b""[..], 1, ReplyKind::Line),
+            _ => (first, replies, out.kind),
         };
         if is_held || !self.shard_state(out.pool, out.shard).log.is_empty() {
             let bytes = [bytes, out.trailer].concat();
@@ -129,9 +134,9 @@ impl Worker {
         }
     }
 
-    /// Queues a write on one replica; the last of its replies is the leg's answer.
+    /// Queues a write on one replica; the last of its replies ends the leg.
     #[allow(clippy::too_many_arguments)]
-    fn send_leg(
+    pub(super) fn send_leg(
         &mut self,
         op: u32,
         generation: u32,
@@ -167,30 +172,6 @@ impl Worker {
         }
     }
 
-    /// MULTI, the command, the state of its keys, EXEC: one uninterrupted batch on the leader.
-    fn send_transaction(
-        &mut self,
-        op: u32,
-        generation: u32,
-        lead: u8,
-        out: &Outgoing,
-        args: Args,
-        keys: &[u32],
-    ) {
-        let mut bytes = b"*1\r\n$5\r\nMULTI\r\n".to_vec();
-        bytes.extend_from_slice(out.bytes);
-        for key in keys {
-            for name in [&b"DUMP"[..], b"PEXPIRETIME"] {
-                resp::write_array(&mut bytes, 2);
-                resp::write_bulk(&mut bytes, name);
-                resp::write_bulk(&mut bytes, args.get(*key as usize));
-            }
-        }
-        bytes.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-        let replies = 3 + 2 * keys.len() as u16;
-        self.send_leg(op, generation, lead, &bytes, replies, ReplyKind::Line, b"");
-    }
-
     /// A replica answered.
     pub(super) fn leg_replied(
         &mut self,
@@ -208,37 +189,46 @@ impl Worker {
             return;
         };
         let bit = 1u16 << backend;
-        if !last {
-            // Only errors matter before the last reply, and the first of them is the one to show.
-            if is_error && state.refused & bit == 0 {
-                state.refused |= bit;
-                if backend == state.lead {
-                    state.reply.clear();
-                    state.reply.extend_from_slice(bytes);
-                    state.reply_from = backend;
-                }
-            }
-            return;
+        let is_first = state.begun & bit == 0;
+        state.begun |= bit;
+        if let Some(check) = state.check.as_mut().filter(|_| is_first || last) {
+            check.add(backend, bytes);
         }
-        state.replied |= bit;
+        if last {
+            state.replied |= bit;
+        }
         if backend == state.lead && state.held.is_some() {
-            self.decide(op, generation, bytes);
-            return;
+            if let Some(Held::Follow { replies, .. }) = &mut state.held {
+                replies.extend_from_slice(bytes);
+            }
+            if last {
+                self.decide(op, generation, bytes);
+                return;
+            }
         }
-        let had_error = state.refused & bit != 0;
-        if is_error {
+        let answer = match state.shape {
+            Shape::Last if last => Some(bytes),
+            Shape::First if is_first => Some(bytes),
+            Shape::Exec if last => Some(legs::exec_answer(bytes)),
+            _ => None,
+        };
+        if let Some(answer) = answer {
+            // Where all come out alike anyway, only an error of the server itself is a refusal.
+            let is_error = match state.check {
+                Some(_) => is_condition(answer),
+                None => is_error,
+            };
+            state.take_answer(backend, answer, is_error);
+        } else if is_error && state.shape != Shape::First && state.refused & bit == 0 {
+            // In front of EXEC only errors matter, and the first of them is the one to show.
             state.refused |= bit;
+            if backend == state.lead || state.reply_from == NOBODY {
+                state.keep_reply(backend, bytes);
+            }
         }
-        let is_better = state.reply_from == NOBODY
-            || (backend == state.lead
-                && !(is_error && state.refused & (1 << state.reply_from) == 0))
-            || (!is_error && state.refused & (1 << state.reply_from) != 0);
-        if is_better && !had_error {
-            state.reply.clear();
-            state.reply.extend_from_slice(bytes);
-            state.reply_from = backend;
+        if last {
+            self.check_op(op, generation);
         }
-        self.check_op(op, generation);
     }
 
     /// The leader has answered a held write: what do the others get?
@@ -251,35 +241,39 @@ impl Worker {
         let mut copy = None;
         match state.held.take() {
             Some(Held::IfStored(bytes)) => {
-                state.reply.clear();
-                state.reply.extend_from_slice(reply);
-                state.reply_from = state.lead;
+                state.keep_reply(state.lead, reply);
                 if reply == b"STORED\r\n" {
                     copy = Some((bytes, 1));
                 } else if crate::proto::memcache::is_error(reply) {
                     state.refused |= bit;
                 }
             }
-            Some(Held::State(keys)) => match state_copy(reply, &keys) {
+            Some(Held::State(keys)) => match legs::state_copy(reply, &keys) {
                 Some((first, bytes)) if state.refused & bit == 0 => {
-                    state.reply.clear();
-                    state.reply.extend_from_slice(first);
-                    state.reply_from = state.lead;
+                    state.keep_reply(state.lead, first);
                     copy = Some((bytes, keys.len() as u16));
                 }
                 _ => {
                     // EXECABORT: the error of the command itself came before it.
                     if state.refused & bit == 0 {
-                        state.reply.clear();
-                        state.reply.extend_from_slice(reply);
-                        state.reply_from = state.lead;
+                        state.keep_reply(state.lead, reply);
                     }
                     state.refused |= bit;
                 }
             },
+            Some(Held::Follow {
+                effect,
+                request,
+                replies,
+            }) => {
+                let first = &replies[..resp::value_len(&replies)];
+                state.keep_reply(state.lead, first);
+                copy = legs::follow(effect, &request, &replies);
+            }
             None => {}
         }
         if copy.is_none() {
+            state.check = None;
             state.targets = bit;
         }
         self.settle_entry(op, generation, pool, shard, copy);
@@ -355,6 +349,7 @@ impl Worker {
         let (pool, shard) = (state.pool, state.shard);
         if backend == state.lead && state.held.take().is_some() {
             // The others never heard of it, so only the leader can know the outcome.
+            state.check = None;
             state.targets = bit;
             self.settle_entry(op, generation, pool, shard, None);
         }
@@ -380,6 +375,9 @@ impl Worker {
             }
         }
         let in_sync = self.shard_table(pool, shard).in_sync;
+        if outstanding & in_sync == 0 {
+            self.verify(op, generation);
+        }
         let ack = self.shared.config.pools[pool as usize].ack;
         let Some(state) = self.ops.get_mut(op, generation) else {
             return;
@@ -387,7 +385,7 @@ impl Worker {
         let members = state.targets & in_sync;
         let lead_done = (state.replied | state.failed) & (1 << state.lead) != 0;
         let is_met = match ack {
-            Ack::All => outstanding & in_sync == 0,
+            Ack::All => outstanding & in_sync == 0 && state.check.is_none(),
             Ack::Quorum => {
                 lead_done && (state.replied & in_sync).count_ones() * 2 > members.count_ones()
                     || outstanding & in_sync == 0
@@ -414,12 +412,10 @@ impl Worker {
         let Some(state) = self.ops.get_mut(op, generation) else {
             return;
         };
-        if state.answered && state.targets & !(state.replied | state.failed) == 0 {
+        let outstanding = state.targets & !(state.replied | state.failed);
+        if state.answered && outstanding == 0 && state.check.is_none() {
             let lane = state.lane as usize;
-            if let Some(mut state) = self.ops.remove(op) {
-                state.reply.clear();
-                self.spare.push(state.reply);
-            }
+            let ended = self.ops.remove(op);
             self.shared.shards[pool as usize][shard as usize]
                 .writes
                 .fetch_sub(1, SeqCst);
@@ -428,6 +424,12 @@ impl Worker {
             if shard_state.lane_writes[lane] == 0 {
                 self.wake_later(pool, shard);
             }
+            let Some(mut ended) = ended else { return };
+            if let Some((op, generation)) = ended.repairs {
+                self.repaired(op, generation, &ended);
+            }
+            ended.reply.clear();
+            self.spare.push(ended.reply);
         }
     }
 
@@ -462,44 +464,26 @@ impl Worker {
     }
 }
 
-use crate::proto::Args;
-
-/// Reads the reply of EXEC: the command's own reply, and the requests that give another server the
-/// state of `keys`. None if the transaction was not executed.
-fn state_copy<'a>(reply: &'a [u8], keys: &[Vec<u8>]) -> Option<(&'a [u8], Vec<u8>)> {
-    let (count, start) = resp::aggregate(reply)?;
-    if count != 1 + 2 * keys.len() {
-        return None;
+impl Op {
+    fn keep_reply(&mut self, backend: u8, reply: &[u8]) {
+        self.reply.clear();
+        self.reply.extend_from_slice(reply);
+        self.reply_from = backend;
     }
-    let first = &reply[start..start + resp::value_len(&reply[start..])];
-    let mut rest = &reply[start + first.len()..];
-    let mut bytes = Vec::new();
-    for key in keys {
-        let (dump, tail) = rest.split_at(resp::value_len(rest));
-        let (expires, tail) = tail.split_at(resp::value_len(tail));
-        rest = tail;
-        match resp::string(dump) {
-            Some(dump) => {
-                let at = resp::integer(expires).filter(|at| *at > 0).unwrap_or(0);
-                resp::write_array(&mut bytes, 6);
-                let at = at.to_string();
-                for word in [
-                    b"RESTORE",
-                    &key[..],
-                    at.as_bytes(),
-                    dump,
-                    b"REPLACE",
-                    b"ABSTTL",
-                ] {
-                    resp::write_bulk(&mut bytes, word);
-                }
-            }
-            None => {
-                resp::write_array(&mut bytes, 2);
-                resp::write_bulk(&mut bytes, b"DEL");
-                resp::write_bulk(&mut bytes, key);
-            }
+
+    /// Takes a leg's answer, and keeps it if it is the best one so far to show the client: the leader's,
+    /// unless it refused what another has done.
+    fn take_answer(&mut self, backend: u8, answer: &[u8], is_error: bool) {
+        let bit = 1u16 << backend;
+        let had_error = self.refused & bit != 0;
+        if is_error {
+            self.refused |= bit;
+        }
+        let is_better = self.reply_from == NOBODY
+            || (backend == self.lead && !(is_error && self.refused & (1 << self.reply_from) == 0))
+            || (!is_error && self.refused & (1 << self.reply_from) != 0);
+        if is_better && !had_error {
+            self.keep_reply(backend, answer);
         }
     }
-    Some((first, bytes))
 }

@@ -4,7 +4,7 @@ use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::split::{Merge, Parts};
 use super::*;
 use crate::command::local::{self, Outcome};
-use crate::command::{self, Effect, Handling, LocalKind, Row, SplitKind};
+use crate::command::{self, Handling, LocalKind, Row, SplitKind};
 use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Step};
 
@@ -200,8 +200,13 @@ impl Worker {
         };
         let flow = match shard {
             Ok(shard) => {
-                let copies = if meta.write && row.effect_of(&args) == Effect::State {
-                    Copies::State { args, keys: &keys }
+                let copies = if meta.write {
+                    Copies::Effect {
+                        row,
+                        effect: row.effect_of(&args),
+                        args,
+                        keys: &keys,
+                    }
                 } else {
                     Copies::Same
                 };

@@ -1,0 +1,236 @@
+//! What each replica is sent for one Redis write: bytes from the effect of the command.
+//!
+//! Called by `replicate.rs`. Decides nothing about who gets a write, and keeps nothing.
+//!
+//! | effect | leader | others |
+//! |---|---|---|
+//! | `Verbatim`, `Compared` | the request | the same |
+//! | `Verified` | the request, PEXPIRETIME | the same |
+//! | the last two with several keys | MULTI, PEXPIRETIME of each, the request, EXEC | the same |
+//! | `Popped`, `StreamTrim` | the request, XLEN for a trim | what follows from the replies |
+//! | `StreamAdd` | the request, XLEN if it trims, PEXPIRETIME | what follows, PEXPIRETIME |
+//! | `State` | MULTI, the request, DUMP and PEXPIRETIME of each key, EXEC | RESTORE or DEL of each key |
+//!
+//! Behind a write PEXPIRETIME tells a key that was there from one that the write made. With several keys
+//! it has to be known before, and at the same instant for all: inside EXEC the server's clock stands.
+
+use super::repair::Check;
+use crate::command::overlay::Effect;
+use crate::command::{effect, expiry, Row};
+use crate::proto::{resp, Args, Resume};
+use crate::sys;
+
+/// Which of the replies on a leg answers the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// The last one; those before it matter when they are errors.
+    Last,
+    /// The first one.
+    First,
+    /// The last element of the last one, which is EXEC's.
+    Exec,
+}
+
+/// What a held entry becomes once the leader has answered.
+pub(super) enum Held {
+    /// A memcached write, if the leader says STORED.
+    IfStored(Vec<u8>),
+    /// The state of these keys.
+    State(Vec<Vec<u8>>),
+    /// What follows from the leader's replies, which are collected here.
+    Follow {
+        effect: Effect,
+        request: Vec<u8>,
+        replies: Vec<u8>,
+    },
+}
+
+/// How one write is sent.
+pub(super) struct Plan {
+    /// On each leg that gets the leader's bytes.
+    pub replies: u16,
+    pub shape: Shape,
+    pub held: Option<Held>,
+    pub check: Option<Box<Check>>,
+    pub lead_only: bool,
+}
+
+impl Plan {
+    /// The same bytes for all, or others that are known already.
+    pub const fn plain() -> Plan {
+        Plan {
+            replies: 1,
+            shape: Shape::Last,
+            held: None,
+            check: None,
+            lead_only: false,
+        }
+    }
+
+    /// Bytes for the other replicas once the leader has answered.
+    pub fn held(held: Held) -> Plan {
+        Plan {
+            held: Some(held),
+            ..Plan::plain()
+        }
+    }
+}
+
+/// Plans a write. What the leader gets is in `out`, or the request itself if that is left empty.
+#[inline]
+pub(super) fn plan(
+    row: &Row,
+    effect: Effect,
+    args: &Args<'_>,
+    keys: &[u32],
+    request: &[u8],
+    out: &mut Vec<u8>,
+) -> Plan {
+    let now_ms = || (sys::unix_micros() / 1000) as i64;
+    expiry::absolute(row, args, now_ms, out);
+    if effect == Effect::Verbatim {
+        return Plan::plain();
+    }
+    let mut plan = Plan {
+        shape: Shape::First,
+        ..Plan::plain()
+    };
+    let key = |at: &u32| args.get(*at as usize);
+    let words: Vec<Vec<u8>> = keys.iter().map(|at| key(at).to_vec()).collect();
+    match effect {
+        Effect::Compared | Effect::Verified if keys.len() > 1 => {
+            let body = std::mem::take(out);
+            out.extend_from_slice(MULTI);
+            for at in keys {
+                ask(out, b"PEXPIRETIME", key(at));
+            }
+            let is_changed = !body.is_empty();
+            out.extend_from_slice(if is_changed { &body } else { request });
+            out.extend_from_slice(EXEC);
+            plan.shape = Shape::Exec;
+            plan.replies = 3 + keys.len() as u16;
+            plan.check = Some(Check::new(words));
+        }
+        Effect::Compared => plan.check = Some(Check::new(words)),
+        Effect::Verified | Effect::StreamAdd { .. } | Effect::StreamTrim => {
+            if out.is_empty() {
+                out.extend_from_slice(request);
+            }
+            if matches!(
+                effect,
+                Effect::StreamTrim | Effect::StreamAdd { about: true }
+            ) {
+                ask(out, b"XLEN", args.get(1));
+                plan.replies += 1;
+            }
+            if effect != Effect::StreamTrim {
+                ask(out, b"PEXPIRETIME", keys.first().map_or(b"", key));
+                plan.replies += 1;
+                plan.check = Some(Check::new(words));
+            }
+        }
+        Effect::State => {
+            transaction(request, &words, out);
+            plan.shape = Shape::Last;
+            plan.replies = 3 + 2 * keys.len() as u16;
+            plan.held = Some(Held::State(words));
+        }
+        Effect::Nothing => plan.lead_only = true,
+        Effect::Popped | Effect::Verbatim => {}
+    }
+    if matches!(
+        effect,
+        Effect::Popped | Effect::StreamTrim | Effect::StreamAdd { .. }
+    ) {
+        plan.held = Some(Held::Follow {
+            effect,
+            request: request.to_vec(),
+            replies: Vec::new(),
+        });
+    }
+    plan
+}
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+fn ask(out: &mut Vec<u8>, name: &[u8], key: &[u8]) {
+    resp::write_array(out, 2);
+    resp::write_bulk(out, name);
+    resp::write_bulk(out, key);
+}
+
+/// MULTI, the request, the state of its keys, EXEC: one uninterrupted batch, `3 + 2 * keys` replies.
+pub(super) fn transaction(request: &[u8], keys: &[Vec<u8>], out: &mut Vec<u8>) {
+    out.extend_from_slice(MULTI);
+    out.extend_from_slice(request);
+    for key in keys {
+        ask(out, b"DUMP", key);
+        ask(out, b"PEXPIRETIME", key);
+    }
+    out.extend_from_slice(EXEC);
+}
+
+/// What the other replicas get for a held `Follow`: bytes, and how many replies they have.
+pub(super) fn follow(effect: Effect, request: &[u8], replies: &[u8]) -> Option<(Vec<u8>, u16)> {
+    let mut list = Vec::new();
+    resp::request(request, &mut list, &mut Resume::default(), usize::MAX);
+    let args = Args {
+        buf: request,
+        list: &list,
+    };
+    let mut bytes = effect::follow(effect, &args, replies)?;
+    if !matches!(effect, Effect::StreamAdd { .. }) {
+        return Some((bytes, 1));
+    }
+    ask(&mut bytes, b"PEXPIRETIME", args.get(1));
+    Some((bytes, 2))
+}
+
+/// The reply of a command that stood last in a transaction.
+pub(super) fn exec_answer(reply: &[u8]) -> &[u8] {
+    let Some((count, at)) = resp::aggregate(reply) else {
+        return reply;
+    };
+    let mut rest = &reply[at..];
+    for _ in 1..count {
+        rest = &rest[resp::value_len(rest)..];
+    }
+    rest
+}
+
+/// Reads the reply of EXEC: the command's own reply, and the requests that give another server the
+/// state of `keys`. None if the transaction was not executed.
+pub(super) fn state_copy<'a>(reply: &'a [u8], keys: &[Vec<u8>]) -> Option<(&'a [u8], Vec<u8>)> {
+    let (count, start) = resp::aggregate(reply)?;
+    if count != 1 + 2 * keys.len() {
+        return None;
+    }
+    let first = &reply[start..start + resp::value_len(&reply[start..])];
+    let mut rest = &reply[start + first.len()..];
+    let mut bytes = Vec::new();
+    for key in keys {
+        let (dump, tail) = rest.split_at(resp::value_len(rest));
+        let (expires, tail) = tail.split_at(resp::value_len(tail));
+        rest = tail;
+        match resp::string(dump) {
+            Some(dump) => {
+                let at = resp::integer(expires).filter(|at| *at > 0).unwrap_or(0);
+                resp::write_array(&mut bytes, 6);
+                let at = at.to_string();
+                for word in [
+                    b"RESTORE",
+                    &key[..],
+                    at.as_bytes(),
+                    dump,
+                    b"REPLACE",
+                    b"ABSTTL",
+                ] {
+                    resp::write_bulk(&mut bytes, word);
+                }
+            }
+            None => ask(&mut bytes, b"DEL", key),
+        }
+    }
+    Some((first, bytes))
+}

@@ -1,0 +1,196 @@
+//! Writes that all replicas do at once and that must come out alike: compared when all have answered,
+//! and where one differs the leader's state of the keys is sent to the others before the client is
+//! answered.
+//!
+//! What makes equal copies differ is a key that has expired by one server's clock and not yet by
+//! another's. Also an eviction, or arithmetic of another machine. Called by `replicate.rs`.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::legs::{transaction, Held, Shape};
+use super::replicate::{LogEntry, Op, NOBODY};
+use super::*;
+use crate::conn::ReplyTo;
+use crate::proto::memcache::ReplyKind;
+use crate::proto::resp;
+use shared::Failure;
+
+/// What is compared of one write.
+pub(super) struct Check {
+    /// Of the replies, by backend.
+    digests: [u64; 16],
+    keys: Vec<Vec<u8>>,
+    /// The backends whose state is being replaced; 0 before.
+    differ: u16,
+}
+
+impl Check {
+    pub fn new(keys: Vec<Vec<u8>>) -> Box<Check> {
+        Box::new(Check {
+            digests: [0; 16],
+            keys,
+            differ: 0,
+        })
+    }
+
+    /// Takes note of a reply.
+    pub fn add(&mut self, backend: u8, reply: &[u8]) {
+        let digest = &mut self.digests[backend as usize];
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(*digest);
+        hasher.write(reply);
+        *digest = hasher.finish();
+    }
+
+    /// The backends among `legs` whose replies are not those of `base`.
+    fn differing(&self, legs: u16, base: u8) -> u16 {
+        let is_other = |leg: &u8| self.digests[*leg as usize] != self.digests[base as usize];
+        members(legs)
+            .filter(is_other)
+            .fold(0, |mask, leg| mask | 1 << leg)
+    }
+}
+
+fn members(mask: u16) -> impl Iterator<Item = u8> {
+    (0..16u8).filter(move |backend| mask & (1 << backend) != 0)
+}
+
+impl Worker {
+    /// Compares the answers to a write that every in-sync replica has answered or failed. The op's
+    /// `check` is gone when there is nothing (more) to wait for.
+    pub(super) fn verify(&mut self, op: u32, generation: u32) {
+        let Some((pool, shard)) = self.ops.get(op, generation).map(|op| (op.pool, op.shard)) else {
+            return;
+        };
+        let in_sync = self.shard_table(pool, shard).in_sync;
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return;
+        };
+        let Some(check) = state.check.as_mut().filter(|check| check.differ == 0) else {
+            return;
+        };
+        let legs = state.replied & in_sync & !state.refused & !state.failed;
+        let has_lead = legs & (1 << state.lead) != 0;
+        let base = if has_lead {
+            state.lead
+        } else {
+            legs.trailing_zeros() as u8
+        };
+        let differ = if legs == 0 {
+            0
+        } else {
+            check.differing(legs, base)
+        };
+        if differ == 0 || in_sync.count_ones() < 2 {
+            state.check = None;
+        } else if has_lead {
+            check.differ = differ;
+            self.pool_stats(pool).of(PoolCount::Repairs).add(1);
+            self.repair(op, generation);
+        } else {
+            // The leader is lost, and who is right with it.
+            self.give_up(op, generation, differ, true);
+        }
+    }
+
+    /// Sends the leader's state of a write's keys to all others, as a write of its own.
+    fn repair(&mut self, op: u32, generation: u32) {
+        let Some(parent) = self.ops.get(op, generation) else {
+            return;
+        };
+        let Some(check) = &parent.check else { return };
+        let (pool, shard, lane) = (parent.pool, parent.shard, parent.lane);
+        let keys = check.keys.clone();
+        let table = self.shard_table(pool, shard);
+        let (targets, lead) = (table.in_sync, table.lead.unwrap_or(0));
+        // Where otherwise the write stands is something that does nothing.
+        let mut nothing = Vec::new();
+        resp::write_array(&mut nothing, 2);
+        resp::write_bulk(&mut nothing, b"EXISTS");
+        resp::write_bulk(&mut nothing, keys.first().map_or(b"", |key| key));
+        let mut bytes = Vec::new();
+        transaction(&nothing, &keys, &mut bytes);
+        let replies = 3 + 2 * keys.len() as u16;
+        let entry = Op {
+            to: ReplyTo::Nobody,
+            pool,
+            shard,
+            lane,
+            lead,
+            targets,
+            replied: 0,
+            refused: 0,
+            failed: 0,
+            answered: false,
+            reply: Vec::new(),
+            reply_from: NOBODY,
+            shape: Shape::Last,
+            begun: 0,
+            held: Some(Held::State(keys)),
+            check: None,
+            repairs: Some((op, generation)),
+            since: self.now_ms,
+        };
+        let (op, generation) = self.ops.insert(entry);
+        let kind = ReplyKind::Line;
+        self.shard_state(pool, shard).lane_writes[lane as usize] += 1;
+        self.shared.shards[pool as usize][shard as usize]
+            .writes
+            .fetch_add(1, SeqCst);
+        // First into the log: sending may fail at once and looks for it there.
+        self.shard_state(pool, shard).log.push_back(LogEntry {
+            op,
+            generation,
+            bytes: Vec::new(),
+            replies: 1,
+            kind,
+            ready: false,
+        });
+        self.send_leg(op, generation, lead, &bytes, replies, kind, b"");
+    }
+
+    /// The repair of a write has ended.
+    pub(super) fn repaired(&mut self, op: u32, generation: u32, repair: &Op) {
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return;
+        };
+        let lead = 1u16 << repair.lead;
+        let differ = state.check.as_ref().map_or(0, |check| check.differ);
+        if repair.replied & lead & !repair.refused != 0 {
+            state.check = None;
+            self.check_op(op, generation);
+        } else {
+            self.give_up(op, generation, differ, repair.failed & lead != 0);
+        }
+    }
+
+    /// The replicas in `differ` cannot be made equal to the leader, so they leave the view. If the leader
+    /// is lost, its answer does not count, and one of those that are left has to stay.
+    fn give_up(&mut self, op: u32, generation: u32, differ: u16, lead_lost: bool) {
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return;
+        };
+        state.check = None;
+        let (pool, shard, to) = (state.pool, state.shard, state.to);
+        let like_lead =
+            state.replied & !state.refused & !state.failed & !differ & !(1 << state.lead);
+        let stays = if lead_lost && like_lead == 0 {
+            differ & differ.wrapping_neg()
+        } else {
+            0
+        };
+        let leave = differ & !stays;
+        state.failed |= leave;
+        state.replied &= !leave;
+        let unknown = lead_lost && !state.answered;
+        state.answered |= unknown;
+        for backend in members(leave) {
+            self.write_failed(pool, shard, backend, Failure::RefusedWrite);
+        }
+        if unknown {
+            self.fail(pool, to, Wire::WriteLost);
+        }
+        self.check_op(op, generation);
+    }
+}
