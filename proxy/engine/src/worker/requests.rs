@@ -119,6 +119,10 @@ impl Worker {
         let kept_mode = session.reply;
         let mute = session.mutes(row);
         let Some(row) = row else {
+            if command::is_http(args.get(0)) {
+                self.scratch = scratch;
+                return Flow::Close;
+            }
             let meta = Meta {
                 command: 0,
                 write: false,
