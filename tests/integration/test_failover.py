@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from support.cluster import Cluster
 from support.eventually import PATIENCE
-from support.store import PROTOCOLS, MemcachedStore, Store, connect
+from support.store import PROTOCOLS, MemcachedStore, RedisStore, Store, connect
 from support.traffic import Traffic
 
 pytestmark = [pytest.mark.fault, pytest.mark.parametrize("protocol", PROTOCOLS)]
@@ -135,7 +135,10 @@ def test_a_second_proxy_adopts_within_a_probe_interval(protocol: str) -> None:
         with connect(protocol, second.ports["p"]) as other, cluster.connect() as client:
             client.set(b"k", b"1")
             with connect(protocol, cluster.servers[0][FOLLOWER].port) as direct:
-                direct.set(b"k", b"not a number")
+                if isinstance(direct, RedisStore):
+                    direct.ask("CONFIG", "SET", "maxmemory", "1")
+                else:
+                    direct.set(b"k", b"not a number")
             # The follower refuses what the leader applies; only the first proxy can know that.
             increment(client)
             start = time.monotonic()

@@ -92,7 +92,7 @@ def test_a_conditional_write_lost_with_its_leader(protocol: str) -> None:
         client.set(b"other", b"1")
         cluster.relays[0][0].cut_replies(0, reset=True)
         if isinstance(client, RedisStore):
-            client.raw.send(b"INCRBYFLOAT n 1\r\n")
+            client.raw.send(b"EVAL \"return redis.call('INCR', KEYS[1])\" 1 n\r\n")
         else:
             client.raw.send(b"add n 0 0 1\r\n1\r\n")
         assert MAY in client.raw.read_line()
