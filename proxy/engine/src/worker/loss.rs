@@ -68,7 +68,11 @@ impl Worker {
             let sent = (written.wrapping_sub(pending.end.wrapping_sub(pending.len)) as i32) > 0;
             match pending.to {
                 ReplyTo::Leg { op, generation, .. } => {
-                    self.leg_failed(op, generation, backend, failure)
+                    // Without bytes it is a later entry of a batch, whose first one knows.
+                    if !sent && pending.len > 0 {
+                        self.leg_unsent(op, generation, backend);
+                    }
+                    self.leg_failed(op, generation, backend, failure);
                 }
                 to if pending.read && keep => {
                     let bytes = out.held_slice(start, pending.len as usize);
