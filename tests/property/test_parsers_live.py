@@ -15,9 +15,7 @@ ECHO = (resp("ECHO", "the end of it"), b"$13\r\nthe end of it\r\n")
 MARK = (b"get mark\r\n", b"VALUE mark 0 5\r\nmark!\r\nEND\r\n")
 COMMANDS = 40
 
-SETTINGS = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SETTINGS = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 cuts = st.lists(st.integers(0, 10_000), max_size=60)
 """Where the stream is cut, modulo its length; hypothesis shrinks a failure to the cut that matters."""
@@ -73,8 +71,8 @@ def test_redis_requests_in_any_segments(redis_cluster: Cluster, seed: int, place
 
 
 READS = (
-    "GET GETRANGE STRLEN MGET EXISTS TYPE LLEN LRANGE LINDEX LPOS HGET HMGET HLEN HEXISTS SISMEMBER SCARD ZSCORE ZRANGE"
-    " ZCOUNT ZRANK ZCARD XLEN XRANGE GETBIT BITCOUNT GEOPOS GEODIST PING ECHO NOSUCH SUBSTR EXPIRETIME"
+    "GET GETRANGE STRLEN MGET EXISTS TYPE LLEN LRANGE LINDEX LPOS HGET HMGET HLEN HEXISTS SISMEMBER SCARD ZSCORE"
+    " ZRANGE ZCOUNT ZRANK ZCARD XLEN XRANGE GETBIT BITCOUNT GEOPOS GEODIST PING ECHO NOSUCH SUBSTR"
 )
 
 

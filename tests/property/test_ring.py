@@ -17,18 +17,16 @@ KEYS = [b"key:%d" % n for n in range(4000)]
 RINGS = ["ketama", "libmemcached_ketama", "libmemcached_ketama_weighted", "rendezvous", "jump"]
 """Distributions under which a change of the shards moves only the keys it must."""
 
-names = st.lists(
-    st.text("abcdefghijklmnopqrstuvwxyz0123456789.-", min_size=1, max_size=20),
-    min_size=2,
-    max_size=12,
-    unique=True,
-)
-hashes = st.sampled_from(["fnv1a_64", "md5", "murmur", "one_at_a_time", "jenkins"])
+Shards = list[tuple[str, int]]
+
+name = st.text("abcdefghijklmnopqrstuvwxyz0123456789.-", min_size=1, max_size=20)
+names = st.lists(name, min_size=2, max_size=12, unique=True)
+hashes = st.sampled_from(["md5", "murmur", "one_at_a_time", "jenkins"])
+"""Those that spread keys that are alike. Twemproxy's fnv hashes, cut to 32 bits, do not: of `key:0` to
+`key:3999` two shards can get 95 and 5 percent. Being the same as twemproxy comes first."""
 
 
-def table(
-    distribution: str, hash_name: str, shards: list[tuple[str, int]], tag: str = ""
-) -> _engine.PoolTable:
+def table(distribution: str, hash_name: str, shards: Shards, tag: str = "") -> _engine.PoolTable:
     """A pool's placement; the backends are never connected to."""
     rows = []
     for position, (name, weight) in enumerate(shards):
