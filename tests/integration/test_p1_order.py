@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from support.cluster import Cluster
 from support.store import PROTOCOLS, MemcachedStore, RedisStore, Store, command, parse
 
@@ -25,7 +24,9 @@ Step = tuple[bytes, Any]
 def redis_step(rng: random.Random, model: Model, prefix: bytes) -> Step:
     keys = [prefix + key for key in rng.sample(KEYS, rng.randint(1, 5))]
     key = keys[0]
-    kind = rng.choice(["get", "get", "incr", "set", "mget", "mset", "del", "exists", "ping", "unknown", "append"])
+    kind = rng.choice(
+        ["get", "get", "incr", "set", "mget", "mset", "del", "exists", "ping", "unknown", "append"]
+    )
     if kind == "get":
         return command("GET", key), _text(model.get(key))
     if kind == "incr":
@@ -62,7 +63,9 @@ def redis_step(rng: random.Random, model: Model, prefix: bytes) -> Step:
 def memcached_step(rng: random.Random, model: Model, prefix: bytes) -> Step:
     keys = [prefix + key for key in rng.sample(KEYS, rng.randint(1, 5))]
     key = keys[0]
-    kind = rng.choice(["get", "get", "set", "gets", "incr", "delete", "add", "replace", "quiet", "version", "gat"])
+    kind = rng.choice(
+        ["get", "get", "set", "gets", "incr", "delete", "add", "replace", "quiet", "version", "gat"]
+    )
     value = rng.randrange(10**6)
     if kind in ("get", "gets", "gat"):
         verb = {"get": b"get", "gets": b"gets", "gat": b"gat 0"}[kind]

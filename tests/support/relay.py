@@ -139,6 +139,8 @@ class Relay:
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
+            # The thread may be polling it, which keeps a closed socket listening until the poll returns.
+            self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._listener = None
 

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote_to_bytes
 
 from support.proxy_process import ProxyProcess
 from support.raw import RawClient
@@ -164,11 +165,10 @@ class MemcachedStore(Store):
     def contents(self) -> dict[bytes, Any]:
         self.raw.send(b"lru_crawler metadump all\r\n")
         found: dict[bytes, Any] = {}
-        while (line := self.raw.read_line()) != b"END\r\n":
-            if line.startswith((b"BUSY", b"ERROR")):
-                raise Refused(line)
+        # Its lines end with LF alone, the last one with CRLF.
+        for line in self.raw.read_until(b"END\r\n").splitlines()[:-1]:
             fields = dict(field.partition(b"=")[::2] for field in line.split())
-            found[fields[b"key"]] = fields[b"exp"] != b"-1"
+            found[unquote_to_bytes(fields[b"key"])] = fields[b"exp"] != b"-1"
         for key, expires in list(found.items()):
             self.raw.send(b"get %b\r\n" % key)
             values = self.read_values()

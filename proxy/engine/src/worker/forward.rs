@@ -235,7 +235,7 @@ impl Worker {
             let index = state.conns[backend as usize][lane as usize];
             index == NO_CONN || {
                 let conn = &conns[index as usize];
-                conn.inflight.len() < inflight && conn.out.waiting() < BACKEND_OUTPUT_MARK
+                conn.inflight.len() < inflight && conn.out.held() < BACKEND_OUTPUT_MARK
             }
         };
         if !write || !table.is_replicated() {
@@ -269,7 +269,7 @@ impl Worker {
                 _ => {}
             }
             let conn = &self.conns[index as usize];
-            if conn.inflight.len() >= inflight || conn.out.waiting() >= BACKEND_OUTPUT_MARK {
+            if conn.inflight.len() >= inflight || conn.out.held() >= BACKEND_OUTPUT_MARK {
                 return false;
             }
         }
@@ -538,7 +538,8 @@ impl Worker {
         }
     }
 
-    /// Ends waits that took longer than the request timeout.
+    /// Ends waits that took too long: a write that waits for another may have to see that one time
+    /// out, and then waits for the view without whoever did not answer it.
     pub(super) fn expire_waits(&mut self) {
         for pool in 0..self.pools.len() {
             let timeout = self.shared.config.pools[pool].request_timeout;
@@ -547,7 +548,8 @@ impl Worker {
                 let mut expired = false;
                 for (index, generation) in &state.waiting {
                     if let Some(client) = self.clients.get_mut(*index, *generation) {
-                        if client.waiting_since > 0 && self.now_ms >= client.waiting_since + timeout
+                        if client.waiting_since > 0
+                            && self.now_ms >= client.waiting_since + 2 * timeout
                         {
                             client.expired = true;
                             expired = true;
@@ -558,7 +560,7 @@ impl Worker {
                 if expired {
                     self.wake_later(pool, shard);
                 }
-                self.expire_queue(pool, shard, timeout);
+                self.expire_queue(pool, shard, 2 * timeout);
                 if self.shard_state(pool, shard).awaiting_view {
                     self.expire_ops(pool, shard, timeout);
                 }
