@@ -205,7 +205,12 @@ impl Worker {
                     self.expire_front(index, timeout);
                     let conn = &self.conns[index as usize];
                     let silent = self.now_ms.saturating_sub(conn.last_reply);
-                    if conn.tombstones > 0 && silent > SILENT_TIMEOUTS * timeout {
+                    // Bytes that never become a reply (a length beyond all reason) are no sign of life.
+                    let stuck = conn.inflight.front().map_or(0, |oldest| {
+                        u64::from((self.now_ms as u32).wrapping_sub(oldest.sent_at))
+                    });
+                    let limit = SILENT_TIMEOUTS * timeout;
+                    if conn.tombstones > 0 && (silent > limit || stuck > timeout + limit) {
                         self.fail_conn(index, Failure::Timeout);
                     }
                 }
