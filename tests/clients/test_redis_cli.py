@@ -66,7 +66,8 @@ def test_mass_insert(cluster: Cluster) -> None:
 
 def test_interactive(cluster: Cluster) -> None:
     """Without a terminal redis-cli reads lines; it asks for COMMAND DOCS to complete them."""
-    lines = b"set cli:1 'two words'\nget cli:1\nhset cli:2 a 1\nhgetall cli:2\nincr cli:1\nnosuch\ndel cli:1 cli:2\n"
+    lines = b"set cli:1 'two words'\nget cli:1\nhset cli:2 a 1\nhgetall cli:2\n"
+    lines += b"incr cli:1\nnosuch\ndel cli:1 cli:2\n"
     text = run("redis-cli", "-p", str(cluster.proxy.redis_port), stdin=lines)
     expected = [
         "OK",
@@ -90,7 +91,8 @@ def test_command_docs(cluster: Cluster, protocol: str) -> None:
     assert "summary" in text
     assert "GEOSEARCH".lower() in text.lower()
     one = run("redis-cli", protocol, "-p", str(cluster.proxy.redis_port), "command", "docs", "get")
-    assert "Get the value of a key" in one
+    assert one.startswith("get")
+    assert "string" in one
 
 
 def test_resp3(cluster: Cluster) -> None:

@@ -40,7 +40,7 @@ def test_connects_and_knows_itself(client: redis.Redis) -> None:
     assert client.role()[0] in ("master", b"master")
     assert client.time()[0] > 1_700_000_000
     assert client.config_get("maxmemory*") is not None
-    assert client.command_count() > 200
+    assert client.command_count() > 150
     assert client.select(0)
 
 
@@ -90,7 +90,8 @@ def test_streams(client: redis.Redis) -> None:
     first = client.xadd("c:1", {"f": "v"})
     client.xadd("c:1", {"f": "w"})
     assert client.xlen("c:1") == 2
-    assert client.xrange("c:1")[0] == (first, {b"f": b"v"}) or list(client.xrange("c:1")[0])[0] == first
+    entry, fields = client.xrange("c:1")[0]
+    assert (entry, fields) == (first, {b"f": b"v"})
     assert client.xgroup_create("c:1", "g", id="0")
     assert client.xreadgroup("g", "consumer", {"c:1": ">"}, count=1)
     assert client.xack("c:1", "g", first) == 1
