@@ -120,7 +120,7 @@ pub enum Effect {
     /// The same bytes to all at once; compared are the reply and when the key then expires. A write
     /// that found the key gone has made one that does not expire.
     Verified,
-    /// The leader alone: nothing is changed.
+    /// Nothing is changed, so it goes where reads go.
     Nothing,
     /// The others get SREM of the members in the leader's reply.
     Popped,

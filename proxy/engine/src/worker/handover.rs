@@ -12,7 +12,7 @@
 
 use super::forward::{Copies, Outgoing};
 use super::*;
-use crate::command;
+use crate::command::{self, overlay::Effect};
 use crate::conn::backend::NO_PART;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
@@ -158,16 +158,21 @@ impl Worker {
                     if command::keys(row, &args, &mut keys).is_err() {
                         keys.clear();
                     }
+                    let effect = if row.is_write() {
+                        row.effect_of(&args)
+                    } else {
+                        Effect::Nothing
+                    };
                     let out = Outgoing {
                         pool: *pool,
                         shard: *shard,
                         lane: *lane,
-                        write: row.is_write(),
+                        write: effect != Effect::Nothing,
                         kind: ReplyKind::Line,
                         bytes,
                         copies: Copies::Effect {
                             row,
-                            effect: row.effect_of(&args),
+                            effect,
                             args,
                             keys: &keys,
                         },

@@ -52,7 +52,6 @@ pub(super) struct Plan {
     pub shape: Shape,
     pub held: Option<Held>,
     pub check: Option<Box<Check>>,
-    pub lead_only: bool,
 }
 
 impl Plan {
@@ -63,7 +62,6 @@ impl Plan {
             shape: Shape::Last,
             held: None,
             check: None,
-            lead_only: false,
         }
     }
 
@@ -76,7 +74,7 @@ impl Plan {
     }
 }
 
-/// Plans a write. What the leader gets is in `out`, or the request itself if that is left empty.
+/// Plans a write; what changes nothing is none. What the leader gets is in `out`, or the request itself if that is left empty.
 #[inline]
 pub(super) fn plan(
     row: &Row,
@@ -135,8 +133,7 @@ pub(super) fn plan(
             plan.replies = 3 + 2 * keys.len() as u16;
             plan.held = Some(Held::State(words));
         }
-        Effect::Nothing => plan.lead_only = true,
-        Effect::Popped | Effect::Verbatim => {}
+        Effect::Popped | Effect::Verbatim | Effect::Nothing => {}
     }
     if matches!(
         effect,

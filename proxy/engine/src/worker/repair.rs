@@ -123,6 +123,7 @@ impl Worker {
             refused: 0,
             failed: 0,
             answered: false,
+            unsent: false,
             reply: Vec::new(),
             reply_from: NOBODY,
             shape: Shape::Last,

@@ -35,6 +35,8 @@ pub(super) struct Op {
     pub refused: u16,
     pub failed: u16,
     pub answered: bool,
+    /// Nobody was sent it, and nobody will be.
+    pub unsent: bool,
     pub reply: Vec<u8>,
     pub reply_from: u8,
     pub shape: Shape,
@@ -63,7 +65,7 @@ impl Worker {
     /// Sends a write to every in-sync replica.
     pub(super) fn replicate(&mut self, to: ReplyTo, out: &Outgoing) {
         let table = self.shard_table(out.pool, out.shard);
-        let (in_sync, lead) = (table.in_sync, table.lead.unwrap_or(0));
+        let (targets, lead) = (table.in_sync, table.lead.unwrap_or(0));
         let mut made = Vec::new();
         let plan = match out.copies {
             Copies::IfStored { bytes } => Plan::held(Held::IfStored(bytes.to_vec())),
@@ -76,7 +78,6 @@ impl Worker {
             Copies::Same | Copies::Other { .. } => Plan::plain(),
         };
         let is_held = plan.held.is_some();
-        let targets = if plan.lead_only { 1 << lead } else { in_sync };
         let (op, generation) = self.ops.insert(Op {
             to,
             pool: out.pool,
@@ -88,6 +89,7 @@ impl Worker {
             refused: 0,
             failed: 0,
             answered: false,
+            unsent: false,
             reply: self.spare.pop().unwrap_or_default(),
             reply_from: NOBODY,
             shape: plan.shape,
@@ -104,9 +106,6 @@ impl Worker {
         let first = if made.is_empty() { out.bytes } else { &made };
         let (replies, trailer) = (plan.replies, out.trailer);
         self.send_leg(op, generation, lead, first, replies, out.kind, trailer);
-        if targets == 1 << lead {
-            return;
-        }
         let (bytes, replies, kind) = match out.copies {
             Copies::Other { bytes, replies } => (bytes, replies, ReplyKind::Line),
             _ if is_held => (&b""[..], 1, ReplyKind::Line),
@@ -336,6 +335,14 @@ impl Worker {
         }
     }
 
+    /// The leg that is about to fail was never sent. If the others wait for what the leader says, nobody
+    /// has applied the write.
+    pub(super) fn leg_unsent(&mut self, op: u32, generation: u32, backend: u8) {
+        if let Some(state) = self.ops.get_mut(op, generation) {
+            state.unsent |= backend == state.lead && state.held.is_some();
+        }
+    }
+
     /// A replica did not answer, and will not, or its answer is lost.
     pub(super) fn leg_failed(&mut self, op: u32, generation: u32, backend: u8, failure: Failure) {
         let Some(state) = self.ops.get_mut(op, generation) else {
@@ -398,7 +405,12 @@ impl Worker {
             if known == 0 && members & !state.failed == 0 {
                 state.answered = true;
                 let to = state.to;
-                self.fail(pool, to, Wire::WriteLost);
+                let wire = if state.unsent {
+                    Wire::BackendUnreachable
+                } else {
+                    Wire::WriteLost
+                };
+                self.fail(pool, to, wire);
             } else if failed == 0 {
                 state.answered = true;
                 let (to, reply) = (state.to, std::mem::take(&mut state.reply));

@@ -5,6 +5,7 @@ use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::split::{Merge, Parts};
 use super::*;
 use crate::command::local::{self, Outcome};
+use crate::command::overlay::Effect;
 use crate::command::{self, Handling, LocalKind, Row, SplitKind};
 use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Step};
@@ -193,17 +194,19 @@ impl Worker {
         };
         let flow = match shard {
             Ok(shard) => {
-                let copies = if meta.write {
-                    Copies::Effect {
-                        row,
-                        effect: row.effect_of(&args),
-                        args,
-                        keys: &keys,
-                    }
+                let effect = if meta.write {
+                    row.effect_of(&args)
                 } else {
-                    Copies::Same
+                    Effect::Nothing
                 };
-                let (write, kind) = (meta.write, ReplyKind::Line);
+                let (write, kind) = (effect != Effect::Nothing, ReplyKind::Line);
+                let keys = &keys;
+                let copies = Copies::Effect {
+                    row,
+                    effect,
+                    args,
+                    keys,
+                };
                 let out = Outgoing {
                     pool,
                     shard,
