@@ -94,6 +94,7 @@ fn stream_add(args: &Args<'_>) -> Option<StreamAdd> {
 /// "about" to XLEN behind it. `None` if nothing is to be sent: the leader refused or did nothing.
 pub fn follow(effect: Effect, args: &Args<'_>, replies: &[u8]) -> Option<Vec<u8>> {
     let (first, rest) = replies.split_at(resp::value_len(replies));
+    let second = &rest[..resp::value_len(rest)];
     let mut out = Vec::with_capacity(args.buf.len() + 64);
     match effect {
         Effect::Popped => removed(args.get(1), first, &mut out),
@@ -107,7 +108,7 @@ pub fn follow(effect: Effect, args: &Args<'_>, replies: &[u8]) -> Option<Vec<u8>
         }
         Effect::StreamAdd { about: true } => {
             let (id, add) = (resp::string(first)?, stream_add(args)?);
-            let length = resp::integer(rest)?;
+            let length = resp::integer(second)?;
             resp::write_array(&mut out, args.len() - add.id + 5);
             resp::write_bulk(&mut out, b"XADD");
             resp::write_bulk(&mut out, args.get(1));
@@ -123,7 +124,7 @@ pub fn follow(effect: Effect, args: &Args<'_>, replies: &[u8]) -> Option<Vec<u8>
             resp::write_array(&mut out, 5);
             resp::write_bulk(&mut out, b"XTRIM");
             resp::write_bulk(&mut out, args.get(1));
-            write_trim(&mut out, resp::integer(rest)?);
+            write_trim(&mut out, resp::integer(second)?);
             Some(())
         }
         _ => None,
