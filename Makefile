@@ -77,5 +77,5 @@ lock: ## refresh the locked versions of dependencies (UPGRADE=1: to the newest t
 
 clean: ## remove everything that was built, .venv and caches included
 	rm -rf .venv .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/out proxy/_engine*.so
-	rm -rf $(CRATE)/target $(CRATE)/fuzz/target tests/model/target
+	rm -rf $(CRATE)/target $(CRATE)/fuzz/target
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,10 +2,13 @@
 //!
 //! `cargo run --release` runs all; with `quick` those that take no time; with another word those whose name has it.
 
+mod commit;
+mod control;
 mod protocol;
 mod resync;
 mod search;
 mod state;
+mod writes;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! Bringing a returned backend back: the procedures that were considered, as steps of whoever does it.
 
-use crate::protocol::{cut_off, Config, Steps};
+use crate::protocol::{Config, Steps};
 use crate::state::*;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -272,5 +272,14 @@ impl Config {
                 || (procedure == FanOutExpire && is_cut)
                 || (procedure == FanOutLease && !other.leased && other.op.value == 0)
         })
+    }
+}
+
+/// CLIENT KILL of the other proxies' connections, those of `only` if it is one of them.
+pub fn cut_off(state: &mut State, proxy: usize, backend: u8, only: usize) {
+    for other in (0..PROXIES).filter(|other| *other != proxy && (only == PROXIES || only == *other))
+    {
+        state.proxies[other].conns &= !(1 << backend);
+        state.proxies[other].late.mask &= !(1 << backend);
     }
 }
