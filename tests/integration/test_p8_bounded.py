@@ -102,7 +102,7 @@ def test_a_client_that_never_reads_small_replies(protocol: str) -> None:
 
 
 def test_a_client_that_never_reads_big_replies_is_closed(protocol: str) -> None:
-    # Below what one client is owed whatever its replies weigh (64 requests), or it would only be made to wait.
+    # Less than 64 replies, which one client may be owed whatever they weigh: with more it only had to wait.
     limits = {"client_output_bytes": "2MiB", "request_bytes": "2MiB"}
     with Cluster(protocol, limits=limits) as cluster, cluster.connect() as owner:
         owner.set(b"k", BIG)
