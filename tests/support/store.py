@@ -163,7 +163,7 @@ class MemcachedStore(Store):
         return self.raw.read_line()[:-2]
 
     def contents(self) -> dict[bytes, Any]:
-        self.raw.send(b"lru_crawler metadump all\r\n")
+        self.raw.send(b"lru_crawler metadump hash\r\n")
         found: dict[bytes, Any] = {}
         # Its lines end with LF alone, the last one with CRLF.
         for line in self.raw.read_until(b"END\r\n").splitlines()[:-1]:
