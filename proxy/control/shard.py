@@ -20,17 +20,21 @@ recorded on a survivor; the engine holds writes for that long and has stopped re
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 from proxy.control import failover
 from proxy.control.event import (
     Action,
+    Admit,
     Commit,
     CommitFailed,
     CommitLost,
     CommitWon,
     ConnectionFailed,
+    Dismiss,
     Event,
+    Join,
     Probed,
     ProbeNow,
     Restore,
@@ -188,6 +192,34 @@ class _Step:
             self._note(self.shard.member(event.address), unrecorded=True, warned=True)
             self.actions.append(ProbeNow(event.address))
 
+    def on_join(self, event: Join) -> None:
+        view = self.shard.view
+        if view is None or view.joining or not self._is_settled():
+            return
+        if self.shard.is_configured(event.address) and self.shard.member(event.address).state is _STALE:
+            following = next_view(view, view.in_sync, lead=view.lead, joining=(event.address,))
+            self._propose(following, Reason.JOINING)
+
+    def on_admit(self, event: Admit) -> None:
+        view = self.shard.view
+        if view is None or view.epoch != event.epoch or event.address not in view.joining:
+            return
+        if self._is_settled():
+            members, runs = (*view.in_sync, event.address), {event.address: event.run}
+            self._propose(next_view(view, members, lead=view.lead, runs=runs), Reason.REJOINED)
+
+    def on_dismiss(self, event: Dismiss) -> None:
+        view = self.shard.view
+        if view is not None and event.address in view.joining and self.shard.pending is None:
+            self._note_joining_since(-math.inf)  # overdue: `_settle` proposes the view without it
+
+    def _is_settled(self) -> bool:
+        """True if the view is as it should be and nothing is on its way to change it."""
+        if self.shard.pending is not None or self.shard.view is None or self.shard.lead is None:
+            return False
+        choice = self._choice()
+        return choice.survivors == self.shard.view.in_sync and not choice.runs
+
     # Views.
 
     def _adopt(self, record: bytes) -> None:
@@ -213,6 +245,7 @@ class _Step:
         outcome, should it come, no longer matches."""
         was_lost = self.shard.view is not None and self.shard.lead is None
         self.shard = replace(self.shard, view=view, record=record, pending=None, reason=reason)
+        self._note_joining_since(self.now)
         for member in self.shard.members:
             if member.address not in view.in_sync:
                 self._note(member, write_failed=False)
@@ -251,9 +284,21 @@ class _Step:
         elif self.shard.lead is not None and self.shard.lost_since is not None:
             reason = Reason.ANSWERS if self.shard.reason in _WAITS else self.shard.reason
             self.shard = replace(self.shard, lost_since=None, reason=reason)
-        if choice.survivors and self.shard.pending is None and not agrees:
-            following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
-            self._propose(following, choice.reason)
+        is_overdue = bool(view.joining) and self._is_hold_over()
+        if choice.survivors and self.shard.pending is None and (is_overdue or not agrees):
+            joining = () if is_overdue else None
+            following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs, joining=joining)
+            self._propose(following, Reason.NOT_JOINED if agrees else choice.reason)
+        elif view.joining and self.shard.lead is not None:
+            # Clients wait: what follows is in the leader's record milliseconds from now.
+            self.actions.append(ProbeNow(self.shard.lead))
+
+    def _is_hold_over(self) -> bool:
+        """Whoever had the writes held is through by now, or gone."""
+        return self.now - self.shard.joining_since >= 2 * self.shard.pool.hold_limit
+
+    def _note_joining_since(self, moment: float) -> None:
+        self.shard = replace(self.shard, joining_since=moment)
 
     def _keep_last(self, choice: Choice) -> None:
         """A write never removes the last in-sync backend: publish it again, so that what waited goes on."""
@@ -405,6 +450,7 @@ class _Step:
             )
 
 
+_STALE = BackendState.STALE
 _WAITS = frozenset({Reason.NOBODY_REACHABLE, Reason.WAITING_FOR_OTHERS})
 _STAYING = frozenset({Finding.CURRENT, Finding.LAGGING, Finding.HELD, Finding.ELECTED})
 
@@ -416,4 +462,7 @@ _HANDLERS: dict[type, str] = {
     CommitWon: "on_commit_won",
     CommitLost: "on_commit_lost",
     CommitFailed: "on_commit_failed",
+    Join: "on_join",
+    Admit: "on_admit",
+    Dismiss: "on_dismiss",
 }

@@ -88,9 +88,6 @@ impl Worker {
             since: self.now_ms,
         });
         self.shard_state(out.pool, out.shard).lane_writes[out.lane as usize] += 1;
-        self.shared.shards[out.pool as usize][out.shard as usize]
-            .writes
-            .fetch_add(1, SeqCst);
         match out.copies {
             Copies::State { args, keys } => {
                 self.send_transaction(op, generation, lead, out, args, keys)
@@ -420,9 +417,6 @@ impl Worker {
                 state.reply.clear();
                 self.spare.push(state.reply);
             }
-            self.shared.shards[pool as usize][shard as usize]
-                .writes
-                .fetch_sub(1, SeqCst);
             let shard_state = self.shard_state(pool, shard);
             shard_state.lane_writes[lane] -= 1;
             if shard_state.lane_writes[lane] == 0 {

@@ -1,4 +1,4 @@
-//! New routing tables: what changes for connections and for what is under way.
+//! New routing tables and pauses: what changes for connections and for what is under way.
 
 use super::*;
 
@@ -53,5 +53,34 @@ impl Worker {
         }
         self.recheck_ops(pool, shard);
         self.wake_later(pool, shard);
+    }
+
+    /// Says so once no write of this worker to a paused shard is under way. A write that timed out
+    /// counts until its late reply: the backend may carry it out until then.
+    pub(super) fn report_quiet(&mut self) {
+        let pause = self.shared.pauses.load(SeqCst);
+        if pause == self.quiet {
+            return;
+        }
+        for (pool, flags) in self.shared.shards.iter().enumerate() {
+            for (shard, flags) in flags.iter().enumerate() {
+                if flags.paused.load(SeqCst) && self.is_writing(pool, shard) {
+                    // Its end may come as a reply or as a timeout.
+                    self.idle = false;
+                    return;
+                }
+            }
+        }
+        self.quiet = pause;
+        self.shared.set_quiet(self.id, pause);
+    }
+
+    fn is_writing(&self, pool: usize, shard: usize) -> bool {
+        let state = &self.pools[pool].shards[shard];
+        let conns = state.conns.iter().flatten();
+        state.lane_writes.iter().any(|count| *count > 0)
+            || conns
+                .filter(|index| **index != NO_CONN)
+                .any(|index| self.conns[*index as usize].is_writing())
     }
 }
