@@ -25,6 +25,10 @@ offsets, once equal, stay equal, and the target may stop being a replica. E+2 wi
 the leader if E+1 still stands there, then on the target, and writes go on, to both. A proxy that still
 follows an older view can reach neither the leader (3) nor, for the same reason, the target.
 
+REPLICAOF gives up what the target holds, so it is sent only if the target's record, at that moment, is no
+newer than the sender's view (WATCH and MULTI): by then another proxy may have brought it back. For the same
+reason the target has the record of E+1, through replication, before it stops being a replica.
+
 If the proxy that does all this dies, whoever follows E+1 records an E+2 without the target after a moment
 (`ShardState.joining_since`). Compare-and-set lets one E+2 win. The lease only keeps two proxies from doing
 the same work: nothing above depends on it.
@@ -42,6 +46,7 @@ from enum import StrEnum
 from proxy.control.finding import Finding, measure
 from proxy.control.model import BackendState, Condition, Reason
 from proxy.control.state import ShardState
+from proxy.control.view import beats, parse
 
 LAG_BYTES = 256 * 1024
 """Small enough to be applied within milliseconds once writes are held."""
@@ -217,6 +222,21 @@ def pick(shard: ShardState, wanted: str | None = None) -> str | None:
         if is_able and not member.fails and measure(shard, member) is Finding.OUTSIDE:
             return member.address
     return None
+
+
+def may_overwrite(shard: ShardState, record: bytes | None, target: str) -> bool:
+    """Whether the target's data may be given up, by the record it holds right now.
+
+    Not if we are behind the times (it may be in sync by then, or the only one left), nor while somebody
+    joins, nor if the record is one that we cannot read.
+    """
+    view = shard.view
+    if view is None or view.joining or target in view.in_sync:
+        return False
+    if record is None:
+        return True
+    found = parse(record, view.pool, view.shard)
+    return not isinstance(found, Reason) and not beats(found, view)
 
 
 def backoff(failures: int) -> float:

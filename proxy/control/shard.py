@@ -229,6 +229,8 @@ class _Step:
         found = parse(record, self.shard.pool.name, self.shard.spec.name)
         if isinstance(found, Reason) or not any(self.shard.is_configured(each) for each in found.in_sync):
             return
+        if found == self.shard.pending:
+            return  # our own, on its way to the rest; it is ours once they have it
         ours = self.shard.view
         reason = Reason.ADOPTED
         if ours is not None:

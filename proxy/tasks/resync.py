@@ -29,6 +29,7 @@ from proxy.control.resync import (
     has_caught_up,
     judge,
     lease_key,
+    may_overwrite,
     pick,
     read_server,
 )
@@ -309,21 +310,34 @@ class Resync:
         return self._desk.shard().member(target).state is BackendState.STALE
 
     async def _follow(self, pair: _Pair) -> None:
-        """Makes the target a replica of the leader; the same again changes nothing."""
-        host, _, port = pair.leader.address.rpartition(":")
+        """Makes the target a replica of the leader; the same again changes nothing.
+
+        Only if its own record does not say that we are behind the times: another proxy may have brought it
+        back meanwhile, and it may be all there is by now. The server itself sees to that (WATCH).
+        """
         login = self._desk.shard().pool.login
-        requests = []
         if login is not None:
-            if login[0]:
-                requests.append(resp_request("CONFIG", "SET", "masteruser", login[0]))
-            requests.append(resp_request("CONFIG", "SET", "masterauth", login[1]))
-        requests.append(resp_request("REPLICAOF", host.strip("[]"), port))
-        self._has_begun = True
+            for name, value in (("masteruser", login[0]), ("masterauth", login[1])):
+                if value:
+                    await pair.target.exchange(_asking("CONFIG", "SET", name, value), self._seconds)
+        host, _, port = pair.leader.address.rpartition(":")
+        key = view_key(self._owner.pool, self._owner.shard)
+        change = [("MULTI",), ("REPLICAOF", host.strip("[]"), port), ("EXEC",)]
 
         async def work(talk: Talk) -> None:
-            for reply in await talk(b"".join(requests), len(requests)):
-                if isinstance(reply, ErrorReply):
-                    raise GivenUp(Trouble.REFUSED, reply.text)
+            watched, record = await talk(resp_request("WATCH", key) + resp_request("GET", key), 2)
+            shard = self._desk.shard()
+            if watched != b"OK" or not (record is None or isinstance(record, bytes)):
+                raise GivenUp(Trouble.REFUSED, "GET")
+            if not may_overwrite(shard, record, pair.target.address):
+                raise GivenUp(Trouble.TARGET_CHANGED)
+            self._has_begun = True
+            replies = await talk(b"".join(resp_request(*words) for words in change), len(change))
+            refusal = next((each for each in _flat(replies) if isinstance(each, ErrorReply)), None)
+            if refusal is not None:
+                raise GivenUp(Trouble.REFUSED, refusal.text)
+            if replies[-1] is None:
+                raise GivenUp(Trouble.TARGET_CHANGED)
 
         await pair.target.exchange(work, self._seconds)
 
@@ -379,7 +393,7 @@ class Resync:
             epoch = self._desk.shard().epoch
             try:
                 await self._stop_writers(pair, epoch, began + limit / 2, is_cutting=is_cutting)
-                await self._end_replication(pair, run, began + limit)
+                await self._end_replication(pair, run, epoch, began + limit)
             except (GivenUp, LinkError) as error:
                 detail = error.detail if isinstance(error, GivenUp) else error.reason.value
                 _log.info("switch put off", backend=target, reason=str(error), detail=detail)
@@ -427,15 +441,20 @@ class Resync:
 
             await pair.leader.exchange(work, self._seconds)
 
-    async def _end_replication(self, pair: _Pair, run: str, deadline: float) -> None:
-        """Once the target has applied all that the leader wrote. Nobody writes there any more."""
+    async def _end_replication(self, pair: _Pair, run: str, epoch: int, deadline: float) -> None:
+        """Once the target has applied all that the leader wrote, the record that has writes held included:
+        by that, whoever is behind the times sees that he is. Nobody writes there any more."""
         leader = await self._look(pair.leader)
+        shard, key = self._desk.shard(), view_key(self._owner.pool, self._owner.shard)
 
         async def work(talk: Talk) -> bool:
             target = await _read(talk)
             if target.run != run or target.role != "slave":
                 raise GivenUp(Trouble.TARGET_CHANGED)
-            if not has_caught_up(leader, target):
+            (record,) = await talk(resp_request("GET", key), 1)
+            if not has_caught_up(leader, target) or record != shard.record:
+                if shard.epoch != epoch:
+                    raise GivenUp(Trouble.LEADER_CHANGED)
                 return False
             (reply,) = await talk(resp_request("REPLICAOF", "NO", "ONE"), 1)
             if isinstance(reply, ErrorReply):
@@ -449,6 +468,13 @@ class Resync:
 
     async def _look(self, link: Link) -> Server:
         return await link.exchange(_read, self._seconds)
+
+
+def _flat(replies: list[Reply]) -> Iterator[Reply]:
+    for reply in replies:
+        if isinstance(reply, list):
+            yield from reply
+        yield reply
 
 
 def _is_joining(shard: ShardState, target: str) -> bool:
