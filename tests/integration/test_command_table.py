@@ -54,6 +54,8 @@ def test_names_stand_once() -> None:
 
 
 def test_every_row_is_as_the_server_describes_it(described: dict[str, tuple[int, set[str]]]) -> None:
+    if described.keys() & NEWER_NAMES:
+        pytest.skip("a newer server than the table was made from: it has other flags for the same commands")
     known = TABLE.keys() & described.keys()
     assert len(known) > 300
     ours = {name: (TABLE[name].arity, set(TABLE[name].flags)) for name in known}

@@ -117,5 +117,9 @@ def test_a_new_process_in_place_of_both_is_the_truth_it_has(protocol: str) -> No
 
         eventually(is_back, within=15)
         assert cluster.shard_status()["epoch"] > 1
-        states = sorted(cluster.proxy.backend_states("p").values())
-        assert states == ["in_sync", "stale"]
+        # The other one shows itself at its next probe.
+        eventually(
+            lambda: sorted(cluster.proxy.backend_states("p").values()) == ["in_sync", "stale"],
+            within=15,
+            what="one in sync, one stale",
+        )

@@ -6,11 +6,11 @@ value by value, past the proxy.
 """
 
 import random
-from collections.abc import Callable
 
 import pytest
 from support.cluster import Cluster
-from support.store import PROTOCOLS, MemcachedStore, RedisStore, Store, command
+from support.random_writes import RANDOM_TEXT, RANDOM_WRITES
+from support.store import PROTOCOLS, MemcachedStore, RedisStore
 
 pytestmark = pytest.mark.parametrize("workers", [1, 2])
 
@@ -18,98 +18,13 @@ ROUNDS = 20
 CLIENTS = 6
 PIPELINE_REQUESTS = 60
 
-INCREMENT_AND_PUSH = "redis.call('INCR', KEYS[1]); return redis.call('TIME')[2]"
-RANDOM_TEXT = "return redis.call('SET', KEYS[1], math.random() .. redis.call('TIME')[2])"
-
-
-def redis_write(rng: random.Random) -> bytes:
-    n = rng.randrange(4)
-    value = rng.randrange(1000)
-    return rng.choice(REDIS_WRITES)(n, value, rng)
-
-
-REDIS_WRITES: list[Callable[[int, int, random.Random], bytes]] = [
-    lambda n, v, r: command("SET", f"s{n}", v),
-    lambda n, v, r: command("SET", f"s{n}", v, "NX"),
-    lambda n, v, r: command("SET", f"s{n}", v, "XX", "GET"),
-    lambda n, v, r: command("SETNX", f"s{n}", v),
-    lambda n, v, r: command("GETSET", f"s{n}", v),
-    lambda n, v, r: command("GETDEL", f"s{n}"),
-    lambda n, v, r: command("APPEND", f"a{n}", v),
-    lambda n, v, r: command("INCR", f"i{n}"),
-    lambda n, v, r: command("INCRBYFLOAT", f"f{n}", f"{r.random():.17g}"),
-    lambda n, v, r: command("HINCRBYFLOAT", f"h{n}", "x", f"{r.random():.17g}"),
-    lambda n, v, r: command("HSET", f"h{n}", f"field{v % 7}", v),
-    lambda n, v, r: command("SADD", f"set{n}", *(v + i for i in range(4))),
-    lambda n, v, r: command("SPOP", f"set{n}"),
-    lambda n, v, r: command("SPOP", f"set{n}", 2),
-    lambda n, v, r: command("SMOVE", f"set{n}", f"set{n}", v),
-    lambda n, v, r: command("XADD", f"x{n}", "*", "v", v),
-    lambda n, v, r: command("XADD", f"x{n}", "MAXLEN", "~", 20, "*", "v", v),
-    lambda n, v, r: command("XTRIM", f"x{n}", "MAXLEN", "=", 10),
-    lambda n, v, r: command("LPUSH", f"l{n}", v),
-    lambda n, v, r: command("RPOP", f"l{n}", 2),
-    lambda n, v, r: command("ZADD", f"z{n}", "INCR", f"{r.random():.17g}", v % 9),
-    lambda n, v, r: command("ZPOPMIN", f"z{n}"),
-    lambda n, v, r: command("PFADD", f"p{n}", v),
-    lambda n, v, r: command("EVAL", INCREMENT_AND_PUSH, 1, f"i{n}"),
-    lambda n, v, r: command("EVAL", RANDOM_TEXT, 1, f"e{n}"),
-    lambda n, v, r: command("SETEX", f"t{n}", 1000, v),
-    lambda n, v, r: command("GETEX", f"t{n}", "EX", 2000),
-    lambda n, v, r: command("PERSIST", f"t{n}"),
-    lambda n, v, r: command("MSET", f"s{n}", v, f"s{(n + 1) % 4}", v + 1),
-    lambda n, v, r: command("DEL", f"s{n}", f"set{n}", f"l{n}"),
-    lambda n, v, r: command("LPUSH", f"s{n}", v),  # refused by every server alike, if it is a string
-    lambda n, v, r: command("GET", f"s{n}"),
-    lambda n, v, r: command("SMEMBERS", f"set{n}"),
-]
-
-
-def read_redis(client: Store) -> None:
-    client.raw.read_reply()
-
-
-def memcached_write(rng: random.Random) -> bytes:
-    key = b"k%d" % rng.randrange(5)
-    text = b"%d" % rng.randrange(1000)
-    verb = rng.choice([b"set", b"add", b"replace", b"append", b"prepend", b"cas"])
-    storage = b"%b %b %d %d %d" % (verb, key, rng.randrange(9), rng.choice([0, 0, 1000]), len(text))
-    if verb == b"cas":
-        storage += b" %d" % rng.randrange(1, 200)  # sometimes the right one, since they count up
-    return rng.choice(
-        [
-            storage + b"\r\n" + text + b"\r\n",
-            storage + b"\r\n" + text + b"\r\n",
-            b"incr %b 7\r\n" % key,
-            b"decr %b 3\r\n" % key,
-            b"delete %b\r\n" % key,
-            b"touch %b 2000\r\n" % key,
-            b"gat 3000 %b k0 k1\r\n" % key,
-            b"gat 0 %b\r\n" % key,
-            b"get %b k2\r\n" % key,
-        ]
-    )
-
-
-def read_memcached(client: Store) -> None:
-    line = client.raw.read_line()
-    while line.startswith(b"VALUE "):
-        client.raw.read_exactly(int(line.split()[3]) + 2)
-        line = client.raw.read_line()
-
-
-TRAFFIC: dict[str, tuple[Callable[[random.Random], bytes], Callable[[Store], None]]] = {
-    "redis": (redis_write, read_redis),
-    "memcached": (memcached_write, read_memcached),
-}
-
 
 @pytest.mark.parametrize("replicas", [2, 3])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_replicas_are_equal_after_random_writes(
     protocol: str, replicas: int, workers: int, rng: random.Random
 ) -> None:
-    write, read = TRAFFIC[protocol]
+    write, read = RANDOM_WRITES[protocol]
     # Two shards: each worker orders the writes of one of them.
     with Cluster(protocol, shards=2, replicas=replicas, workers=workers, hash_tag="{}") as cluster:
         clients = [cluster.connect() for _ in range(CLIENTS)]

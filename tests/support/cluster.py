@@ -95,11 +95,17 @@ class Cluster:
         found: dict[str, Any] = self.proxy.status()["pools"]["p"]["shards"][f"s{shard + 1}"]
         return found
 
+    def members(self, shard: int = 0) -> list[int]:
+        """Positions of the backends of a shard that are in sync now."""
+        states = self.proxy.backend_states("p")
+        count = len(self.servers[shard])
+        return [number for number in range(count) if states[self.address(number, shard)] == "in_sync"]
+
     def differences(self) -> dict[bytes, list[Any]]:
-        """Keys whose values differ between the replicas of a shard, with what each has."""
+        """Keys whose values differ between the in-sync backends of a shard, with what each has."""
         found = {}
-        for row in self.servers:
-            copies = [contents(server) for server in row]
+        for shard, row in enumerate(self.servers):
+            copies = [contents(row[number]) for number in self.members(shard)]
             for key in sorted(set().union(*copies)):
                 values = [each.get(key) for each in copies]
                 if any(value != values[0] for value in values):

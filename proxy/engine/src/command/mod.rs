@@ -37,6 +37,12 @@ pub use table::{arity_ok, find, lookup, Row, ROWS};
 /// Keys that begin so are the proxy's own records in the backends; clients may not name them.
 pub const RESERVED_PREFIX: &[u8] = b"__shardproxy:";
 
+/// True for the first word of a line of an HTTP request, by which Redis tells that a browser was made
+/// to talk to it: what follows may be commands in the body, so the connection is closed without a word.
+pub fn is_http(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"POST") || word.eq_ignore_ascii_case(b"Host:")
+}
+
 #[inline]
 pub fn is_reserved(key: &[u8]) -> bool {
     key.starts_with(RESERVED_PREFIX)

@@ -33,12 +33,18 @@ impl RequestError {
             RequestError::MultibulkLength => "invalid multibulk length".to_owned(),
             RequestError::BulkLength => "invalid bulk length".to_owned(),
             RequestError::ExpectedDollar(got) => {
+                // As Redis does: a line end inside the text would make two replies of it.
+                let got = if matches!(got, b'\r' | b'\n') {
+                    b' '
+                } else {
+                    got
+                };
                 return [
                     b"-ERR Protocol error: expected '$', got '",
                     &[got][..],
                     b"'\r\n",
                 ]
-                .concat()
+                .concat();
             }
             RequestError::BigMultibulkLine => "too big mbulk count string".to_owned(),
             RequestError::BigBulkLine => "too big bulk count string".to_owned(),
