@@ -96,7 +96,7 @@ class Server:
         history: the stream's id.
         is_linked: as a replica: the link to the master is up and the first copy is done.
         received, expected: bytes of the first copy; 0 where unknown.
-        memory: bytes in use.
+        memory: bytes its data takes; what travels is mostly less.
     """
 
     role: str
@@ -128,7 +128,7 @@ def read_server(info: Mapping[str, str]) -> Server:
         and info.get("master_sync_in_progress") == "0",
         received=number("master_sync_read_bytes"),
         expected=number("master_sync_total_bytes"),
-        memory=number("used_memory"),
+        memory=number("used_memory_dataset"),
     )
 
 

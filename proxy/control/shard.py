@@ -139,6 +139,9 @@ class _Step:
         )
         if result.record is not None:
             self._adopt(result.record)
+        if member.doubted and result.record_known and result.record == self.shard.record:
+            self._note(self.shard.member(result.address), doubted=False)
+            self.is_republished = True
 
     def on_connection_failed(self, event: ConnectionFailed) -> None:
         if self.shard.is_configured(event.address):
@@ -148,6 +151,7 @@ class _Step:
     def on_verify_failed(self, event: VerifyFailed) -> None:
         # What the connection showed may be older than what we know by now; a fresh look decides.
         if self.shard.is_configured(event.address):
+            self._note(self.shard.member(event.address), doubted=True)
             self.actions.append(ProbeNow(event.address))
 
     def on_write_failed(self, event: WriteFailed) -> None:

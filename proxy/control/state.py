@@ -38,6 +38,8 @@ class Member:
         leaving: why it must leave the view, while it is still in it.
         write_failed: a write failed here and no view without it was recorded yet.
         unrecorded: it could not take a view; until it next answers.
+        doubted: a connection of the engine was shown something else than the table says, and waits for
+            the next one; until the record is found to be right after all.
         missing: probes in a row that found no record.
         flushes: flush count when the record was last there.
     """
@@ -56,6 +58,7 @@ class Member:
     leaving: Reason = Reason.NONE
     write_failed: bool = False
     unrecorded: bool = False
+    doubted: bool = False
     missing: int = 0
     flushes: int | None = None
     drained: bool = False

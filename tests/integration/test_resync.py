@@ -16,6 +16,8 @@ from support.proxy_process import ProxyProcess
 from support.store import RedisStore, connect
 from support.traffic import Traffic
 
+from proxy.admin.client import ask_resync
+
 pytestmark = pytest.mark.fault
 
 A, B = 0, 1
@@ -161,8 +163,11 @@ def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
         assert cluster.proxy.backend_states("p")[cluster.address(B)] == "stale"
 
 
-def test_nothing_is_done_unasked_with_auto_false() -> None:
+def test_with_auto_false_it_is_done_when_asked() -> None:
     with Cluster("redis", resync={"auto": False}) as cluster, traffic_through(cluster.proxy) as traffic:
+        admin = f"127.0.0.1:{cluster.proxy.ports['admin']}"
+        assert "no backend is stale" in (ask_resync(admin, "p", "s1", None) or "")
+        assert "no shard" in (ask_resync(admin, "p", "nowhere", None) or "")
         cluster.servers[0][A].kill9()
         cluster.servers[0][A].restart()
         cluster.wait_state(A, "stale")
@@ -170,3 +175,6 @@ def test_nothing_is_done_unasked_with_auto_false() -> None:
         time.sleep(2.0)
         assert cluster.proxy.backend_states("p")[cluster.address(A)] == "stale"
         assert not is_at_work(cluster.proxy)
+        assert "is not stale" in (ask_resync(admin, "p", "s1", cluster.address(B)) or "")
+        assert ask_resync(admin, "p", "s1", cluster.address(A)) is None
+        wait_back(cluster, A, cluster.proxy)
