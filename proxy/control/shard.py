@@ -52,7 +52,7 @@ from proxy.control.finding import (
     measure,
     unreadable,
 )
-from proxy.control.model import BackendState, Reason, Transition, View
+from proxy.control.model import BackendState, Incarnation, ProbeResult, Reason, Transition, View
 from proxy.control.state import Member, ShardState, routing_facts
 from proxy.control.transitions import TRANSITIONS, Effect
 from proxy.control.view import beats, encode, first_view, is_conflict, next_view, parse
@@ -250,11 +250,14 @@ class _Step:
         """Takes the view as ours. A commit from the old one can no longer win and is forgotten; its
         outcome, should it come, no longer matches."""
         was_lost = self.shard.view is not None and self.shard.lead is None
+        known = self.shard.view.in_sync if self.shard.view is not None else view.in_sync
         self.shard = replace(self.shard, view=view, record=record, pending=None, reason=reason)
         self._note_joining_since(self.now)
         for member in self.shard.members:
             if member.address not in view.in_sync:
                 self._note(member, write_failed=False)
+            elif member.address not in known:
+                self._believe(member)
         survivors = self._choice().survivors
         if not self.shard.is_contacted or not survivors or (was_lost and survivors != view.in_sync):
             return
@@ -263,6 +266,24 @@ class _Step:
                 # Even one we cannot reach: our writes to it must fail and wait for the next view, since
                 # this view tells every other proxy that it may be read.
                 self._move(member, Finding.ELECTED)
+
+    def _believe(self, member: Member) -> None:
+        """Takes the view's word for a member that was brought back: it was busy with that until just now,
+        so what our probes last saw is no reason to have it leave again. The next probe is."""
+        view = self.shard.view
+        assert view is not None
+        seen = member.seen or ProbeResult(member.address)
+        seen = replace(
+            seen,
+            failure=None,
+            condition=None,
+            incarnation=Incarnation(view.run_of(member.address)),
+            record=self.shard.record,
+            record_known=True,
+        )
+        self._note(member, seen=seen, silent=False, fails=0, failure=Reason.NONE, warned=False, missing=0)
+        self._note(self.shard.member(member.address), unrecorded=False)
+        self.actions.append(ProbeNow(member.address))
 
     # Judgement.
 

@@ -249,6 +249,24 @@ def test_who_was_admitted_is_in_sync() -> None:
     assert (world.shard.in_sync, world.shard.held_epoch, world.state(B)) == ((A, B), 0, BackendState.IN_SYNC)
 
 
+def test_a_proxy_that_could_not_reach_it_meanwhile_takes_the_views_word() -> None:
+    # A server that loads a copy does not answer probes in time.
+    world = World(A)
+    for _ in range(5):
+        world.happen(Probed(ProbeResult(B, failure=Reason.TIMEOUT)))
+    assert world.state(B) is BackendState.DOWN
+    assert world.shard.view is not None
+    joining = next_view(world.shard.view, (A,), lead=A, joining=(B,))
+    both = next_view(joining, (A, B), lead=A, runs={B: "another life"})
+    world.happen(probed(A, encode(joining))).happen(probed(A, encode(both)))
+    assert (world.state(B), world.shard.pending) == (BackendState.IN_SYNC, None)
+    assert ProbeNow(B) in world.actions
+    for _ in range(3):
+        assert world.shard.pending is None
+        world.happen(Probed(ProbeResult(B, failure=Reason.TIMEOUT)))
+    assert world.commit().view.in_sync == (A,), "it is out of reach after all"
+
+
 def test_admission_is_to_the_view_under_which_writes_were_held() -> None:
     world = World(A).happen(Join(B)).win()
     for wrong in (Admit(B, "r", 5), Admit(B, "r", 7), Admit(A, "r", 6)):
