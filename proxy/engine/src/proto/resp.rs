@@ -13,6 +13,8 @@ use super::{Arg, Resume, Step};
 const LINE_LIMIT: usize = 64 * 1024;
 /// The fewest bytes an argument takes on the wire: `$0`, line end, line end.
 const ARG_MIN_BYTES: u64 = 6;
+/// The most arguments, as redis-server before 7 had it: positions of all are kept at once.
+const ARGS_LIMIT: i64 = 1024 * 1024;
 
 /// Why a request cannot be read. The client is told and its connection closed, as Redis does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +140,7 @@ fn scan(
                 if count <= 0 {
                     return Step::Complete(next);
                 }
-                if count as u64 * ARG_MIN_BYTES > limit as u64 {
+                if count > ARGS_LIMIT || count as u64 * ARG_MIN_BYTES > limit as u64 {
                     return Step::Invalid(RequestError::MultibulkLength);
                 }
                 *resume = Resume {
@@ -378,15 +380,10 @@ pub fn aggregate(reply: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-/// The number in an integer reply.
+/// The number in an integer reply: any 64-bit one, unlike the lengths that `head` reads.
 pub fn integer(reply: &[u8]) -> Option<i64> {
-    if reply.first() != Some(&b':') {
-        return None;
-    }
-    match head(reply, 1) {
-        Head::Number(value, _) => Some(value),
-        _ => None,
-    }
+    let digits = reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// The bytes of a bulk or simple string; None for anything else, null included.

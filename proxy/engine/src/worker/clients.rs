@@ -10,6 +10,9 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// A client that asked nothing for this long gives its buffers back.
 const LEAN_MS: u64 = 2_000;
 
+/// Positions of arguments for which room is kept between requests.
+const POSITIONS_KEPT: usize = 64 * 1024;
+
 /// What was taken from a client's bytes.
 pub(super) enum Taken {
     /// One request of that many bytes.
@@ -256,7 +259,7 @@ impl Worker {
                 continue;
             }
             let pool = client.pool as usize;
-            if client.slots.len() >= self.shared.config.pools[pool].client_inflight_limit {
+            if client.is_full(self.shared.config.pools[pool].client_inflight_limit) {
                 client.block = Block::Inflight;
                 break;
             }
@@ -276,6 +279,11 @@ impl Worker {
                     self.quit(index, generation);
                     return bytes.len();
                 }
+            }
+        }
+        for positions in [self.args.capacity(), self.placed.capacity()] {
+            if positions > POSITIONS_KEPT {
+                (self.args, self.keys, self.placed) = (Vec::new(), Vec::new(), Vec::new());
             }
         }
         at
