@@ -7,13 +7,15 @@ that is in sync, so a backend that is admitted without one write shows as a stal
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
 from support.eventually import PATIENCE, eventually
-from support.proxy_process import ProxyProcess
-from support.store import RedisStore, connect
+from support.proxy_process import ProxyProcess, pool
+from support.servers import RedisServer
+from support.store import QUICK, RedisStore, Refused, connect
 from support.traffic import Traffic
 
 from proxy.admin.client import ask_resync
@@ -178,3 +180,42 @@ def test_with_auto_false_it_is_done_when_asked() -> None:
         assert "is not stale" in (ask_resync(admin, "p", "s1", cluster.address(B)) or "")
         assert ask_resync(admin, "p", "s1", cluster.address(A)) is None
         wait_back(cluster, A, cluster.proxy)
+
+
+def test_servers_with_a_password(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("s3cret")
+    with RedisServer("--requirepass", "s3cret") as a, RedisServer("--requirepass", "s3cret") as b:
+        options = {**QUICK, "backend_auth": {"password_file": str(secret)}}
+        pools = {"p": pool("redis", [a.address, b.address], **options)}
+        with ProxyProcess({"pools": pools}) as proxy, traffic_through(proxy) as traffic:
+            a.kill9()
+            traffic.flow()
+            a.restart()
+            proxy.wait_state("p", a.address, "in_sync", within=BACK_SECONDS)
+            assert "s3cret" not in proxy.log_text()
+
+
+def test_a_proxy_that_hangs_is_cut_off() -> None:
+    # Its connections stay open, and nobody can tell what it will do when it goes on.
+    with Cluster("redis", reads="spread") as cluster:
+        hanging = cluster.start_proxy()
+        with connect("redis", hanging.ports["p"]) as client:
+            client.set(b"k", b"1")
+            cluster.servers[0][A].kill9()
+            hanging.wait_state("p", cluster.address(A), "down")
+            client.set(b"k", b"2")
+            hanging.stop()
+            with traffic_through(cluster.proxy) as traffic:
+                cluster.servers[0][A].restart()
+                wait_back(cluster, A, cluster.proxy)
+                traffic.flow(500)
+            assert "connections of other proxies cut" in cluster.proxy.log_text()
+            hanging.cont()
+            with suppress(Refused):
+                client.set(b"k", b"3")  # whatever it is told, both have the write or neither
+            values = set()
+            for server in cluster.servers[0]:
+                with connect("redis", server.port) as direct:
+                    values.add(direct.get(b"k"))
+            assert len(values) == 1

@@ -441,6 +441,25 @@ impl Worker {
         }
     }
 
+    /// Whoever came into sync while a write was under way does not get that one, so it has to leave
+    /// again. Proxies hold their writes for that moment; only one that was cut off gets here.
+    pub(super) fn fail_gained(&mut self, pool: u16, shard: u16, gained: u16) {
+        let mut is_missed = false;
+        for (op, generation) in self.ops.keys() {
+            let Some(state) = self.ops.get_mut(op, generation) else {
+                continue;
+            };
+            if state.pool == pool && state.shard == shard {
+                state.targets |= gained;
+                state.failed |= gained;
+                is_missed = true;
+            }
+        }
+        for backend in (0..16u8).filter(|backend| is_missed && gained & (1 << backend) != 0) {
+            self.write_failed(pool, shard, backend, Failure::Closed);
+        }
+    }
+
     /// After a new table: writes that waited for it.
     pub(super) fn recheck_ops(&mut self, pool: u16, shard: u16) {
         for (op, generation) in self.ops.keys() {

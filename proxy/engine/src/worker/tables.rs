@@ -30,6 +30,8 @@ impl Worker {
             .load(SeqCst);
         let state = &mut self.pools[pool as usize].shards[shard as usize];
         state.awaiting_view = u32::from(after.in_sync) & suspects != 0;
+        let gained = after.in_sync & !before.in_sync;
+        let is_outnumbered = gained != 0 && before.in_sync.count_ones() == 1;
         for backend in 0..after.backends.len() {
             let was = before.in_sync & (1 << backend) != 0;
             let is = after.in_sync & (1 << backend) != 0;
@@ -40,7 +42,11 @@ impl Worker {
                 if index == NO_CONN {
                     continue;
                 }
-                if (was && !is) || moved {
+                let conn = &self.conns[index as usize];
+                // A write that waits for its connection was meant for one backend alone, and there
+                // are more by now: better not sent than missed by the others.
+                let is_short = is_outnumbered && conn.state != ConnState::Ready;
+                if (was && !is) || moved || (is_short && conn.is_writing()) {
                     self.retire_conn(index);
                 } else if self.conns[index as usize].state == ConnState::Held && (changed || is) {
                     self.reconnect(index);
@@ -50,6 +56,9 @@ impl Worker {
                     self.conns[index as usize].attempts = 0;
                 }
             }
+        }
+        if before.in_sync != 0 {
+            self.fail_gained(pool, shard, gained);
         }
         self.recheck_ops(pool, shard);
         self.wake_later(pool, shard);
