@@ -15,6 +15,7 @@ ADMIN_PORT ?= 9180
 FUZZ_SECONDS ?= 60
 # Passed on to the runners: make test PYTEST="-k failover"; make bench BENCH="--rounds 5".
 PYTEST ?=
+MODEL ?=
 BENCH ?=
 
 # rustup's directory, for shells opened before its installation; /usr/sbin, where Debian puts nutcracker.
@@ -23,7 +24,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
 CRATE := proxy/engine
 BIN := .venv/bin
 
-.PHONY: help build run test lint fmt bench fuzz dist lock clean
+.PHONY: help build run test model lint fmt bench fuzz dist lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,6 +43,10 @@ test: ## Rust and Python tests, against real servers
 	@# Two processes: on the smallest machines the tests mostly wait for servers, more only adds noise.
 	$(BIN)/pytest -n 2 $(PYTEST)
 
+model: ## every order of events in the view protocol, searched (MODEL=quick, or a word in a name)
+	@.ci/setup cargo
+	cd tests/model && cargo run --locked --release --quiet -- $(MODEL)
+
 lint: ## formatters, linters, types, the stub against the built module
 	@.ci/setup engine
 	@.ci/lint
@@ -51,6 +56,7 @@ fmt: ## format everything, and mend what the linter can
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
 	cd $(CRATE) && cargo fmt
+	cd tests/model && cargo fmt
 
 bench: ## this proxy, nutcracker and no proxy in turn; prints ratios, writes bench/results/
 	@.ci/setup cargo backends nutcracker engine
