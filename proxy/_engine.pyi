@@ -294,8 +294,13 @@ class Engine:
         """At most ``max`` events, oldest first; clears `fileno` when none is left."""
     def statistics(self) -> list[Sample]:
         """Sums over all workers, read without stopping them."""
-    def pause_writes(self, pool: int, shard: int) -> None:
-        """Makes new writes to the shard wait. Returns once every worker has none of its own in flight."""
+    def pause_writes(self, pool: int, shard: int) -> bool:
+        """Makes new writes to the shard wait, and waits until every worker has none in flight.
+
+        A write that timed out counts until its late reply. False if some is left after 5 seconds;
+        new ones wait all the same. Writes that wait longer than the request timeout are answered
+        with an error: they were not sent.
+        """
     def resume_writes(self, pool: int, shard: int) -> None:
         """Undoes `pause_writes`."""
     def shutdown(self, grace_seconds: float) -> None:

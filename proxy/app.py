@@ -172,7 +172,7 @@ async def run(
         is_ready=lambda: lifecycle.is_ready,
         info=Info(dataplane.version, dataplane.build_profile, loaded.digest),
     )
-    admin = server.make_app(controller, registry(collector), lifecycle)
+    admin = server.make_app(controller, registry(collector), lifecycle, controller)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, hangup_stops, lifecycle, stop, nursery.cancel_scope)

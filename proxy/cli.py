@@ -211,6 +211,29 @@ def status(
 
 
 @app.command()
+def resync(
+    pool: Annotated[str, typer.Option("--pool", "-p", metavar="P", help="Name of the pool.")],
+    shard: Annotated[str, typer.Option("--shard", "-s", metavar="S", help="Name of the shard.")],
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", "-b", metavar="A", help="Its address; default: the first stale."),
+    ] = None,
+    admin: Annotated[
+        str,
+        typer.Option(metavar="ADDR", envvar="SHARDPROXY_ADMIN", help="Admin address of a running proxy."),
+    ] = "127.0.0.1:9180",
+) -> None:
+    """Have a stale backend filled from its shard's leader, now."""
+    from proxy.admin.client import ask_resync
+
+    refusal = ask_resync(admin, pool, shard, backend)
+    if refusal is not None:
+        print(f"shardproxy: {refusal}", file=sys.stderr)
+        sys.exit(1)
+    print("begun; `shardproxy status` shows how far it is")
+
+
+@app.command()
 def demo(
     redis_port: Annotated[int, typer.Option(envvar="REDIS_PORT", min=1, max=65535)] = 6380,
     memcached_port: Annotated[int, typer.Option(envvar="MEMCACHED_PORT", min=1, max=65535)] = 11311,

@@ -80,6 +80,28 @@ class Dataplane:
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"the engine refused routing table {routing.epoch}: {error}") from error
 
+    def pause_writes(self, pool: int, shard: int) -> bool:
+        """Holds writes to the shard; True once none is in flight, False if that took too long. Blocks.
+
+        Raises:
+            EngineError: the engine does not run.
+        """
+        try:
+            return self._engine.pause_writes(pool, shard)
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"writes cannot be held: {error}") from error
+
+    def resume_writes(self, pool: int, shard: int) -> None:
+        """Undoes `pause_writes`.
+
+        Raises:
+            EngineError: the engine does not run.
+        """
+        try:
+            self._engine.resume_writes(pool, shard)
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"writes cannot be resumed: {error}") from error
+
     async def events(self) -> AsyncIterator[EngineEvent]:
         """What the workers see, as they see it, until cancelled. One reader at a time."""
         while True:

@@ -1,4 +1,4 @@
-"""Asks a running proxy for its status and shows it as a table: ``shardproxy status``.
+"""Asks a running proxy for its status and shows it as a table, or asks it to do something.
 
 Called by ``cli`` only. Plain blocking HTTP: this is a process of its own that asks one question.
 """
@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +20,7 @@ from proxy.config import Address, parse_address
 from proxy.errors import AdminUnreachableError
 
 TIMEOUT_SECONDS = 5.0
-STATUS_PATH = "/api/v1/status"
+STATUS_PATH, RESYNC_PATH = "/api/v1/status", "/api/v1/resync"
 # A status of 4096 shards with 16 backends is about 16 MiB; anything larger is not ours.
 BODY_BYTES_MAX = 64 << 20
 STATE_COLOURS: Final = {"in_sync": "green", "joining": "cyan", "stale": "yellow", "down": "red"}
@@ -34,15 +35,51 @@ def fetch_status(address: str) -> tuple[str, Mapping[str, Any]]:
     Raises:
         AdminUnreachableError: nobody answers there, or somebody who is no shardproxy.
     """
+    code, body = _ask(address, "GET", STATUS_PATH)
+    try:
+        text = body.decode()
+        parsed = json.loads(text)
+        if code != 200 or "pools" not in parsed:
+            raise ValueError
+    except (ValueError, TypeError):
+        raise _stranger(address, code, "status") from None
+    return text, parsed
+
+
+def ask_resync(address: str, pool: str, shard: str, backend: str | None) -> str | None:
+    """Has a stale backend (the first, if none is named) brought back: ``POST /api/v1/resync``.
+
+    Returns:
+        None, or the proxy's words for why that cannot be.
+
+    Raises:
+        AdminUnreachableError: nobody answers there, or somebody who is no shardproxy.
+    """
+    words = {"pool": pool, "shard": shard, **({"backend": backend} if backend else {})}
+    code, body = _ask(address, "POST", f"{RESYNC_PATH}?{urlencode(words)}")
+    try:
+        answer = json.loads(body)
+        return None if code == 202 else str(answer["error"])
+    except (ValueError, TypeError, KeyError):
+        raise _stranger(address, code, "word on resynchronisation") from None
+
+
+def _stranger(address: str, code: int, missing: str) -> AdminUnreachableError:
+    return AdminUnreachableError(
+        f"{address} answered {code} without a {missing}: is it the admin address of a shardproxy?"
+    )
+
+
+def _ask(address: str, method: str, path: str) -> tuple[int, bytes]:
     try:
         target = parse_address(address.removeprefix("http://").rstrip("/"))
     except ValueError as error:
         raise AdminUnreachableError(f"{address}: {error}") from None
     connection = _Connection(target)
     try:
-        connection.request("GET", STATUS_PATH, headers={"host": "shardproxy"})
+        connection.request(method, path, headers={"host": "shardproxy"})
         response = connection.getresponse()
-        body = response.read(BODY_BYTES_MAX)
+        return response.status, response.read(BODY_BYTES_MAX)
     except ConnectionRefusedError:
         raise AdminUnreachableError(
             f"nothing listens on {target}: is shardproxy running there? "
@@ -58,16 +95,6 @@ def fetch_status(address: str) -> tuple[str, Mapping[str, Any]]:
         ) from None
     finally:
         connection.close()
-    try:
-        text = body.decode()
-        parsed = json.loads(text)
-        if response.status != 200 or "pools" not in parsed:
-            raise ValueError
-    except (ValueError, TypeError):
-        raise AdminUnreachableError(
-            f"{target} answered {response.status} without a status: is it the admin address of a shardproxy?"
-        ) from None
-    return text, parsed
 
 
 class _Connection(http.client.HTTPConnection):
@@ -155,7 +182,17 @@ def _state(backend: Mapping[str, Any]) -> Text:
 def _reason(thing: Mapping[str, Any]) -> str:
     # "answers" is what every healthy one does; a column of it would hide the others.
     reason = thing.get("reason")
-    return "" if reason in (None, "none", "answers") else str(reason)
+    words = "" if reason in (None, "none", "answers") else str(reason)
+    work = thing.get("resync")
+    return f"{words}, {_work(work)}" if work and words else _work(work) if work else words
+
+
+def _work(work: Mapping[str, Any]) -> str:
+    """``copying 120 of 200 MiB, 40 MiB/s, 2s left``."""
+    text = f"{work['phase']} {work['bytes'] >> 20} of {work['expected_bytes'] >> 20} MiB"
+    if work["bytes_per_second"]:
+        text += f", {work['bytes_per_second'] >> 20} MiB/s"
+    return text if work["seconds_left"] is None else f"{text}, {work['seconds_left']:.0f}s left"
 
 
 def _age(since: object, now: float) -> str:

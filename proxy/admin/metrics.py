@@ -60,6 +60,11 @@ METRICS: Final = (
     MetricRow("failovers_total", "counter", "Changes of a shard's lead.", (*_SHARD, "reason")),
     MetricRow("view_writes_total", "counter", "Attempts to record a view, by result.", (*_SHARD, "result")),
     MetricRow("view_conflicts_total", "counter", "Two views of one epoch seen.", _SHARD),
+    MetricRow("resync_runs_total", "counter", "Resynchronisations by result.", (*_BACKEND, "result")),
+    MetricRow("resync_copied_bytes", "gauge", "Copied by a resynchronisation under way here.", _BACKEND),
+    MetricRow("resync_expected_bytes", "gauge", "What it is expected to copy, an estimate.", _BACKEND),
+    MetricRow("resync_switches_total", "counter", "Times writes were held to admit a backend.", _SHARD),
+    MetricRow("resync_write_pause_seconds_total", "counter", "For how long, in all.", _SHARD),
     MetricRow("engine_events_total", "counter", "Events received from the engine.", ("kind",)),
 )
 

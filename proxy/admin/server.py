@@ -1,10 +1,13 @@
-"""The admin HTTP server: read-only, on its own address, off the request path.
+"""The admin HTTP server: on its own address, off the request path.
 
     GET /                 this list, as text
     GET /metrics          Prometheus text (or OpenMetrics, by Accept)
     GET /livez            200 while the control plane runs
     GET /readyz           200 once the first routing table is published; 503 before, and while draining
     GET /api/v1/status    pools, shards, backends, states and reasons, as JSON
+    POST /api/v1/resync   ?pool=P&shard=S[&backend=A]: bring a stale backend back now
+
+What changes something takes POST, and refuses what a browser sends for a page from elsewhere.
 
 Started by ``app`` with a socket that is already bound, so that a taken address is an error before
 anything else starts. Knows the controller only as a `StatusSource`.
@@ -14,6 +17,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from typing import Protocol
 
 import trio
 from hypercorn.config import Config as HypercornConfig
@@ -59,13 +63,27 @@ class Lifecycle:
         return f"<Lifecycle {self.phase}>"
 
 
-def make_app(source: StatusSource, metrics: CollectorRegistry, lifecycle: Lifecycle) -> Starlette:
-    """The ASGI application; tests drive it without a socket."""
+class Operator(Protocol):
+    """What can be asked of the controller. Each returns None, or why it cannot be done."""
+
+    def ask_resync(self, pool: str, shard: str, backend: str | None) -> str | None:
+        """Bring a stale backend back now."""
+        ...
+
+
+def make_app(
+    source: StatusSource,
+    metrics: CollectorRegistry,
+    lifecycle: Lifecycle,
+    operator: Operator | None = None,
+) -> Starlette:
+    """The ASGI application; tests drive it without a socket. Without ``operator`` it is read-only."""
 
     # Handlers are `async` although none waits: starlette would run plain functions in threads, beside
     # the single writer of the state they read.
     async def index(request: Request) -> Response:
-        lines = [f"GET {path:<16} {text}" for path, (_, text) in endpoints.items()]
+        lines = [f"GET {path:<17} {text}" for path, (_, text) in endpoints.items()]
+        lines += [f"POST {path:<16} {text}" for path, (_, text) in orders.items()]
         return PlainTextResponse("shardproxy admin\n\n" + "\n".join(lines) + "\n")
 
     async def scrape(request: Request) -> Response:
@@ -82,6 +100,20 @@ def make_app(source: StatusSource, metrics: CollectorRegistry, lifecycle: Lifecy
     async def status(request: Request) -> Response:
         return JSONResponse(dict(source.status()), headers=NO_STORE)
 
+    async def resync(request: Request) -> Response:
+        words = request.query_params
+        if "origin" in request.headers:
+            return JSONResponse({"error": "not from a browser"}, status_code=403, headers=NO_STORE)
+        if operator is None or not words.get("pool") or not words.get("shard"):
+            return JSONResponse({"error": "name a pool and a shard"}, status_code=400, headers=NO_STORE)
+        refusal = operator.ask_resync(words["pool"], words["shard"], words.get("backend"))
+        if refusal is not None:
+            return JSONResponse({"error": refusal}, status_code=409, headers=NO_STORE)
+        return JSONResponse({"accepted": True}, status_code=202, headers=NO_STORE)
+
+    orders: dict[str, tuple[Handler, str]] = {}
+    if operator is not None:
+        orders["/api/v1/resync"] = (resync, "?pool=P&shard=S[&backend=A]: bring a stale backend back now")
     endpoints: dict[str, tuple[Handler, str]] = {
         "/": (index, "this list"),
         "/metrics": (scrape, "Prometheus metrics"),
@@ -89,7 +121,9 @@ def make_app(source: StatusSource, metrics: CollectorRegistry, lifecycle: Lifecy
         "/readyz": (ready, "200 while clients are served; 503 when starting or draining"),
         "/api/v1/status": (status, "pools, shards, backends and their states, as JSON"),
     }
-    return Starlette(routes=[Route(path, handler) for path, (handler, _) in endpoints.items()])
+    routes = [Route(path, handler) for path, (handler, _) in endpoints.items()]
+    routes += [Route(path, handler, methods=["POST"]) for path, (handler, _) in orders.items()]
+    return Starlette(routes=routes)
 
 
 async def serve(

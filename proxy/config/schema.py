@@ -212,6 +212,13 @@ class HealthConfig(Model):
     rise: Annotated[int, _whole(1, 100)] = Field(default=2, description="good probes in a row before back")
 
 
+class ResyncConfig(Model):
+    """How backends that missed writes are brought back. Redis only in this version."""
+
+    auto: bool = Field(default=True, description="without being asked")
+    parallel: Annotated[int, _whole(1, 1000)] = Field(default=1, description="shards at once, per proxy")
+
+
 class LimitsConfig(Model):
     clients: Annotated[int, _whole(1, 1_000_000)] = 10_000
     request_bytes: Annotated[int, _size(1 << 10, 512 << 20)] = 64 << 20
@@ -287,6 +294,7 @@ class PoolConfig(Model):
     timeouts: TimeoutsConfig = TimeoutsConfig()
     health: HealthConfig = HealthConfig()
     limits: LimitsConfig = LimitsConfig()
+    resync: ResyncConfig = ResyncConfig()
     auth: AuthConfig = AuthConfig()
     backend_auth: BackendAuthConfig | None = None
 

@@ -67,6 +67,32 @@ class CommitFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """A stale backend follows the leader closely: have writes held, by a view that lists it as joining."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """It holds all that the leader does, and under the view of ``epoch`` nobody has written since.
+
+    ``run`` is the token of the process that was found to be so.
+    """
+
+    address: str
+    run: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """It did not work out: writes go on without it."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineEvent:
     """What a worker saw, as `_engine.Event` tells it; backends by position."""
 
@@ -78,7 +104,18 @@ class EngineEvent:
     detail: str = ""
 
 
-Event = Probed | ConnectionFailed | VerifyFailed | WriteFailed | CommitWon | CommitLost | CommitFailed
+Event = (
+    Probed
+    | ConnectionFailed
+    | VerifyFailed
+    | WriteFailed
+    | CommitWon
+    | CommitLost
+    | CommitFailed
+    | Join
+    | Admit
+    | Dismiss
+)
 
 
 @dataclass(frozen=True, slots=True)

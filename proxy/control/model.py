@@ -89,10 +89,16 @@ class Reason(StrEnum):
     ADOPTED = "adopted"
     COMMITTED = "committed"
     LAST_COPY = "last_copy"
+    JOINING = "joining"
+    REJOINED = "rejoined"
+    NOT_JOINED = "not_joined"
     WAITING_FOR_OTHERS = "waiting_for_others"
     NOBODY_REACHABLE = "nobody_reachable"
     CONFLICT = "conflict"
 
+
+HOLD_SHARE, HOLD_SECONDS_LIMIT = 0.4, 1.0
+"""Writes are held for this share of the request timeout at most, however long that is."""
 
 SILENCE = frozenset({Reason.TIMEOUT, Reason.UNREACHABLE, Reason.UNRESOLVED})
 """Failures that may as well be the proxy's own network; a refusal proves that the network works."""
@@ -139,6 +145,9 @@ class PoolSpec:
         panic_threshold: share of all backends beyond which silence is blamed on our own network.
         login: ``(name, password)`` for backends, name "" for the password alone.
         connect_timeout: seconds.
+        request_timeout: seconds; writes may be held for a part of it without an error.
+        resync_auto: whether stale backends are brought back without being asked.
+        resync_parallel: shards that are brought back at once.
     """
 
     name: str
@@ -155,6 +164,15 @@ class PoolSpec:
     health: HealthSpec = HealthSpec()
     login: tuple[str, bytes] | None = None
     connect_timeout: float = 0.25
+    request_timeout: float = 1.0
+    resync_auto: bool = True
+    resync_parallel: int = 1
+
+    @property
+    def hold_limit(self) -> float:
+        """Seconds within which whoever had writes held must be through; the rest see to it after twice
+        that. Both leave room below the request timeout, so that a held write is no failed one."""
+        return HOLD_SHARE * min(self.request_timeout, HOLD_SECONDS_LIMIT)
 
     def keeps_view(self, shard: ShardSpec) -> bool:
         """A shard without replicas has nothing to agree on: its one backend is the truth."""

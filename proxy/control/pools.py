@@ -39,4 +39,7 @@ def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
         health=HealthSpec(health.interval_seconds, health.timeout_seconds, health.fall, health.rise),
         login=(login.user, login.password.reveal()) if login is not None else None,
         connect_timeout=pool.timeouts.connect_seconds,
+        request_timeout=pool.timeouts.request_seconds,
+        resync_auto=pool.resync.auto,
+        resync_parallel=pool.resync.parallel,
     )

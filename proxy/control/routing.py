@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from proxy.control.fence import Owner
 from proxy.control.model import BackendState, PoolSpec, View
 from proxy.control.state import ShardState, readable
 from proxy.control.view import view_key
@@ -60,13 +61,17 @@ class Routing:
 
 
 def build(
-    epoch: int, pools: Sequence[tuple[PoolSpec, Sequence[ShardState]]], resolved: Mapping[str, str]
+    epoch: int,
+    pools: Sequence[tuple[PoolSpec, Sequence[ShardState]]],
+    resolved: Mapping[str, str],
+    owner: str = "",
 ) -> Routing:
     """The table of one version.
 
     Args:
         epoch: version of the table; rises with each publication, unrelated to views' epochs.
         resolved: numeric address of each configured one, where known.
+        owner: this proxy's id, by which its connections are told from others' on the server.
     """
     return Routing(
         epoch,
@@ -75,19 +80,20 @@ def build(
                 pool.hash,
                 pool.distribution,
                 pool.hash_tag,
-                tuple(shard_routing(shard, resolved) for shard in shards),
+                tuple(shard_routing(shard, resolved, owner) for shard in shards),
             )
             for pool, shards in pools
         ),
     )
 
 
-def shard_routing(shard: ShardState, resolved: Mapping[str, str]) -> ShardRouting:
+def shard_routing(shard: ShardState, resolved: Mapping[str, str], owner: str = "") -> ShardRouting:
     """One shard's part: writes to all in sync, reads to those of them that can serve, in order."""
     positions = {member.address: position for position, member in enumerate(shard.members)}
     protocol = shard.pool.protocol
     record = shard.record if shard.keeps_view else b""
     key = view_key(shard.pool.name, shard.spec.name)
+    name = Owner(owner, shard.pool.name, shard.spec.name).traffic if owner else ""
     return ShardRouting(
         name=shard.spec.name,
         weight=shard.spec.weight,
@@ -95,7 +101,7 @@ def shard_routing(shard: ShardState, resolved: Mapping[str, str]) -> ShardRoutin
             BackendRouting(
                 member.address,
                 resolved.get(member.address) or _literal(member.address),
-                verify_pairs(protocol, key, shard.view, record, member.address)
+                verify_pairs(protocol, key, shard.view, record, member.address, name)
                 if member.state is BackendState.IN_SYNC
                 else (),
             )
@@ -127,19 +133,23 @@ def read_order(shard: ShardState) -> tuple[str, ...]:
 
 
 def verify_pairs(
-    protocol: str, key: str, view: View | None, record: bytes, address: str
+    protocol: str, key: str, view: View | None, record: bytes, address: str, name: str = ""
 ) -> tuple[tuple[bytes, bytes], ...]:
     """What a new connection must show before it carries a request.
 
     The record proves that the data was not lost since the view was made, the process id that a
     restart with a saved record in it is not taken for the process that was in sync. A server that
     hides its id is verified by the record alone. Without a view there is nothing to prove.
+
+    On Redis it takes a name first, so that `proxy.control.fence` can tell whose it is; a server that
+    does not allow that is served all the same.
     """
     if view is None or not record:
         return ()
     run = view.run_of(address)
     if protocol == "redis":
-        pairs = [(resp_request("GET", key), b"$%d\r\n%s\r\n" % (len(record), record))]
+        pairs = [(resp_request("CLIENT", "SETNAME", name), b"")] if name else []
+        pairs.append((resp_request("GET", key), b"$%d\r\n%s\r\n" % (len(record), record)))
         if run:
             pairs.append((resp_request("INFO", "server"), b"run_id:" + run.encode()))
         return tuple(pairs)

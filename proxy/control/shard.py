@@ -20,17 +20,21 @@ recorded on a survivor; the engine holds writes for that long and has stopped re
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 from proxy.control import failover
 from proxy.control.event import (
     Action,
+    Admit,
     Commit,
     CommitFailed,
     CommitLost,
     CommitWon,
     ConnectionFailed,
+    Dismiss,
     Event,
+    Join,
     Probed,
     ProbeNow,
     Restore,
@@ -48,7 +52,7 @@ from proxy.control.finding import (
     measure,
     unreadable,
 )
-from proxy.control.model import BackendState, Reason, Transition, View
+from proxy.control.model import BackendState, Incarnation, ProbeResult, Reason, Transition, View
 from proxy.control.state import Member, ShardState, routing_facts
 from proxy.control.transitions import TRANSITIONS, Effect
 from proxy.control.view import beats, encode, first_view, is_conflict, next_view, parse
@@ -135,6 +139,9 @@ class _Step:
         )
         if result.record is not None:
             self._adopt(result.record)
+        if member.doubted and result.record_known and result.record == self.shard.record:
+            self._note(self.shard.member(result.address), doubted=False)
+            self.is_republished = True
 
     def on_connection_failed(self, event: ConnectionFailed) -> None:
         if self.shard.is_configured(event.address):
@@ -144,6 +151,7 @@ class _Step:
     def on_verify_failed(self, event: VerifyFailed) -> None:
         # What the connection showed may be older than what we know by now; a fresh look decides.
         if self.shard.is_configured(event.address):
+            self._note(self.shard.member(event.address), doubted=True)
             self.actions.append(ProbeNow(event.address))
 
     def on_write_failed(self, event: WriteFailed) -> None:
@@ -188,6 +196,34 @@ class _Step:
             self._note(self.shard.member(event.address), unrecorded=True, warned=True)
             self.actions.append(ProbeNow(event.address))
 
+    def on_join(self, event: Join) -> None:
+        view = self.shard.view
+        if view is None or view.joining or not self._is_settled():
+            return
+        if self.shard.is_configured(event.address) and self.shard.member(event.address).state is _STALE:
+            following = next_view(view, view.in_sync, lead=view.lead, joining=(event.address,))
+            self._propose(following, Reason.JOINING)
+
+    def on_admit(self, event: Admit) -> None:
+        view = self.shard.view
+        if view is None or view.epoch != event.epoch or event.address not in view.joining:
+            return
+        if self._is_settled():
+            members, runs = (*view.in_sync, event.address), {event.address: event.run}
+            self._propose(next_view(view, members, lead=view.lead, runs=runs), Reason.REJOINED)
+
+    def on_dismiss(self, event: Dismiss) -> None:
+        view = self.shard.view
+        if view is not None and event.address in view.joining and self.shard.pending is None:
+            self._note_joining_since(-math.inf)  # overdue: `_settle` proposes the view without it
+
+    def _is_settled(self) -> bool:
+        """True if the view is as it should be and nothing is on its way to change it."""
+        if self.shard.pending is not None or self.shard.view is None or self.shard.lead is None:
+            return False
+        choice = self._choice()
+        return choice.survivors == self.shard.view.in_sync and not choice.runs
+
     # Views.
 
     def _adopt(self, record: bytes) -> None:
@@ -197,6 +233,8 @@ class _Step:
         found = parse(record, self.shard.pool.name, self.shard.spec.name)
         if isinstance(found, Reason) or not any(self.shard.is_configured(each) for each in found.in_sync):
             return
+        if found == self.shard.pending:
+            return  # our own, on its way to the rest; it is ours once they have it
         ours = self.shard.view
         reason = Reason.ADOPTED
         if ours is not None:
@@ -212,10 +250,14 @@ class _Step:
         """Takes the view as ours. A commit from the old one can no longer win and is forgotten; its
         outcome, should it come, no longer matches."""
         was_lost = self.shard.view is not None and self.shard.lead is None
+        known = self.shard.view.in_sync if self.shard.view is not None else view.in_sync
         self.shard = replace(self.shard, view=view, record=record, pending=None, reason=reason)
+        self._note_joining_since(self.now)
         for member in self.shard.members:
             if member.address not in view.in_sync:
                 self._note(member, write_failed=False)
+            elif member.address not in known:
+                self._believe(member)
         survivors = self._choice().survivors
         if not self.shard.is_contacted or not survivors or (was_lost and survivors != view.in_sync):
             return
@@ -224,6 +266,24 @@ class _Step:
                 # Even one we cannot reach: our writes to it must fail and wait for the next view, since
                 # this view tells every other proxy that it may be read.
                 self._move(member, Finding.ELECTED)
+
+    def _believe(self, member: Member) -> None:
+        """Takes the view's word for a member that was brought back: it was busy with that until just now,
+        so what our probes last saw is no reason to have it leave again. The next probe is."""
+        view = self.shard.view
+        assert view is not None
+        seen = member.seen or ProbeResult(member.address)
+        seen = replace(
+            seen,
+            failure=None,
+            condition=None,
+            incarnation=Incarnation(view.run_of(member.address)),
+            record=self.shard.record,
+            record_known=True,
+        )
+        self._note(member, seen=seen, silent=False, fails=0, failure=Reason.NONE, warned=False, missing=0)
+        self._note(self.shard.member(member.address), unrecorded=False)
+        self.actions.append(ProbeNow(member.address))
 
     # Judgement.
 
@@ -251,9 +311,21 @@ class _Step:
         elif self.shard.lead is not None and self.shard.lost_since is not None:
             reason = Reason.ANSWERS if self.shard.reason in _WAITS else self.shard.reason
             self.shard = replace(self.shard, lost_since=None, reason=reason)
-        if choice.survivors and self.shard.pending is None and not agrees:
-            following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
-            self._propose(following, choice.reason)
+        is_overdue = bool(view.joining) and self._is_hold_over()
+        if choice.survivors and self.shard.pending is None and (is_overdue or not agrees):
+            joining = () if is_overdue else None
+            following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs, joining=joining)
+            self._propose(following, Reason.NOT_JOINED if agrees else choice.reason)
+        elif view.joining and self.shard.lead is not None:
+            # Clients wait: what follows is in the leader's record milliseconds from now.
+            self.actions.append(ProbeNow(self.shard.lead))
+
+    def _is_hold_over(self) -> bool:
+        """Whoever had the writes held is through by now, or gone."""
+        return self.now - self.shard.joining_since >= 2 * self.shard.pool.hold_limit
+
+    def _note_joining_since(self, moment: float) -> None:
+        self.shard = replace(self.shard, joining_since=moment)
 
     def _keep_last(self, choice: Choice) -> None:
         """A write never removes the last in-sync backend: publish it again, so that what waited goes on."""
@@ -405,6 +477,7 @@ class _Step:
             )
 
 
+_STALE = BackendState.STALE
 _WAITS = frozenset({Reason.NOBODY_REACHABLE, Reason.WAITING_FOR_OTHERS})
 _STAYING = frozenset({Finding.CURRENT, Finding.LAGGING, Finding.HELD, Finding.ELECTED})
 
@@ -416,4 +489,7 @@ _HANDLERS: dict[type, str] = {
     CommitWon: "on_commit_won",
     CommitLost: "on_commit_lost",
     CommitFailed: "on_commit_failed",
+    Join: "on_join",
+    Admit: "on_admit",
+    Dismiss: "on_dismiss",
 }

@@ -38,6 +38,8 @@ class Member:
         leaving: why it must leave the view, while it is still in it.
         write_failed: a write failed here and no view without it was recorded yet.
         unrecorded: it could not take a view; until it next answers.
+        doubted: a connection of the engine was shown something else than the table says, and waits for
+            the next one; until the record is found to be right after all.
         missing: probes in a row that found no record.
         flushes: flush count when the record was last there.
     """
@@ -56,6 +58,7 @@ class Member:
     leaving: Reason = Reason.NONE
     write_failed: bool = False
     unrecorded: bool = False
+    doubted: bool = False
     missing: int = 0
     flushes: int | None = None
     drained: bool = False
@@ -65,7 +68,8 @@ class Member:
 class ShardState:
     """All that is known of one shard. ``record`` is the view's bytes as found, empty without a view.
 
-    ``pending`` is the view being committed; ``lost_since`` when the last usable member went;
+    ``pending`` is the view being committed; ``joining_since`` when we began to follow a view with somebody
+    joining, under which writes are held; ``lost_since`` when the last usable member went;
     ``rival`` is the last record that was in conflict, so that it is counted once;
     ``revision`` rises when the routing table must be published again.
     """
@@ -77,6 +81,7 @@ class ShardState:
     view: View | None = None
     record: bytes = b""
     pending: View | None = None
+    joining_since: float = 0.0
     lost_since: float | None = None
     reason: Reason = Reason.NOT_CONTACTED
     conflicts: int = 0
@@ -116,6 +121,11 @@ class ShardState:
     def is_contacted(self) -> bool:
         """True once every first probe ended; before that nobody can say which view is the newest."""
         return all(each.contacted for each in self.members)
+
+    @property
+    def held_epoch(self) -> int:
+        """Epoch of the view under which writes are held, 0 if they are not."""
+        return self.epoch if self.view is not None and self.view.joining else 0
 
     @property
     def waits_long(self) -> float:

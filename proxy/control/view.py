@@ -126,11 +126,13 @@ def next_view(
     *,
     lead: str,
     runs: Mapping[str, str] | None = None,
+    joining: Sequence[str] | None = None,
 ) -> View:
     """The view after ``view``: one epoch on, with ``survivors`` in sync under ``lead``.
 
     Args:
         runs: tokens that replace the recorded ones, for members that live a new life.
+        joining: who joins now; without it whoever joined before still does.
     """
     tokens = runs or {}
     return View(
@@ -140,7 +142,9 @@ def next_view(
         lead=lead,
         in_sync=tuple(survivors),
         runs=tuple(tokens.get(address, view.run_of(address)) for address in survivors),
-        joining=tuple(address for address in view.joining if address not in survivors),
+        joining=tuple(
+            each for each in (view.joining if joining is None else joining) if each not in survivors
+        ),
     )
 
 

@@ -10,6 +10,7 @@ state. The loop itself never waits for a backend, so that a slow one delays nobo
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ from proxy.control.event import (
     WriteFailed,
 )
 from proxy.control.failover import is_panic
-from proxy.control.model import SILENCE, PoolSpec, ProbeResult, Reason, Transition
+from proxy.control.fence import Owner
+from proxy.control.model import SILENCE, BackendState, PoolSpec, ProbeResult, Reason, Transition
 from proxy.control.pools import pool_specs
 from proxy.control.routing import Routing, build
 from proxy.control.shard import step
@@ -43,8 +45,10 @@ from proxy.control.view import parse, view_key
 from proxy.errors import EngineError
 from proxy.log import Log
 from proxy.tasks import views
+from proxy.tasks.hold import Brake, Hold
 from proxy.tasks.link import Link, LinkError
 from proxy.tasks.prober import Prober
+from proxy.tasks.resync import Resync
 from proxy.tasks.status import Counts, Sample, status_body
 
 QUEUE_LENGTH = 1024
@@ -58,7 +62,7 @@ Message = tuple[Place, Event | ProbeResult] | EngineEvent
 _OUTCOMES = {CommitWon: "won", CommitLost: "lost", CommitFailed: "failed"}
 
 
-class Plane(Protocol):
+class Plane(Brake, Protocol):
     """What the controller needs of `proxy.dataplane.Dataplane`."""
 
     def start(self, routing: Routing) -> None: ...
@@ -74,6 +78,26 @@ class _Backend:
     prober: Prober
     entered: int = 0
     is_restoring: bool = False
+
+
+class _Desk:
+    """One shard as `proxy.tasks.resync` sees it."""
+
+    def __init__(self, controller: Controller, place: Place) -> None:
+        self._controller = controller
+        self._place = place
+
+    def shard(self) -> ShardState:
+        return self._controller._shards[self._place]
+
+    async def send(self, event: Event) -> None:
+        await self._controller._sender.send((self._place, event))
+
+    async def until(self, condition: Callable[[ShardState], bool], seconds: float) -> bool:
+        with trio.move_on_after(seconds):
+            while not condition(self.shard()):
+                await self._controller._turned.wait()
+        return condition(self.shard())
 
 
 class Controller:
@@ -96,12 +120,22 @@ class Controller:
         self._table_epoch = 0
         self._is_outdated = True
         self._running = trio.Event()
+        self._turned = trio.Event()
+        self._proxy = secrets.token_hex(8)
+        self._holds: dict[Place, Hold] = {}
+        self._resyncs: dict[Place, Resync] = {}
+        limiters = [trio.CapacityLimiter(pool.resync_parallel) for pool in self._pools]
         self._sender, self._receiver = trio.open_memory_channel[Message](QUEUE_LENGTH)
         for place, pool, spec in self._places():
             shard = self._shards[place] = new_shard(pool, spec, clock())
             key = view_key(pool.name, spec.name) if shard.keeps_view else None
+            owner = Owner(self._proxy, pool.name, spec.name)
+            name = owner.control() if shard.keeps_view else ""
+            if shard.keeps_view and pool.protocol == "redis":
+                self._holds[place] = Hold(plane, place, owner, self._linker(place), pool.health.timeout)
+                self._resyncs[place] = Resync(_Desk(self, place), owner, limiters[place[0]], clock)
             for backend in spec.backends:
-                link = Link(backend.address, pool.protocol, pool.login, pool.connect_timeout)
+                link = Link(backend.address, pool.protocol, pool.login, pool.connect_timeout, name)
                 prober = Prober(link, pool.health, key, self._reporter(place))
                 self._backends[place, backend.address] = _Backend(link, prober)
 
@@ -126,13 +160,43 @@ class Controller:
                 nursery.start_soon(self._loop, nursery)
                 await self._running.wait()
                 task_status.started()
+                for hold in self._holds.values():
+                    nursery.start_soon(hold.run)
+                for resync in self._resyncs.values():
+                    nursery.start_soon(resync.run)
         finally:
             for backend in self._backends.values():
                 backend.link.close()
 
     def status(self) -> dict[str, Any]:
         """The body of ``GET /api/v1/status``."""
-        return status_body(self._grouped(), self._table_epoch, self._clock(), time.time())
+        progress = {
+            (self._labels(place), resync.progress.target): resync.progress
+            for place, resync in self._resyncs.items()
+            if resync.progress is not None
+        }
+        return status_body(self._grouped(), self._table_epoch, self._clock(), time.time(), progress)
+
+    def ask_resync(self, pool: str, shard: str, backend: str | None) -> str | None:
+        """Has a stale backend (the first, if none is named) brought back now; the state it is in says more.
+
+        Returns:
+            None, or why that cannot be.
+        """
+        place = next((place for place in self._shards if self._labels(place) == (pool, shard)), None)
+        if place is None:
+            return f"there is no shard {shard!r} in a pool {pool!r}"
+        if place not in self._resyncs:
+            return (
+                f"shard {shard!r} cannot be resynchronised: only replicated Redis shards can in this version"
+            )
+        members = self._shards[place].members
+        if backend is not None and not self._shards[place].is_configured(backend):
+            return f"shard {shard!r} has no backend {backend!r}"
+        if not any(each.state is BackendState.STALE and backend in (None, each.address) for each in members):
+            return "nothing to do: " + (f"{backend} is not stale" if backend else "no backend is stale")
+        self._resyncs[place].ask(backend)
+        return None
 
     def samples(self) -> Iterable[Sample]:
         """What is counted here, for ``/metrics``."""
@@ -140,6 +204,8 @@ class Controller:
         for place, shard in self._shards.items():
             yield "view_conflicts_total", self._labels(place), float(shard.conflicts)
         yield from self._counts.samples()
+        for resync in self._resyncs.values():
+            yield from resync.samples()
 
     # Messages in.
 
@@ -165,6 +231,17 @@ class Controller:
                 except trio.WouldBlock:
                     break
             self._publish()
+            self._steer()
+            self._turned.set()
+            self._turned = trio.Event()
+
+    def _steer(self) -> None:
+        """After publishing: held writes must find the table that they waited for."""
+        if not self._running.is_set() or self._is_outdated:
+            return
+        for place, hold in self._holds.items():
+            shard = self._shards[place]
+            hold.steer(shard.held_epoch, shard.view.lead if shard.view else "")
 
     def _take(self, message: Message, nursery: trio.Nursery) -> None:
         if isinstance(message, EngineEvent):
@@ -277,7 +354,7 @@ class Controller:
         """One table for everything that changed since the last."""
         if not self._is_outdated or (not self._running.is_set() and not self._is_ready()):
             return
-        routing = build(self._table_epoch + 1, self._grouped(), self._resolved)
+        routing = build(self._table_epoch + 1, self._grouped(), self._resolved, self._proxy)
         if not self._running.is_set():
             self._plane.start(routing)
             self._running.set()
@@ -301,6 +378,9 @@ class Controller:
         return all(shard.is_contacted and shard.pending is None for shard in self._shards.values())
 
     # Small questions.
+
+    def _linker(self, place: Place) -> Callable[[str], Link]:
+        return lambda address: self._backends[place, address].link
 
     def _places(self) -> Iterable[tuple[Place, PoolSpec, Any]]:
         for pool_at, pool in enumerate(self._pools):

@@ -40,11 +40,19 @@ class Link:
         protocol: ``redis`` or ``memcached``.
         login: name and password, or None.
         connect_timeout: seconds to resolve and connect.
+        name: what the connection is called on the server (Redis only), "" for nothing.
     """
 
     def __init__(
-        self, address: str, protocol: str, login: tuple[str, bytes] | None, connect_timeout: float
+        self,
+        address: str,
+        protocol: str,
+        login: tuple[str, bytes] | None,
+        connect_timeout: float,
+        name: str = "",
     ) -> None:
+        self.name = name
+        """Given to each new connection; whoever changes it renames an open one himself."""
         self.address = address
         self.protocol = protocol
         self.resolved = ""
@@ -160,6 +168,8 @@ class Link:
             raise LinkError(_reason(error)) from error
         if self._login is not None:
             await self._log_in(*self._login)
+        if self.name and self.protocol == "redis":
+            await self._talk(resp_request("CLIENT", "SETNAME", self.name), 1)
 
     async def _open(self) -> trio.socket.SocketType:
         """Resolves anew each time: a name may have moved, which is often why we reconnect."""

@@ -6,12 +6,13 @@ Called by `proxy.tasks.controller` when somebody asks. Reads values, changes non
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from proxy.control.model import PoolSpec
+from proxy.control.resync import Progress
 from proxy.control.state import ShardState
 
 Sample = tuple[str, tuple[str, ...], float]
@@ -42,27 +43,35 @@ class Counts:
 
 
 def status_body(
-    pools: Sequence[tuple[PoolSpec, Sequence[ShardState]]], table_epoch: int, now: float, wall: float
+    pools: Sequence[tuple[PoolSpec, Sequence[ShardState]]],
+    table_epoch: int,
+    now: float,
+    wall: float,
+    progress: Mapping[tuple[tuple[str, str], str], Progress] | None = None,
 ) -> dict[str, Any]:
     """The body of ``GET /api/v1/status``.
 
     Args:
         table_epoch: version of the routing table, the pools' ``epoch``.
         now, wall: the same moment by the controller's clock and as seconds since 1970.
+        progress: resynchronisations that this proxy does, by pool and shard, and by backend.
     """
     return {
         "pools": {
             pool.name: {
                 "epoch": table_epoch,
                 "protocol": pool.protocol,
-                "shards": {shard.spec.name: _shard(shard, now, wall) for shard in shards},
+                "shards": {shard.spec.name: _shard(shard, now, wall, progress or {}) for shard in shards},
             }
             for pool, shards in pools
         }
     }
 
 
-def _shard(shard: ShardState, now: float, wall: float) -> dict[str, Any]:
+def _shard(
+    shard: ShardState, now: float, wall: float, progress: Mapping[tuple[tuple[str, str], str], Progress]
+) -> dict[str, Any]:
+    place = (shard.pool.name, shard.spec.name)
     return {
         "epoch": shard.epoch,
         "lead": shard.lead,
@@ -76,10 +85,25 @@ def _shard(shard: ShardState, now: float, wall: float) -> dict[str, Any]:
                 "drained": member.drained,
                 "reason": member.reason.value,
                 "since": _moment(wall - (now - member.since)),
+                **_progress(progress.get((place, member.address)), now),
             }
             for member, spec in zip(shard.members, shard.spec.backends, strict=True)
         ],
     }
+
+
+def _progress(progress: Progress | None, now: float) -> dict[str, Any]:
+    if progress is None:
+        return {}
+    left = progress.seconds_left(now)
+    work = {
+        "phase": progress.phase.value,
+        "bytes": progress.done,
+        "expected_bytes": progress.total,
+        "bytes_per_second": int(progress.rate(now)),
+        "seconds_left": None if left is None else round(left, 1),
+    }
+    return {"resync": work}
 
 
 def _moment(seconds: float) -> str:

@@ -11,6 +11,7 @@ import trio
 from support.control import make_config, until
 from support.ports import free_port
 from support.raw import RawClient
+from support.relay import Relay
 from support.servers import RedisServer
 
 from proxy.control.event import EngineEvent
@@ -28,18 +29,22 @@ def listener() -> Iterator[socket.socket]:
         yield bound
 
 
-def routing(address: str, *, epoch: int = 1, lead: int | None = 0) -> Routing:
+def routing(address: str, *, epoch: int = 1, lead: int | None = 0, spare: str = "") -> Routing:
+    """One shard led by its first backend; ``spare`` is a second one that is not in sync."""
     members = () if lead is None else (0,)
-    backend = BackendRouting(address, address, ())
-    shard = ShardRouting("s0", 1, (backend,), lead, members, members, False, 0, b"")
+    backends = tuple(BackendRouting(each, each, ()) for each in (address, spare) if each)
+    shard = ShardRouting("s0", 1, backends, lead, members, members, False, 0, b"")
     return Routing(epoch, (PoolRouting("fnv1a_64", "ketama", "", (shard,)),))
 
 
 def run(
-    listener: socket.socket, address: str, story: Callable[[Dataplane, list[EngineEvent]], Awaitable[None]]
+    listener: socket.socket,
+    address: str,
+    story: Callable[[Dataplane, list[EngineEvent]], Awaitable[None]],
+    spare: str = "",
 ) -> None:
     """Runs ``story`` with an engine that serves one backend, and its events as they come."""
-    config = make_config("redis", [[address]])
+    config = make_config("redis", [[address, spare] if spare else [address]])
     plane = Dataplane(engine_config(config, {"p": [listener.fileno()]}))
     seen: list[EngineEvent] = []
 
@@ -50,7 +55,7 @@ def run(
     async def main() -> None:
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
-                plane.start(routing(address))
+                plane.start(routing(address, spare=spare))
                 nursery.start_soon(collect)
                 await story(plane, seen)
                 plane.shutdown(GRACE_SECONDS)
@@ -91,3 +96,28 @@ def test_a_table_the_engine_refuses_is_an_error_of_ours(listener: socket.socket)
             plane.publish(replace(routing("127.0.0.1:1", epoch=2), pools=()))
 
     run(listener, "127.0.0.1:1", story)
+
+
+def test_a_pause_waits_for_the_write_in_flight_and_holds_the_next(
+    listener: socket.socket, redis_server: RedisServer
+) -> None:
+    # One of two backends is in sync: such a write is no replicated one, and counts all the same.
+    with Relay(redis_server.port) as relay:
+
+        async def story(plane: Dataplane, seen: list[EngineEvent]) -> None:
+            with RawClient(listener.getsockname()[1]) as client, RawClient(redis_server.port) as direct:
+                assert await trio.to_thread.run_sync(client.ask, b"SET a 1\r\n") == b"+OK\r\n"
+                relay.delay(0.2)
+                client.send(b"SET a 2\r\n")
+                await trio.sleep(0.05)
+                assert await trio.to_thread.run_sync(plane.pause_writes, 0, 0)
+                assert direct.ask(b"GET a\r\n") == b"$1\r\n2\r\n", "it was in flight"
+                assert client.read_line() == b"+OK\r\n"
+                relay.pass_through()
+                client.send(b"SET a 3\r\n")
+                await trio.sleep(0.3)
+                assert direct.ask(b"GET a\r\n") == b"$1\r\n2\r\n"
+                plane.resume_writes(0, 0)
+                assert await trio.to_thread.run_sync(client.read_line) == b"+OK\r\n"
+
+        run(listener, relay.address, story, spare="127.0.0.1:1")

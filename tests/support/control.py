@@ -38,6 +38,8 @@ class FakePlane:
     def __init__(self) -> None:
         self.tables: list[Routing] = []
         self.is_started = False
+        self.held: set[int] = set()
+        """Shards whose writes are held."""
         self._events: deque[EngineEvent] = deque()
         self._told = trio.Event()
 
@@ -50,6 +52,13 @@ class FakePlane:
         assert self.is_started
         assert routing.epoch > self.tables[-1].epoch, "the engine refuses an epoch that does not rise"
         self.tables.append(routing)
+
+    def pause_writes(self, pool: int, shard: int) -> bool:
+        self.held.add(shard)
+        return True
+
+    def resume_writes(self, pool: int, shard: int) -> None:
+        self.held.discard(shard)
 
     async def events(self) -> AsyncIterator[EngineEvent]:
         while True:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from proxy.admin.client import fetch_status, print_status, summary
+from proxy.admin.client import ask_resync, fetch_status, print_status, summary
 from proxy.admin.server import Lifecycle, Phase, make_app, serve
 from proxy.errors import AdminUnreachableError
 
@@ -109,6 +109,37 @@ def test_status_is_the_controllers() -> None:
     answer = get(make(), "/api/v1/status")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == STATUS
+
+
+class FakeOperator:
+    """Knows one shard."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str | None]] = []
+
+    def ask_resync(self, pool: str, shard: str, backend: str | None) -> str | None:
+        if (pool, shard) != ("sessions", "s2"):
+            return "there is no such shard"
+        self.asked.append((pool, shard, backend))
+        return None
+
+
+def test_a_resynchronisation_can_be_asked_for() -> None:
+    operator = FakeOperator()
+    app = make_app(FakeSource(), CollectorRegistry(), Lifecycle(), operator)
+    assert get(app, "/api/v1/resync?pool=sessions&shard=s2").status_code == 405
+    assert get(app, "/api/v1/resync?pool=sessions", method="POST").status_code == 400
+    refused = get(app, "/api/v1/resync?pool=sessions&shard=s9", method="POST")
+    assert (refused.status_code, refused.json()) == (409, {"error": "there is no such shard"})
+    page = get(app, "/api/v1/resync?pool=sessions&shard=s2", method="POST", origin="http://elsewhere")
+    assert page.status_code == 403
+    assert operator.asked == []
+    with served(app) as address:
+        assert ask_resync(address, "sessions", "s2", "unix:/m") is None
+        assert ask_resync(address, "sessions", "s9", None) == "there is no such shard"
+    assert operator.asked == [("sessions", "s2", "unix:/m")]
+    with served(make()) as address, pytest.raises(AdminUnreachableError, match="answered 404 without a word"):
+        ask_resync(address, "sessions", "s2", None)
 
 
 def test_nothing_can_be_changed() -> None:

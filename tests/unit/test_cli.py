@@ -108,7 +108,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def test_help_names_every_command(shell: Shell) -> None:
     result = shell("--help")
     assert result.code == 0
-    for command in ("run", "check", "route", "status", "demo"):
+    for command in ("run", "check", "route", "status", "resync", "demo"):
         assert f" {command} " in result.out
 
 

@@ -421,7 +421,9 @@ class TestOtherProxies:
         world.win()
         world.answer(A, record=encode(view_of(3, A, [A, B])))
         assert world.shard.in_sync == (A, B)
-        assert world.proposed().in_sync == (A,), "and, silent as it is to us, leaves by a view"
+        world.fail(B, times=2)
+        assert world.shard.pending is None, "it was silent to us before; the other proxy knew better"
+        assert world.fail(B).proposed().in_sync == (A,), "if it stays silent to us it leaves by a view"
 
     def test_a_conflict_is_counted_once_and_has_one_winner(self) -> None:
         one, other = view_of(2, A, [A]), view_of(2, B, [B])

@@ -172,9 +172,11 @@ impl Engine {
         Ok(())
     }
 
+    /// With `paused`, waits for writes in flight; false if some are left after `ADOPTION_LIMIT`.
+    ///
     /// # Errors
     /// `NotRunning` before `start`, `Value` for a shard that does not exist.
-    pub fn set_paused(&self, pool: usize, shard: usize, paused: bool) -> Result<(), EngineError> {
+    pub fn set_paused(&self, pool: usize, shard: usize, paused: bool) -> Result<bool, EngineError> {
         let shared = self.shared()?;
         let flags = shared.shards.get(pool).and_then(|shards| shards.get(shard));
         let Some(flags) = flags else {
@@ -183,11 +185,9 @@ impl Engine {
             )));
         };
         flags.paused.store(paused, SeqCst);
+        let pause = shared.pauses.fetch_add(u64::from(paused), SeqCst) + u64::from(paused);
         shared.wake_all();
-        if paused {
-            shared.wait_writes_drained(pool, shard, ADOPTION_LIMIT);
-        }
-        Ok(())
+        Ok(!paused || shared.wait_quiet(pause, ADOPTION_LIMIT))
     }
 
     /// # Errors

@@ -559,12 +559,13 @@ impl Engine {
         Ok(self.0.statistics()?.into_iter().map(Sample).collect())
     }
 
-    fn pause_writes(&self, py: Python<'_>, pool: usize, shard: usize) -> PyResult<()> {
+    fn pause_writes(&self, py: Python<'_>, pool: usize, shard: usize) -> PyResult<bool> {
         Ok(py.detach(|| self.0.set_paused(pool, shard, true))?)
     }
 
     fn resume_writes(&self, py: Python<'_>, pool: usize, shard: usize) -> PyResult<()> {
-        Ok(py.detach(|| self.0.set_paused(pool, shard, false))?)
+        py.detach(|| self.0.set_paused(pool, shard, false))?;
+        Ok(())
     }
 
     fn shutdown(&self, grace_seconds: f64) -> PyResult<()> {

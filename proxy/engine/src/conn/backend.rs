@@ -157,6 +157,11 @@ impl Conn {
         self.inflight.push_back(pending);
     }
 
+    /// True if a write is unanswered, even one that was given up.
+    pub fn is_writing(&self) -> bool {
+        self.inflight.iter().any(|pending| !pending.read)
+    }
+
     /// True if some byte of the request may have reached the backend.
     #[inline]
     pub fn was_sent(&self, pending: &Pending) -> bool {

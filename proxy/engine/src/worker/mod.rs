@@ -135,6 +135,8 @@ pub struct Worker {
     resting: Vec<(usize, usize)>,
     /// Nothing can time out, so the poll may wait long. Set by the tick, cleared by any request.
     idle: bool,
+    /// The last pause this worker has reported itself quiet for.
+    quiet: u64,
 }
 
 impl Worker {
@@ -199,6 +201,7 @@ impl Worker {
             accepting: true,
             resting: Vec::new(),
             idle: true,
+            quiet: 0,
         })
     }
 
@@ -229,6 +232,7 @@ impl Worker {
                 self.tick();
             }
             self.finish_turn();
+            self.report_quiet();
         }
         for (index, generation) in self.clients.keys() {
             self.close_client(index, generation);

@@ -100,9 +100,6 @@ impl Worker {
             since: self.now_ms,
         });
         self.shard_state(out.pool, out.shard).lane_writes[out.lane as usize] += 1;
-        self.shared.shards[out.pool as usize][out.shard as usize]
-            .writes
-            .fetch_add(1, SeqCst);
         let first = if made.is_empty() { out.bytes } else { &made };
         let (replies, trailer) = (plan.replies, out.trailer);
         self.send_leg(op, generation, lead, first, replies, out.kind, trailer);
@@ -428,9 +425,6 @@ impl Worker {
         if state.answered && outstanding == 0 && state.check.is_none() {
             let lane = state.lane as usize;
             let ended = self.ops.remove(op);
-            self.shared.shards[pool as usize][shard as usize]
-                .writes
-                .fetch_sub(1, SeqCst);
             let shard_state = self.shard_state(pool, shard);
             shard_state.lane_writes[lane] -= 1;
             if shard_state.lane_writes[lane] == 0 {
@@ -442,6 +436,25 @@ impl Worker {
             }
             ended.reply.clear();
             self.spare.push(ended.reply);
+        }
+    }
+
+    /// Whoever came into sync while a write was under way does not get that one, so it has to leave
+    /// again. Proxies hold their writes for that moment; only one that was cut off gets here.
+    pub(super) fn fail_gained(&mut self, pool: u16, shard: u16, gained: u16) {
+        let mut is_missed = false;
+        for (op, generation) in self.ops.keys() {
+            let Some(state) = self.ops.get_mut(op, generation) else {
+                continue;
+            };
+            if state.pool == pool && state.shard == shard {
+                state.targets |= gained;
+                state.failed |= gained;
+                is_missed = true;
+            }
+        }
+        for backend in (0..16u8).filter(|backend| is_missed && gained & (1 << backend) != 0) {
+            self.write_failed(pool, shard, backend, Failure::Closed);
         }
     }
 

@@ -179,8 +179,6 @@ impl Mailbox {
 pub struct ShardFlags {
     /// Backends on which a write failed and that the table still calls in sync: not read from.
     pub suspects: AtomicU32,
-    /// Writes to several replicas in flight; counted by the worker that orders them.
-    pub writes: AtomicU32,
     /// New writes wait (`Engine::pause_writes`).
     pub paused: AtomicBool,
 }
@@ -193,6 +191,12 @@ pub struct Shared {
     pub table_epoch: AtomicU64,
     adopted: Mutex<Vec<u64>>,
     adoption: Condvar,
+    /// Rises with each pause; `quiet` holds, per worker, up to which of them it has no write left to a
+    /// paused shard. A worker decides whether a write may go and sends it within one turn, so what it
+    /// says between two turns leaves no write behind.
+    pub pauses: AtomicU64,
+    quiet: Mutex<Vec<u64>>,
+    quieted: Condvar,
     pub mailboxes: Vec<Mailbox>,
     events: Mutex<VecDeque<Event>>,
     pub events_wake: Wake,
@@ -221,6 +225,9 @@ impl Shared {
             table_epoch: AtomicU64::new(table.epoch),
             adopted: Mutex::new(vec![0; workers]),
             adoption: Condvar::new(),
+            pauses: AtomicU64::new(0),
+            quiet: Mutex::new(vec![0; workers]),
+            quieted: Condvar::new(),
             mailboxes: (0..workers)
                 .map(|_| Mailbox::new())
                 .collect::<Result<_, _>>()?,
@@ -275,38 +282,18 @@ impl Shared {
 
     /// Waits until every worker has adopted `epoch`. False if some did not within the limit.
     pub fn wait_adopted(&self, epoch: u64, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut adopted = lock(&self.adopted);
-        while adopted.iter().any(|have| *have < epoch) {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                return false;
-            };
-            adopted = self
-                .adoption
-                .wait_timeout(adopted, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        true
+        wait_reached(&self.adopted, &self.adoption, epoch, limit)
     }
 
-    /// Waits until no write to the shard is in flight. False if that takes longer than the limit.
-    pub fn wait_writes_drained(&self, pool: usize, shard: usize, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut adopted = lock(&self.adopted);
-        while self.shards[pool][shard].writes.load(SeqCst) > 0 {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                return false;
-            };
-            // The count is lowered without the lock, so look again soon in any case.
-            let wait = left.min(Duration::from_millis(1));
-            adopted = self
-                .adoption
-                .wait_timeout(adopted, wait)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        true
+    /// Called by a worker between two turns; see `pauses`.
+    pub fn set_quiet(&self, worker: usize, pause: u64) {
+        lock(&self.quiet)[worker] = pause;
+        self.quieted.notify_all();
+    }
+
+    /// Waits until no worker has a write to a paused shard in flight. False if some has after the limit.
+    pub fn wait_quiet(&self, pause: u64, limit: Duration) -> bool {
+        wait_reached(&self.quiet, &self.quieted, pause, limit)
     }
 
     pub fn report(&self, event: Event) {
@@ -328,4 +315,20 @@ impl Shared {
         }
         drained
     }
+}
+
+/// Waits until every count has reached `least`. False if some did not within the limit.
+fn wait_reached(counts: &Mutex<Vec<u64>>, changed: &Condvar, least: u64, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    let mut counts = lock(counts);
+    while counts.iter().any(|have| *have < least) {
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+            return false;
+        };
+        counts = changed
+            .wait_timeout(counts, left)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+    }
+    true
 }

@@ -1,4 +1,4 @@
-//! New routing tables: what changes for connections and for what is under way.
+//! New routing tables and pauses: what changes for connections and for what is under way.
 
 use super::*;
 
@@ -30,6 +30,8 @@ impl Worker {
             .load(SeqCst);
         let state = &mut self.pools[pool as usize].shards[shard as usize];
         state.awaiting_view = u32::from(after.in_sync) & suspects != 0;
+        let gained = after.in_sync & !before.in_sync;
+        let is_outnumbered = gained != 0 && before.in_sync.count_ones() == 1;
         for backend in 0..after.backends.len() {
             let was = before.in_sync & (1 << backend) != 0;
             let is = after.in_sync & (1 << backend) != 0;
@@ -40,7 +42,11 @@ impl Worker {
                 if index == NO_CONN {
                     continue;
                 }
-                if (was && !is) || moved {
+                let conn = &self.conns[index as usize];
+                // A write that waits for its connection was meant for one backend alone, and there
+                // are more by now: better not sent than missed by the others.
+                let is_short = is_outnumbered && conn.state != ConnState::Ready;
+                if (was && !is) || moved || (is_short && conn.is_writing()) {
                     self.retire_conn(index);
                 } else if self.conns[index as usize].state == ConnState::Held && (changed || is) {
                     self.reconnect(index);
@@ -51,7 +57,39 @@ impl Worker {
                 }
             }
         }
+        if before.in_sync != 0 {
+            self.fail_gained(pool, shard, gained);
+        }
         self.recheck_ops(pool, shard);
         self.wake_later(pool, shard);
+    }
+
+    /// Says so once no write of this worker to a paused shard is under way. A write that timed out
+    /// counts until its late reply: the backend may carry it out until then.
+    pub(super) fn report_quiet(&mut self) {
+        let pause = self.shared.pauses.load(SeqCst);
+        if pause == self.quiet {
+            return;
+        }
+        for (pool, flags) in self.shared.shards.iter().enumerate() {
+            for (shard, flags) in flags.iter().enumerate() {
+                if flags.paused.load(SeqCst) && self.is_writing(pool, shard) {
+                    // Its end may come as a reply or as a timeout.
+                    self.idle = false;
+                    return;
+                }
+            }
+        }
+        self.quiet = pause;
+        self.shared.set_quiet(self.id, pause);
+    }
+
+    fn is_writing(&self, pool: usize, shard: usize) -> bool {
+        let state = &self.pools[pool].shards[shard];
+        let conns = state.conns.iter().flatten();
+        state.lane_writes.iter().any(|count| *count > 0)
+            || conns
+                .filter(|index| **index != NO_CONN)
+                .any(|index| self.conns[*index as usize].is_writing())
     }
 }

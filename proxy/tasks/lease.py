@@ -1,0 +1,52 @@
+"""A lease on a Redis: a key with a time to live that names its holder.
+
+Called by `proxy.tasks.resync`. Taken only where nobody holds it, kept by saying so again in time, gone by
+itself when its holder is. Must not know what it is for.
+"""
+
+from __future__ import annotations
+
+from proxy.control.routing import resp_request
+from proxy.tasks.link import Link, LinkError, Talk
+from proxy.tasks.wire import ErrorReply, reason_of
+
+
+async def hold(link: Link, key: str, holder: str, lease: float, seconds: float) -> bool:
+    """Takes the lease, or prolongs it; False if another holds it.
+
+    Args:
+        lease: seconds until it ends unless it is prolonged.
+        seconds: for the exchange.
+
+    Raises:
+        LinkError: no usable answer.
+    """
+    keep = resp_request("SET", key, holder, "PX", str(int(lease * 1000)))
+    return await _change(link, key, holder, keep, True, seconds)
+
+
+async def release(link: Link, key: str, holder: str, seconds: float) -> None:
+    """Gives the lease back if it is still held.
+
+    Raises:
+        LinkError: no usable answer; it then ends by itself.
+    """
+    await _change(link, key, holder, resp_request("DEL", key), False, seconds)
+
+
+async def _change(link: Link, key: str, holder: str, change: bytes, if_free: bool, seconds: float) -> bool:
+    async def work(talk: Talk) -> bool:
+        watched, current = await talk(resp_request("WATCH", key) + resp_request("GET", key), 2)
+        for reply in (watched, current):
+            if isinstance(reply, ErrorReply):
+                raise LinkError(reason_of(reply))
+        if current != holder.encode() and not (if_free and current is None):
+            await talk(resp_request("UNWATCH"), 1)
+            return False
+        replies = await talk(resp_request("MULTI") + change + resp_request("EXEC"), 3)
+        refusal = next((reply for reply in replies if isinstance(reply, ErrorReply)), None)
+        if refusal is not None:
+            raise LinkError(reason_of(refusal))
+        return replies[2] is not None
+
+    return await link.exchange(work, seconds)

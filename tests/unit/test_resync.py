@@ -1,0 +1,379 @@
+"""The plan of a resynchronisation, and who holds its writes by CLIENT LIST. Values in, values out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from proxy.control.event import (
+    Admit,
+    Commit,
+    CommitLost,
+    CommitWon,
+    Dismiss,
+    Event,
+    Join,
+    Probed,
+    ProbeNow,
+    VerifyFailed,
+)
+from proxy.control.fence import Owner, fence
+from proxy.control.model import (
+    BackendSpec,
+    BackendState,
+    Condition,
+    Incarnation,
+    PoolSpec,
+    ProbeResult,
+    Reason,
+    ShardSpec,
+    View,
+)
+from proxy.control.resync import (
+    LAG_BYTES,
+    STALL_SECONDS,
+    Phase,
+    Progress,
+    Server,
+    Trouble,
+    backoff,
+    has_caught_up,
+    judge,
+    lease_key,
+    may_overwrite,
+    pick,
+    read_server,
+)
+from proxy.control.shard import step
+from proxy.control.state import ShardState, new_shard
+from proxy.control.view import encode, next_view
+
+A, B, C = "a:1", "b:1", "c:1"
+LEADER = Server("master", "ra", 1_000_000, "h", memory=5000)
+REPLICA = Server("slave", "rb", 1_000_000, "h", is_linked=True)
+
+REPLICA_INFO = {
+    "role": "slave",
+    "run_id": "rb",
+    "master_replid": "h",
+    "master_link_status": "up",
+    "master_sync_in_progress": "0",
+    "slave_repl_offset": "70",
+    "master_repl_offset": "71",
+    "used_memory_dataset": "900",
+}
+
+
+# What the servers say.
+
+
+def test_a_linked_replica() -> None:
+    assert read_server(REPLICA_INFO) == Server("slave", "rb", 70, "h", True, memory=900)
+
+
+@pytest.mark.parametrize(
+    "change", [{"master_link_status": "down"}, {"master_sync_in_progress": "1"}, {"role": "master"}]
+)
+def test_a_server_that_is_no_linked_replica(change: dict[str, str]) -> None:
+    assert not read_server(REPLICA_INFO | change).is_linked
+
+
+def test_a_copy_under_way_and_a_server_that_does_not_know_how_much() -> None:
+    info = {**REPLICA_INFO, "master_link_status": "down", "master_sync_in_progress": "1"}
+    found = read_server(info | {"master_sync_read_bytes": "12", "master_sync_total_bytes": "-1"})
+    assert (found.received, found.expected) == (12, 0)
+
+
+@pytest.mark.parametrize(
+    ("leader", "target", "expected"),
+    [
+        ({}, {}, Phase.SWITCHING),
+        ({}, {"offset": 1_000_000 - LAG_BYTES}, Phase.SWITCHING),
+        ({}, {"offset": 1_000_000 - LAG_BYTES - 1}, Phase.FOLLOWING),
+        ({}, {"is_linked": False}, Phase.COPYING),
+        ({}, {"role": "master", "is_linked": False}, Phase.LINKING),
+        ({}, {"history": "other"}, Trouble.OTHER_MASTER),
+        ({}, {"run": "reborn"}, Trouble.TARGET_CHANGED),
+        ({"run": "reborn"}, {}, Trouble.LEADER_CHANGED),
+        ({"role": "slave"}, {}, Trouble.LEADER_CHANGED),
+    ],
+)
+def test_what_is_due(leader: dict[str, object], target: dict[str, object], expected: object) -> None:
+    found = judge(replace(LEADER, **leader), replace(REPLICA, **target), "ra", "rb")  # type: ignore[arg-type]
+    assert found is expected
+
+
+def test_a_leader_that_hides_its_process_is_judged_by_the_rest() -> None:
+    assert judge(replace(LEADER, run=""), REPLICA, "ra", "rb") is Phase.SWITCHING
+    assert judge(LEADER, REPLICA, "", "") is Phase.SWITCHING
+
+
+def test_caught_up_is_to_the_byte() -> None:
+    assert has_caught_up(LEADER, REPLICA)
+    assert not has_caught_up(LEADER, replace(REPLICA, offset=999_999))
+    assert not has_caught_up(LEADER, replace(REPLICA, is_linked=False))
+    assert not has_caught_up(LEADER, replace(REPLICA, history="other")), (
+        "offsets of two histories mean nothing"
+    )
+
+
+def test_progress_and_its_estimate() -> None:
+    progress = Progress(A, B, began=0.0, moved=0.0)
+    assert progress.seconds_left(5.0) is None
+    progress = progress.advance(Phase.COPYING, LEADER, replace(REPLICA, received=1000), 10.0)
+    assert (progress.done, progress.total, progress.rate(10.0)) == (1000, 5000, 100.0)
+    assert progress.seconds_left(10.0) == 40.0
+    progress = progress.advance(Phase.COPYING, LEADER, replace(REPLICA, received=2000, expected=3000), 20.0)
+    assert (progress.total, progress.seconds_left(20.0)) == (3000, 10.0)
+
+
+def test_a_copy_that_does_not_move_is_stalled() -> None:
+    progress = Progress(A, B, began=0.0, moved=0.0)
+    target = replace(REPLICA, received=1000)
+    progress = progress.advance(Phase.COPYING, LEADER, target, 10.0)
+    progress = progress.advance(Phase.COPYING, LEADER, target, 20.0)
+    assert not progress.is_stalled(10.0 + STALL_SECONDS)
+    assert progress.is_stalled(10.1 + STALL_SECONDS)
+    assert not progress.advance(Phase.FOLLOWING, LEADER, target, 30.0).is_stalled(1e6)
+
+
+def test_backoff_grows_to_a_limit() -> None:
+    waits = [backoff(failures) for failures in range(1, 30)]
+    assert waits[0] == 0.5
+    assert waits == sorted(waits)
+    assert waits[-1] == 30.0
+
+
+def test_the_lease_has_a_reserved_name_of_its_own() -> None:
+    assert lease_key("p", "s") == "__shardproxy:lease:p/s"
+
+
+# Who holds its writes.
+
+ONE, TWO = Owner("1", "p", "s"), Owner("2", "p", "s")
+
+
+def listing(*names: str) -> bytes:
+    lines = [f"id={number} addr=1.2.3.4:5 name={name} age=1 cmd=get" for number, name in enumerate(names, 1)]
+    return "\n".join([*lines, ""]).encode()
+
+
+def test_all_hold() -> None:
+    found = fence(listing(ONE.traffic, ONE.control(7), TWO.control(7), TWO.traffic), "p", "s", 7)
+    assert (found.holding, found.missing, found.cut) == ({"1", "2"}, set(), ())
+
+
+def test_one_does_not_hold_yet() -> None:
+    found = fence(listing(ONE.control(7), TWO.traffic, TWO.control(), TWO.traffic), "p", "s", 7)
+    assert found.missing == {"2"}
+    assert found.wake == (("2", 3),)
+    assert sorted(found.cut) == [2, 3, 4]
+
+
+def test_a_hold_of_an_earlier_view_is_none() -> None:
+    assert fence(listing(ONE.control(6), ONE.traffic), "p", "s", 7).missing == {"1"}
+
+
+def test_traffic_without_a_control_connection_is_missing() -> None:
+    found = fence(listing(ONE.control(7), TWO.traffic), "p", "s", 7)
+    assert (found.missing, found.wake, found.cut) == ({"2"}, (), (2,))
+
+
+def test_strangers_and_other_shards_are_no_business_of_ours() -> None:
+    names = ["", "redis-cli", "shardproxy:x", Owner("3", "p", "s2").traffic, Owner("4", "q", "s").control(1)]
+    found = fence(listing(*names), "p", "s", 7)
+    assert (found.holding, found.missing, found.cut) == (set(), set(), ())
+
+
+def test_a_listing_that_is_cut_or_no_text_names_nobody() -> None:
+    for junk in (b"", b"\xff\xfe=", b"id=x name=" + ONE.traffic.encode(), b"name= id="):
+        assert fence(junk, "p", "s", 7).missing == set()
+
+
+# The shard.
+
+
+def probed(address: str, record: bytes | None, **facts: object) -> Probed:
+    settings: dict[str, object] = {"record_known": True, "flushes": 0, "items": 0, **facts}
+    run = Incarnation(f"r{address}")
+    return Probed(ProbeResult(address, incarnation=run, record=record, **settings))  # type: ignore[arg-type]
+
+
+class World:
+    """A shard whose view is ``view``; its commits succeed when told to."""
+
+    def __init__(self, *in_sync: str, of: tuple[str, ...] = (A, B)) -> None:
+        spec = ShardSpec("s", tuple(BackendSpec(each) for each in of))
+        self.now = 0.0
+        self.shard: ShardState = new_shard(PoolSpec("p", "redis", (spec,), request_timeout=1.0), spec, 0.0)
+        self.actions: tuple[object, ...] = ()
+        view = View("p", "s", 5, in_sync[0], in_sync, tuple(f"r{each}" for each in in_sync))
+        for address in of:
+            for _ in range(2):
+                self.happen(probed(address, encode(view)))
+
+    def happen(self, event: Event) -> World:
+        self.shard, self.actions = step(self.shard, event, self.now)
+        return self
+
+    def commit(self) -> Commit:
+        (found,) = [each for each in self.actions if isinstance(each, Commit)]
+        return found
+
+    def win(self) -> World:
+        assert self.shard.pending is not None
+        return self.happen(CommitWon(self.shard.pending))
+
+    def state(self, address: str) -> BackendState:
+        return self.shard.member(address).state
+
+
+def test_joining_holds_writes_and_admitting_lets_them_go() -> None:
+    world = World(A)
+    assert pick(world.shard) == B
+    view = world.happen(Join(B)).commit().view
+    assert (view.epoch, view.in_sync, view.joining) == (6, (A,), (B,))
+    assert world.shard.held_epoch == 0, "not before it is recorded"
+    world.win()
+    assert (world.shard.held_epoch, world.state(B), world.shard.in_sync) == (6, BackendState.JOINING, (A,))
+    assert pick(world.shard) is None
+    view = world.happen(Admit(B, "rb9", 6)).commit().view
+    assert (view.epoch, view.in_sync, view.runs, view.joining) == (7, (A, B), ("ra:1", "rb9"), ())
+    assert world.commit().arbiters == ()
+    assert world.shard.in_sync == (A,), "not before it is recorded"
+
+
+def test_who_was_admitted_is_in_sync() -> None:
+    world = World(A).happen(Join(B)).win().happen(Admit(B, f"r{B}", 6)).win()
+    assert (world.shard.in_sync, world.shard.held_epoch, world.state(B)) == ((A, B), 0, BackendState.IN_SYNC)
+
+
+def test_a_proxy_that_could_not_reach_it_meanwhile_takes_the_views_word() -> None:
+    # A server that loads a copy does not answer probes in time.
+    world = World(A)
+    for _ in range(5):
+        world.happen(Probed(ProbeResult(B, failure=Reason.TIMEOUT)))
+    assert world.state(B) is BackendState.DOWN
+    assert world.shard.view is not None
+    joining = next_view(world.shard.view, (A,), lead=A, joining=(B,))
+    both = next_view(joining, (A, B), lead=A, runs={B: "another life"})
+    world.happen(probed(A, encode(joining))).happen(probed(A, encode(both)))
+    assert (world.state(B), world.shard.pending) == (BackendState.IN_SYNC, None)
+    assert ProbeNow(B) in world.actions
+    for _ in range(3):
+        assert world.shard.pending is None
+        world.happen(Probed(ProbeResult(B, failure=Reason.TIMEOUT)))
+    assert world.commit().view.in_sync == (A,), "it is out of reach after all"
+
+
+def test_admission_is_to_the_view_under_which_writes_were_held() -> None:
+    world = World(A).happen(Join(B)).win()
+    for wrong in (Admit(B, "r", 5), Admit(B, "r", 7), Admit(A, "r", 6)):
+        assert not any(isinstance(each, Commit) for each in world.happen(wrong).actions)
+
+
+def test_our_own_record_seen_on_one_member_is_not_yet_ours() -> None:
+    world = World(A, C, of=(A, B, C)).happen(Join(B))
+    pending = world.shard.pending
+    assert pending is not None
+    world.happen(probed(A, encode(pending)))
+    assert world.shard.held_epoch == 0, "the other member may not have it yet"
+    assert world.win().shard.held_epoch == 6
+
+
+def test_a_dismissed_backend_is_stale_again() -> None:
+    world = World(A).happen(Join(B)).win()
+    view = world.happen(Dismiss(B)).commit().view
+    assert (view.epoch, view.in_sync, view.joining) == (7, (A,), ())
+    world.win()
+    assert (world.state(B), world.shard.held_epoch) == (BackendState.STALE, 0)
+
+
+def test_whoever_follows_the_view_ends_a_hold_that_lasts() -> None:
+    world = World(A)
+    assert world.shard.view is not None
+    joining = next_view(world.shard.view, (A,), lead=A, joining=(B,))
+    world.happen(probed(A, encode(joining)))
+    assert world.shard.held_epoch == 6
+    assert ProbeNow(A) in world.actions, "clients wait for what comes next"
+    limit = 2 * world.shard.pool.hold_limit
+    world.now = limit - 0.01
+    assert world.happen(probed(A, encode(joining))).shard.pending is None
+    world.now = limit
+    view = world.happen(probed(A, encode(joining))).commit().view
+    assert (view.epoch, view.joining) == (7, ())
+
+
+def test_the_hold_goes_on_when_another_member_is_lost() -> None:
+    world = World(A, C, of=(A, B, C)).happen(Join(B)).win()
+    refused = ProbeResult(C, failure=Reason.REFUSED)
+    for _ in range(3):
+        world.happen(Probed(refused))
+    assert world.shard.pending is not None
+    assert (world.shard.pending.in_sync, world.shard.pending.joining) == ((A,), (B,))
+
+
+def test_a_lost_race_for_admission_leaves_it_out() -> None:
+    world = World(A).happen(Join(B)).win().happen(Admit(B, "r", 6))
+    pending = world.shard.pending
+    assert pending is not None
+    assert world.shard.view is not None
+    without = next_view(world.shard.view, (A,), lead=A, joining=())
+    world.happen(CommitLost(pending, A, encode(without)))
+    assert (world.shard.view, world.state(B)) == (without, BackendState.STALE)
+
+
+def test_the_table_is_published_again_when_a_doubt_was_unfounded() -> None:
+    world = World(A, B)
+    before = world.shard.revision
+    assert world.shard.view is not None
+    older = encode(replace(world.shard.view, epoch=4))
+    assert world.happen(VerifyFailed(B)).happen(probed(B, older)).shard.revision == before
+    world.happen(probed(B, world.shard.record))
+    assert world.shard.revision == before + 1
+    world.happen(probed(B, world.shard.record))
+    assert world.shard.revision == before + 1
+
+
+# What may be touched.
+
+
+def test_the_one_that_is_wanted() -> None:
+    world = World(A, of=(A, B, C))
+    assert (pick(world.shard), pick(world.shard, C), pick(world.shard, A)) == (B, C, None)
+
+
+@pytest.mark.parametrize("condition", [Condition.LOADING, Condition.NOAUTH, Condition.BUSY])
+def test_a_target_in_no_condition(condition: Condition) -> None:
+    world = World(A).happen(probed(B, None, record_known=False, condition=condition))
+    assert pick(world.shard) is None
+
+
+def test_a_target_that_is_a_replica_already() -> None:
+    world = World(A).happen(probed(B, None, condition=Condition.READONLY))
+    assert pick(world.shard) == B
+
+
+def test_a_record_that_cannot_be_read_is_left_alone() -> None:
+    world = World(A).happen(probed(B, b"damaged"))
+    assert pick(world.shard) is None
+
+
+def test_a_leader_that_does_not_answer_well_is_not_copied_from() -> None:
+    assert pick(World(A).happen(Probed(ProbeResult(A, failure=Reason.TIMEOUT))).shard) is None
+    loading = probed(A, None, record_known=False, condition=Condition.LOADING)
+    assert pick(World(A).happen(loading).shard) is None
+
+
+def test_what_a_target_holds_is_given_up_only_by_who_is_up_to_date() -> None:
+    shard = World(A).shard
+    assert shard.view is not None
+    older, newer = replace(shard.view, epoch=4), replace(shard.view, epoch=6)
+    assert may_overwrite(shard, None, B)
+    assert may_overwrite(shard, shard.record, B)
+    assert may_overwrite(shard, encode(older), B)
+    assert not may_overwrite(shard, encode(newer), B)
+    assert not may_overwrite(shard, b"damaged", B)
+    assert not may_overwrite(shard, None, A)
+    assert not may_overwrite(World(A).happen(Join(B)).win().shard, None, B)
