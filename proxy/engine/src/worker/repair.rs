@@ -136,9 +136,6 @@ impl Worker {
         let (op, generation) = self.ops.insert(entry);
         let kind = ReplyKind::Line;
         self.shard_state(pool, shard).lane_writes[lane as usize] += 1;
-        self.shared.shards[pool as usize][shard as usize]
-            .writes
-            .fetch_add(1, SeqCst);
         // First into the log: sending may fail at once and looks for it there.
         self.shard_state(pool, shard).log.push_back(LogEntry {
             op,
