@@ -5,6 +5,7 @@ Called by `chaos.workload`. Knows bytes and error texts; keeps no state and open
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 
@@ -38,6 +39,14 @@ class Dialect:
 
     def read(self, client: RawClient, kind: Kind, key: bytes, value: Value) -> Answer:
         """Reads one answer. Raises as `RawClient.read_until`."""
+        raise NotImplementedError
+
+    def many(self, kind: Kind, keys: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+        """One request for several keys that are no lists: GET of all, or (Redis only) SET of all."""
+        raise NotImplementedError
+
+    def read_many(self, client: RawClient, kind: Kind, keys: Sequence[bytes]) -> list[Answer]:
+        """Reads the answer to `many`, as one per key. Raises as `RawClient.read_until`."""
         raise NotImplementedError
 
     def noise(self, rng: random.Random, count: int) -> list[tuple[bytes, bool]]:
@@ -85,6 +94,20 @@ class Redis(Dialect):
                 return Outcome.OK, tuple(found), "", False
             return Outcome.OK, counted(key, found), "", False
         return Outcome.OK, found if kind is Kind.INCR else value, "", False
+
+    def many(self, kind: Kind, keys: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+        if kind is Kind.GET:
+            return command("MGET", *keys)
+        return command("MSET", *itertools.chain(*zip(keys, values, strict=True)))
+
+    def read_many(self, client: RawClient, kind: Kind, keys: Sequence[bytes]) -> list[Answer]:
+        reply = client.read_reply()
+        if reply.startswith(b"-"):
+            return [error(reply, kind)] * len(keys)
+        if kind is Kind.SET:
+            return [(Outcome.OK, None, "", False)] * len(keys)
+        pairs = zip(keys, parse(reply), strict=True)
+        return [(Outcome.OK, counted(key, found), "", False) for key, found in pairs]
 
     def noise(self, rng: random.Random, count: int) -> list[tuple[bytes, bool]]:
         # Imported here, since only one protocol of one run needs it.
@@ -138,6 +161,19 @@ class Memcached(Dialect):
         if line in (b"NOT_FOUND\r\n", b"NOT_STORED\r\n"):  # an increment or append of what is not there
             return Outcome.FAIL, None, "absent", False
         return error(line, kind)
+
+    def many(self, kind: Kind, keys: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+        assert kind is Kind.GET
+        return b"get %b\r\n" % b" ".join(keys)
+
+    def read_many(self, client: RawClient, kind: Kind, keys: Sequence[bytes]) -> list[Answer]:
+        found = {}
+        while (line := client.read_line()).startswith(b"VALUE "):
+            _, key, _, length = line.split()
+            found[key] = client.read_exactly(int(length) + 2)[:-2]
+        if line != b"END\r\n":
+            return [error(line, kind)] * len(keys)
+        return [(Outcome.OK, counted(key, found.get(key)), "", False) for key in keys]
 
     def noise(self, rng: random.Random, count: int) -> list[tuple[bytes, bool]]:
         requests = []

@@ -35,11 +35,11 @@ from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
 from support.servers import MemcachedServer, RedisServer, Server
 
-HEALTH = {"interval": "400ms", "timeout": "400ms", "fall": 3, "rise": 2}
+HEALTH = {"timeout": "400ms", "fall": 3, "rise": 2}
 TIMEOUTS = {"connect": "300ms", "request": "500ms"}
-GRACE_SECONDS = 2.0
-"""A probe interval and its timeout, a view to be read and published, and a machine that is busy: how late
-a proxy may adopt a view that another one made."""
+GRACE_SECONDS = 1.6
+"""Beside the interval: a probe that times out, a view to be read and published, and a machine that is busy.
+So late may a proxy adopt a view that another one made."""
 REST_SECONDS = 20.0
 """Longest wait for all proxies to agree once nothing is broken any more."""
 SHOWN_VIOLATIONS = 5
@@ -113,7 +113,8 @@ def _build(schedule: Schedule, stack: ExitStack) -> Stage:
         servers.append(row)
         gates.append([stack.enter_context(Gate(each.port, proxies, schedule.proxies)) for each in row])
     addresses = [[gate.address for gate in row] for row in gates]
-    options = {"hash_tag": "{}", "reads": schedule.reads, "health": HEALTH, "timeouts": TIMEOUTS}
+    health = {"interval": f"{schedule.interval}s", **HEALTH}
+    options = {"hash_tag": "{}", "reads": schedule.reads, "health": health, "timeouts": TIMEOUTS}
     config = {
         "workers": schedule.workers,
         "pools": {"p": pool(schedule.protocol, *addresses, **options)},
@@ -191,7 +192,7 @@ def _judge(schedule: Schedule, stage: Stage, work: Workload, report: Report, sta
 def _check(schedule: Schedule, stage: Stage, work: Workload, start: float) -> list[Violation]:
     promises = Promises(
         may_vanish=schedule.evicts,
-        grace_seconds=GRACE_SECONDS if schedule.proxies > 1 else 0.0,
+        grace_seconds=schedule.interval + GRACE_SECONDS if schedule.proxies > 1 else 0.0,
         reads_go_on=True,
         interruptions=tuple((proxy, since - start, to - start) for proxy, since, to in stage.interruptions),
     )

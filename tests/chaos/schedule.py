@@ -102,7 +102,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A whole run. ``survivors``: per shard, the backend that is left alone."""
+    """A whole run.
+
+    Args:
+        interval: seconds between the probes of a backend.
+        persistent: the servers keep what they hold over a restart.
+        evicts: the servers are too small for what is written.
+        survivors: per shard, the backend that is left alone.
+    """
 
     seed: int
     protocol: str
@@ -111,6 +118,7 @@ class Schedule:
     replicas: int
     shards: int
     reads: str
+    interval: float
     persistent: bool
     evicts: bool
     clients: int
@@ -123,8 +131,8 @@ class Schedule:
         extras = [name for name in ("persistent", "evicts", "resynchronises") if getattr(self, name)]
         head = (
             f"seed {self.seed}: {self.protocol}, {self.proxies} proxies of {self.workers} workers, "
-            f"{self.shards} shards of {self.replicas}, reads {self.reads}, {self.clients} clients each, "
-            f"survivors {list(self.survivors)}{' '.join(['', *extras])}"
+            f"{self.shards} shards of {self.replicas}, reads {self.reads}, probes every {self.interval} s, "
+            f"{self.clients} clients each, survivors {list(self.survivors)}{' '.join(['', *extras])}"
         )
         return "\n  ".join([head, *map(str, self.faults)])
 
@@ -157,6 +165,7 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
         replicas=replicas,
         shards=shards,
         reads=rng.choice(("primary", "spread", "spread")),
+        interval=rng.choice((0.4, 0.4, 1.5)),
         persistent=protocol == "redis" and rng.random() < 0.3,
         evicts=protocol == "memcached" and rng.random() < 0.15,
         clients=4 if proxies > 1 else 6,

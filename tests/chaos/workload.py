@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from chaos.dialect import Dialect
 from chaos.history import History, Kind, Op, Outcome
-from support.raw import Closed, RawClient
+from support.raw import RawClient
 
 ANSWER_SECONDS = 8.0
 """How long a client waits for an answer. The proxy has to answer within its own timeouts, so silence for
@@ -28,11 +28,22 @@ BATCH = 6
 """Most requests sent at once."""
 FILLER_BYTES = 20_000
 """Of what memcached is filled with until it evicts."""
+MANY = 0.12
+"""Share of the requests that name several keys."""
 OWN_KEYS = 3
 SHARED_KEYS = 3
 COUNTERS = 2
 LISTS = 2
 """Keys of each sort: own ones per client, the others per proxy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: of several keys a GET, or in Redis a SET."""
+
+    kind: Kind
+    keys: Sequence[bytes]
+    values: Sequence[bytes]
 
 
 @dataclass
@@ -73,6 +84,7 @@ class Workload:
                 own = [b"reg:p%d:own%d:%d" % (proxy, client, each) for each in range(OWN_KEYS)]
                 self._own[proxy, client] = own
         self.keys = sorted(itertools.chain(*self._shared, *self._own.values()))
+        self._plain = [key for key in self.keys if not key.startswith(b"list:")]
 
     # Life.
 
@@ -137,51 +149,69 @@ class Workload:
             batch = []
             for _ in range(rng.choice((1, 1, 1, 2, BATCH))):
                 if writes and rng.random() < 0.75:
-                    key = rng.choice(own if rng.random() < 0.5 else self._shared[proxy])
-                    batch.append(self._write(rng, key, proxy, session))
+                    batch.append(self._write(rng, own, proxy, session))
                 else:
-                    batch.append((Kind.GET, rng.choice(self.keys), b""))
+                    batch.append(self._read(rng))
             self._exchange(client, batch, proxy, session)
             if rng.random() < 0.5:
                 time.sleep(rng.random() * PAUSE_SECONDS)
 
-    def _write(self, rng: random.Random, key: bytes, proxy: int, session: int) -> tuple[Kind, bytes, bytes]:
+    def _write(self, rng: random.Random, own: list[bytes], proxy: int, session: int) -> Ask:
+        value = b"%d.%d.%d" % (proxy, session, rng.randrange(1 << 60))
+        if self.dialect.name == "redis" and rng.random() < MANY:
+            keys = rng.sample(own, 2)
+            return Ask(Kind.SET, keys, [b"%b.%d" % (value, each) for each in range(len(keys))])
+        key = rng.choice(own if rng.random() < 0.5 else self._shared[proxy])
         if key.startswith(b"count:"):
-            return Kind.INCR, key, b""
-        value = b"%d.%d.%d" % (proxy, session, len(self.history.ops) + rng.randrange(1 << 40))
+            return Ask(Kind.INCR, [key], [b""])
         if key.startswith(b"list:"):
-            return Kind.APPEND, key, value
-        return (Kind.DELETE if rng.random() < 0.1 else Kind.SET), key, value
+            return Ask(Kind.APPEND, [key], [value])
+        return Ask(Kind.DELETE if rng.random() < 0.1 else Kind.SET, [key], [value])
 
-    def _exchange(
-        self, client: RawClient, batch: list[tuple[Kind, bytes, bytes]], proxy: int, session: int
-    ) -> None:
-        ops = [self._op(kind, key, value, proxy, session) for kind, key, value in batch]
+    def _read(self, rng: random.Random) -> Ask:
+        count = rng.randint(2, 5) if rng.random() < MANY else 1
+        keys = [rng.choice(self.keys)] if count == 1 else rng.sample(self._plain, count)
+        return Ask(Kind.GET, keys, [b""] * len(keys))
+
+    def _exchange(self, client: RawClient, batch: list[Ask], proxy: int, session: int) -> None:
+        asked = [
+            [
+                self._op(ask.kind, key, value, proxy, session)
+                for key, value in zip(ask.keys, ask.values, strict=True)
+            ]
+            for ask in batch
+        ]
+        at = 0
         try:
-            client.send(b"".join(self.dialect.request(*each) for each in batch))
-        except OSError:
-            self._give_up(ops, "closed")
+            client.send(b"".join(self._request(ask) for ask in batch))
+            for at, ops in enumerate(asked):  # noqa: B007
+                self._finish(client, *ops)
+        except OSError as failure:
+            text = "silence" if isinstance(failure, TimeoutError) else "closed"
+            self._give_up([op for ops in asked[at:] for op in ops], text)
             raise
-        for position, op in enumerate(ops):
-            try:
-                self._finish(client, op)
-            except (Closed, ConnectionError):
-                self._give_up(ops[position:], "closed")
-                raise
-            except TimeoutError:
-                self._give_up(ops[position:], "silence")
-                raise
+
+    def _request(self, ask: Ask) -> bytes:
+        if len(ask.keys) > 1:
+            return self.dialect.many(ask.kind, ask.keys, ask.values)
+        return self.dialect.request(ask.kind, ask.keys[0], ask.values[0])
 
     def _op(self, kind: Kind, key: bytes, value: bytes | None, proxy: int, session: int) -> Op:
         shown = value if kind in (Kind.SET, Kind.APPEND) else None
         return self.history.add(Op(kind, key, shown, proxy, session, time.monotonic()))
 
-    def _finish(self, client: RawClient, op: Op) -> None:
-        outcome, value, text, is_odd = self.dialect.read(client, op.kind, op.key, op.value)
-        op.end = time.monotonic()
-        op.outcome, op.text, op.is_odd = outcome, text, is_odd
-        if outcome is Outcome.OK:
-            op.value = value
+    def _finish(self, client: RawClient, *ops: Op) -> None:
+        """Reads the answer to the request these are of."""
+        kind = ops[0].kind
+        if len(ops) == 1:
+            answers = [self.dialect.read(client, kind, ops[0].key, ops[0].value)]
+        else:
+            answers = self.dialect.read_many(client, kind, [op.key for op in ops])
+        now = time.monotonic()
+        for op, (outcome, value, text, is_odd) in zip(ops, answers, strict=True):
+            op.end, op.outcome, op.text, op.is_odd = now, outcome, text, is_odd
+            if outcome is Outcome.OK and kind in (Kind.GET, Kind.INCR):
+                op.value = value
 
     def _give_up(self, ops: Sequence[Op], text: str) -> None:
         now = time.monotonic()

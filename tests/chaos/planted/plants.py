@@ -50,7 +50,15 @@ PLANTS: Mapping[str, Plant] = {
         "outcome = await views.commit(action, links, seconds)",
         "outcome: CommitWon | CommitLost | CommitFailed = CommitWon(action.view)",
         (68, 116, 38, 14),
-        ("stale read", "stale increment", "lost write", "disagreement", "no rest", "failed read", "divergence"),
+        (
+            "stale read",
+            "stale increment",
+            "lost write",
+            "disagreement",
+            "no rest",
+            "failed read",
+            "divergence",
+        ),
     ),
     "drop_held_entry": Plant(
         "a write that waited for the leader's decision is never sent to the replicas",
