@@ -25,6 +25,9 @@ class Promises:
 
     Args:
         may_vanish: the servers evict, so that any key may be absent at any time; nothing else is excused.
+        may_come_late: a write of unknown outcome may even be applied after later ones of its connection were
+            acknowledged: a network may hand over what it held back when the proxy has long made a new
+            connection. Where a shard has replicas, one that this happens to is out of sync by then.
         grace_seconds: how much later than its acknowledgement a write through one proxy must show through
             another: a proxy adopts a view that another made at its next probe (README, "No stale reads").
         reads_go_on: one in-sync backend was reachable all the time, so no read may fail.
@@ -32,6 +35,7 @@ class Promises:
     """
 
     may_vanish: bool = False
+    may_come_late: bool = False
     grace_seconds: float = 0.0
     reads_go_on: bool = True
     interruptions: tuple[tuple[int, float, float], ...] = ()
@@ -77,7 +81,7 @@ def registers(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
     writes = [op for op in ops if op.kind in (Kind.SET, Kind.DELETE)]
     if not writes or any(op.kind in (Kind.INCR, Kind.APPEND) for op in ops):
         return
-    until = _superseded_at(writes)
+    until = _superseded_at(writes, promises)
     by_value: dict[object, list[int]] = defaultdict(list)
     for position, write in enumerate(writes):
         by_value[write.value if write.kind is Kind.SET else None].append(position)
@@ -116,7 +120,7 @@ def _judge_register(
     return _violation(name, read, text, ops, *([last] if last else []))
 
 
-def _superseded_at(writes: list[Op]) -> list[float]:
+def _superseded_at(writes: list[Op], promises: Promises) -> list[float]:
     """For each write, when the first write that surely came after it was acknowledged."""
     acknowledged = sorted((op.begin, op.end) for op in writes if op.outcome is Outcome.OK)
     begins = [begin for begin, _ in acknowledged]
@@ -127,7 +131,8 @@ def _superseded_at(writes: list[Op]) -> list[float]:
     until = [inf] * len(writes)
     for at in range(len(writes) - 1, -1, -1):
         write = writes[at]
-        until[at] = own.get(write.session, inf)
+        if write.outcome is Outcome.OK or not promises.may_come_late:
+            until[at] = own.get(write.session, inf)
         if write.outcome is Outcome.OK:
             until[at] = min(until[at], earliest[bisect_right(begins, write.end)])
             own[write.session] = min(own.get(write.session, inf), write.end)
@@ -205,7 +210,7 @@ def lists(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
         elements = read.value if isinstance(read.value, tuple) else ()
         if not elements and promises.may_vanish:
             continue
-        yield from _judge_list(read, elements, by_value, ops)
+        yield from _judge_list(read, elements, by_value, ops, promises)
         present = set(elements)
         seen = read.begin - _grace(read, writes, promises)
         missing = [op for op in acknowledged if op.end < seen and op.value not in present]
@@ -216,7 +221,7 @@ def lists(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
 
 
 def _judge_list(
-    read: Op, elements: Sequence[bytes], by_value: Mapping[object, Op], ops: Sequence[Op]
+    read: Op, elements: Sequence[bytes], by_value: Mapping[object, Op], ops: Sequence[Op], promises: Promises
 ) -> Iterator[Violation]:
     """What is there, whatever should be there as well."""
     last: dict[int, int] = {}
@@ -231,6 +236,8 @@ def _judge_list(
             text = f"holds an element whose error said that it was not applied: {op.text}"
             yield _violation("dishonest error", read, text, ops, op)
             return
+        if op.outcome is Outcome.UNKNOWN and promises.may_come_late:
+            continue
         is_behind = op.outcome is Outcome.OK and op.end < newest_begin
         if is_behind or last.get(op.session, -1) > entered[id(op)]:
             extra = [op, newest] if is_behind and newest else [op]

@@ -166,19 +166,22 @@ def _crashes(stage: Stage) -> list[Violation]:
 
 
 def _judge(schedule: Schedule, stage: Stage, work: Workload, report: Report, start: float) -> list[Violation]:
+    violations = []
+    status = None
     try:
         status = eventually(lambda: _at_rest(stage), within=REST_SECONDS, what="all proxies agree")
     except AssertionError as restless:
-        return [Violation("no rest", b"", str(restless)), *_check(schedule, stage, work, start)]
+        views = [_outline(proxy.status()["pools"]["p"]["shards"]) for proxy in stage.proxies]
+        violations.append(Violation("no rest", b"", f"{restless}; {views}"))
     for number, proxy in enumerate(stage.proxies):
         work.read_all(proxy.ports["p"], number)
-    violations = []
+    if status is None:
+        return _check(schedule, stage, work, start) + violations
     excused = unfinished(work.history, stage.kills)
-    assert status is not None
     for shard, row in enumerate(stage.servers):
         found = _in_sync(status, shard)
         in_sync = [row[at] for at, gate in enumerate(stage.gates[shard]) if gate.address in found]
-        if schedule.survivors and stage.gates[shard][schedule.survivors[shard]].address not in found:
+        if stage.gates[shard][schedule.survivors[shard]].address not in found:
             report.notes.append(f"the survivor of shard {shard} is out of sync: loss is to be expected")
         if not schedule.evicts:
             copies = {server.address: copy_of(schedule.protocol, server) for server in in_sync}
@@ -192,8 +195,9 @@ def _judge(schedule: Schedule, stage: Stage, work: Workload, report: Report, sta
 def _check(schedule: Schedule, stage: Stage, work: Workload, start: float) -> list[Violation]:
     promises = Promises(
         may_vanish=schedule.evicts,
+        may_come_late=schedule.replicas == 1,
         grace_seconds=schedule.interval + GRACE_SECONDS if schedule.proxies > 1 else 0.0,
-        reads_go_on=True,
+        reads_go_on=schedule.replicas > 1,
         interruptions=tuple((proxy, since - start, to - start) for proxy, since, to in stage.interruptions),
     )
     for op in work.history.ops:

@@ -4,7 +4,8 @@ Called by `chaos.run`. Decides everything by the seed alone, without IO, so a nu
 every machine; when the requests of the clients fall between the faults is up to the machine.
 
 One backend of each shard, its *survivor*, is never touched, for as long as a backend that fell out of
-sync stays out (`Capabilities.resynchronises` False): it alone is then certain to hold everything.
+sync stays out (`Capabilities.resynchronises` False): it alone is then certain to hold everything. Where a
+shard has one backend only, nothing is done to it that loses data; then writes of unknown outcome abound.
 """
 
 from __future__ import annotations
@@ -148,13 +149,14 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
     drawn = rng.choice(PROTOCOLS)
     protocol = protocol or drawn
     proxies, workers = rng.choice((1, 1, 1, 2, 2, 3)), rng.randint(1, 4)
-    replicas, shards = rng.choice((2, 3, 3)), rng.choice((1, 1, 2))
+    replicas, shards = rng.choice((1, 2, 2, 3, 3, 3)), rng.choice((1, 1, 2))
     survivors = tuple(rng.randrange(replicas) for _ in range(shards))
+    persistent = protocol == "redis" and rng.random() < 0.3
     seconds = rng.choice((3.0, 4.0, 5.0))
     count = rng.choice((1, 2, 2, 3, 4))
     moments = sorted(rng.uniform(0.3, seconds - 0.7) for _ in range(count))
     faults = tuple(
-        _fault(rng, moment, protocol, proxies, replicas, survivors, known.resynchronises)
+        _fault(rng, moment, protocol, proxies, replicas, survivors, persistent, known.resynchronises)
         for moment in moments
     )
     return Schedule(
@@ -166,7 +168,7 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
         shards=shards,
         reads=rng.choice(("primary", "spread", "spread")),
         interval=rng.choice((0.4, 0.4, 1.5)),
-        persistent=protocol == "redis" and rng.random() < 0.3,
+        persistent=persistent,
         evicts=protocol == "memcached" and rng.random() < 0.15,
         clients=4 if proxies > 1 else 6,
         seconds=seconds,
@@ -183,13 +185,16 @@ def _fault(
     proxies: int,
     replicas: int,
     survivors: tuple[int, ...],
+    persistent: bool,
     wanders: bool,
 ) -> Fault:
     possible = [name for name, sort in SORTS.items() if protocol in sort.protocols]
+    if replicas == 1 and not persistent:
+        possible.remove("kill")
     name = rng.choices(possible, [SORTS[each].weight for each in possible])[0]
     target = SORTS[name].target
     shard = rng.randrange(len(survivors))
-    others = [each for each in range(replicas) if wanders or each != survivors[shard]]
+    others = [each for each in range(replicas) if wanders or replicas == 1 or each != survivors[shard]]
     proxy = rng.randrange(proxies)
     if target is Target.ROUTE and (proxies == 1 or rng.random() < 0.5):
         proxy = -1

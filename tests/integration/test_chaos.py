@@ -9,7 +9,7 @@ import pytest
 from chaos.run import run
 from chaos.schedule import SORTS, Capabilities, Schedule, Target, draw
 
-SEEDS = (3, 7, 13, 22, 38, 68)
+SEEDS = (3, 7, 22, 34, 46, 131)
 """Short ones, three of each protocol, with one to three proxies. Seeds that once found a fault are added."""
 
 
@@ -36,7 +36,7 @@ def test_all_sorts_of_faults_are_drawn() -> None:
     assert {fault.sort for schedule in schedules for fault in schedule.faults} == set(SORTS)
     assert {schedule.proxies for schedule in schedules} == {1, 2, 3}
     assert {schedule.workers for schedule in schedules} == {1, 2, 3, 4}
-    assert {schedule.replicas for schedule in schedules} == {2, 3}
+    assert {schedule.replicas for schedule in schedules} == {1, 2, 3}
 
 
 def test_the_survivor_is_left_alone_while_nobody_brings_backends_up_to_date() -> None:
@@ -46,5 +46,5 @@ def test_the_survivor_is_left_alone_while_nobody_brings_backends_up_to_date() ->
         ]
         return any(fault.backend == schedule.survivors[fault.shard] for fault in aimed)
 
-    assert not any(map(touched, drawn()))
+    assert not any(map(touched, (each for each in drawn() if each.replicas > 1)))
     assert any(map(touched, drawn(resynchronises=True)))

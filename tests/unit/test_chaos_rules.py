@@ -201,6 +201,16 @@ def test_what_servers_evict_may_be_absent_but_not_old() -> None:
     assert broken([increment(1, 0, 1), get(2, 2, 3)], evicting) == {"double increment"}
 
 
+def test_what_a_network_held_back_may_come_late() -> None:
+    late = Promises(may_come_late=True)
+    writes = [put(b"a", 0, 1, UNKNOWN), put(b"b", 2, 3)]
+    assert broken([*writes, get(b"a", 4, 5)], late) == set()
+    assert broken([put(b"a", 0, 1), put(b"b", 2, 3), get(b"a", 4, 5)], late) == {"stale read"}
+    elements = [append(b"a", 0, 1, UNKNOWN), append(b"b", 2, 3)]
+    assert broken([*elements, get((b"b", b"a"), 4, 5)]) == {"wrong order"}
+    assert broken([*elements, get((b"b", b"a"), 4, 5)], late) == set()
+
+
 def test_a_restarted_proxy_may_close_connections_then_and_there_only() -> None:
     closed = [put(b"a", 4, NEVER, UNKNOWN, text="closed")]
     assert broken(closed, Promises(interruptions=((0, 5, 6),))) == set()
