@@ -104,6 +104,19 @@ def test_a_conditional_write_lost_with_its_leader(protocol: str) -> None:
             assert direct.get(b"n") == b"1"
 
 
+def test_a_conditional_write_that_was_never_sent(protocol: str) -> None:
+    # The leader is gone and the next connection refused, before anybody has recorded a view without it.
+    with Cluster(protocol, health=PATIENT_HEALTH) as cluster, cluster.connect() as client:
+        client.set(b"other", b"1")
+        cluster.servers[0][0].kill9()
+        assert client.get(b"other") == b"1"  # so the loss of the connection was noticed
+        client.raw.send(b"INCRBYFLOAT n 1\r\n" if protocol == "redis" else b"add n 0 0 1\r\n1\r\n")
+        line = client.raw.read_line()
+        assert MAY not in line
+        if NOTHING in line:
+            assert client.get(b"n") is None
+
+
 def test_a_plain_write_survives_its_leader(protocol: str) -> None:
     # The follower has it, so the outcome is known as soon as the view without the leader is recorded.
     with Cluster(protocol, relays=True) as cluster, cluster.connect() as client:

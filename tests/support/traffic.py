@@ -66,7 +66,7 @@ class Traffic:
         eventually(
             lambda: self.writes >= writes and self.reads >= reads,
             within=20,
-            what=f"{count} more writes and reads; failed writes {self.failed_writes[:3]}, {self.violations[:3]}",
+            what=f"{count} more of each; failed {self.failed_writes[:3]}, violated {self.violations[:3]}",
         )
 
     def stop(self) -> None:

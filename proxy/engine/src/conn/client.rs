@@ -40,6 +40,13 @@ pub enum Block {
     Shard,
 }
 
+/// Requests of one client that are taken whatever their replies weigh.
+const FREE_INFLIGHT: usize = 64;
+/// Bytes of replies one client may be owed, by the mean of those it had.
+const OWED_BYTES: usize = 4 * 1024 * 1024;
+/// Mean that is assumed before the first reply, so that a first burst is bounded too.
+const FIRST_REPLY_BYTES: u32 = 16 * 1024;
+
 pub struct Client {
     pub fd: OwnedFd,
     pub pool: u16,
@@ -69,6 +76,8 @@ pub struct Client {
     pub active_second: u32,
     pub local: u32,
     pub remote: u32,
+    /// Running mean of the size of its replies, in bytes.
+    pub reply_bytes: u32,
     /// Bytes of replies that wait for an earlier one.
     pub parked: usize,
     pub input: Vec<u8>,
@@ -102,6 +111,7 @@ impl Client {
             active_second: second,
             local: 0,
             remote: 0,
+            reply_bytes: FIRST_REPLY_BYTES,
             parked: 0,
             input: Vec::new(),
             resume: Resume::default(),
@@ -110,6 +120,23 @@ impl Client {
             head: 0,
             session,
         }
+    }
+
+    /// True if another request would exceed what may be unanswered at once: `limit` requests, or
+    /// fewer when replies are large. A client that asks for gigabytes and does not read them would
+    /// otherwise keep the backends busy for everybody else.
+    #[inline]
+    pub fn is_full(&self, limit: usize) -> bool {
+        let inflight = self.slots.len();
+        inflight >= limit
+            || (inflight >= FREE_INFLIGHT && inflight * self.reply_bytes as usize >= OWED_BYTES)
+    }
+
+    /// True if enough was answered to go on after `is_full`.
+    pub fn has_drained(&self, limit: usize) -> bool {
+        let inflight = self.slots.len();
+        inflight <= FREE_INFLIGHT / 2
+            || (inflight <= limit / 2 && inflight * self.reply_bytes as usize <= OWED_BYTES / 2)
     }
 
     /// Gives buffers back that an idle client does not need.

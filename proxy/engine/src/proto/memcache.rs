@@ -14,6 +14,8 @@ pub const KEY_LIMIT: usize = 250;
 /// line's end has not come and any length once it has; this is one bound for both, so that the answer
 /// does not depend on how the bytes were cut, and long enough for "key too long" to be said instead.
 const LINE_LIMIT: usize = 64 * 1024;
+/// The longest get of many keys: half a million of the shortest, whose positions are all kept.
+const MANY_LINE_LIMIT: usize = 1024 * 1024;
 
 /// The commands we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,7 +245,7 @@ pub fn request(
 /// True if a line of `len` bytes, at the start of `buf`, is too long.
 #[inline]
 fn is_endless(buf: &[u8], len: usize, limit: usize) -> bool {
-    len > LINE_LIMIT && (len > limit || !is_many_get(buf))
+    len > LINE_LIMIT && (len > limit.min(MANY_LINE_LIMIT) || !is_many_get(buf))
 }
 
 fn is_many_get(buf: &[u8]) -> bool {

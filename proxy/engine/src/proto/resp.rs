@@ -13,6 +13,8 @@ use super::{Arg, Resume, Step};
 const LINE_LIMIT: usize = 64 * 1024;
 /// The fewest bytes an argument takes on the wire: `$0`, line end, line end.
 const ARG_MIN_BYTES: u64 = 6;
+/// The most arguments, as redis-server before 7 had it: positions of all are kept at once.
+const ARGS_LIMIT: i64 = 1024 * 1024;
 
 /// Why a request cannot be read. The client is told and its connection closed, as Redis does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +140,7 @@ fn scan(
                 if count <= 0 {
                     return Step::Complete(next);
                 }
-                if count as u64 * ARG_MIN_BYTES > limit as u64 {
+                if count > ARGS_LIMIT || count as u64 * ARG_MIN_BYTES > limit as u64 {
                     return Step::Invalid(RequestError::MultibulkLength);
                 }
                 *resume = Resume {

@@ -10,6 +10,19 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// A client that asked nothing for this long gives its buffers back.
 const LEAN_MS: u64 = 2_000;
 
+/// Positions of arguments for which room is kept between requests.
+const POSITIONS_KEPT: usize = 64 * 1024;
+
+/// What was taken from a client's bytes.
+pub(super) enum Taken {
+    /// One request of that many bytes.
+    Bytes(usize),
+    /// None: it is not whole yet, or has to wait.
+    Nothing,
+    /// The last one there will be.
+    Last,
+}
+
 impl Worker {
     pub(super) fn accept(&mut self, pool: usize, listener: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
@@ -230,13 +243,58 @@ impl Worker {
     }
 
     /// Takes requests from `bytes` until they are used up or one has to wait. Returns bytes used.
-    pub(super) fn consume(&mut self, index: u32, generation: u32, bytes: &[u8]) -> usize {
-        let Some(client) = self.clients.get_mut(index, generation) else {
-            return bytes.len();
-        };
-        match self.pools[client.pool as usize].protocol {
-            Protocol::Redis => self.consume_redis(index, generation, bytes),
-            Protocol::Memcached => self.consume_memcache(index, generation, bytes),
+    fn consume(&mut self, index: u32, generation: u32, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(client) = self.clients.get_mut(index, generation) else {
+                return bytes.len();
+            };
+            if client.quitting {
+                return bytes.len();
+            }
+            if client.skip > 0 {
+                let skipped = client.skip.min((bytes.len() - at) as u64);
+                client.skip -= skipped;
+                at += skipped as usize;
+                continue;
+            }
+            let pool = client.pool as usize;
+            if client.is_full(self.shared.config.pools[pool].client_inflight_limit) {
+                client.block = Block::Inflight;
+                break;
+            }
+            if client.out.waiting() > CLIENT_OUTPUT_MARK {
+                client.block = Block::Output;
+                break;
+            }
+            let rest = &bytes[at..];
+            let taken = match self.pools[pool].protocol {
+                Protocol::Redis => self.take_redis(index, generation, rest),
+                Protocol::Memcached => self.take_memcache(index, generation, rest),
+            };
+            match taken {
+                Taken::Bytes(len) => at += len,
+                Taken::Nothing => break,
+                Taken::Last => {
+                    self.quit(index, generation);
+                    return bytes.len();
+                }
+            }
+        }
+        for positions in [self.args.capacity(), self.placed.capacity()] {
+            if positions > POSITIONS_KEPT {
+                (self.args, self.keys, self.placed) = (Vec::new(), Vec::new(), Vec::new());
+            }
+        }
+        at
+    }
+
+    /// Takes no more requests; what was asked before is still answered.
+    fn quit(&mut self, index: u32, generation: u32) {
+        if let Some(client) = self.clients.get_mut(index, generation) {
+            client.quitting = true;
+            client.closing = true;
+            self.mark_client(index, generation);
         }
     }
 

@@ -85,6 +85,8 @@ impl Worker {
             }
             None => return,
         };
+        let len = bytes.len().min(u32::MAX as usize) as u32;
+        client.reply_bytes = client.reply_bytes - client.reply_bytes / 8 + len / 8;
         client.parked += parked_bytes;
         client.local -= u32::from(local);
         client.remote -= u32::from(remote);
@@ -113,7 +115,7 @@ impl Worker {
             };
             let limit = self.shared.config.pools[pool as usize].client_inflight_limit;
             let go_on = match client.block {
-                Block::Inflight => client.slots.len() <= limit / 2,
+                Block::Inflight => client.has_drained(limit),
                 Block::Drain => client.slots.is_empty(),
                 _ => false,
             };

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
+use super::clients::Taken;
 use super::*;
 use crate::conn::backend::NO_PART;
 use crate::conn::{Pending, ReplyTo, Slot};
@@ -57,6 +58,17 @@ pub(super) enum Flow {
     Close,
 }
 
+impl Flow {
+    /// The same, for a request of `len` bytes.
+    pub(super) fn taken(self, len: usize) -> Taken {
+        match self {
+            Flow::Taken => Taken::Bytes(len),
+            Flow::Wait => Taken::Nothing,
+            Flow::Close => Taken::Last,
+        }
+    }
+}
+
 /// Which way a request goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -102,27 +114,7 @@ impl Worker {
         if let Way::Wait(block) = way {
             return self.wait(index, generation, meta, block, out);
         }
-        let started = self.now as u32;
-        let Some(client) = self.clients.at(index) else {
-            return Flow::Taken;
-        };
-        client.waiting_since = 0;
-        let (local, remote) = (
-            u16::from(way == Way::HereUnordered),
-            u16::from(matches!(way, Way::There(_))),
-        );
-        client.local += u32::from(local);
-        client.remote += u32::from(remote);
-        let seq = client.push_slot(Slot {
-            parked: Vec::new(),
-            ready: false,
-            mute: meta.mute,
-            write: meta.write,
-            command: meta.command,
-            local,
-            remote,
-            started,
-        });
+        let seq = self.open_slot(index, meta, &[way]);
         match way {
             Way::There(worker) => {
                 let part = NO_PART;
@@ -145,6 +137,33 @@ impl Worker {
             ),
         }
         Flow::Taken
+    }
+
+    /// A place in the client's order for a request whose parts go these ways.
+    #[inline]
+    pub(super) fn open_slot(&mut self, index: u32, meta: Meta, ways: &[Way]) -> u32 {
+        let started = self.now as u32;
+        let Some(client) = self.clients.at(index) else {
+            return 0;
+        };
+        client.waiting_since = 0;
+        let (mut local, mut remote) = (0, 0);
+        for way in ways {
+            local += u16::from(*way == Way::HereUnordered);
+            remote += u16::from(matches!(way, Way::There(_)));
+        }
+        client.local += u32::from(local);
+        client.remote += u32::from(remote);
+        client.push_slot(Slot {
+            parked: Vec::new(),
+            ready: false,
+            mute: meta.mute,
+            write: meta.write,
+            command: meta.command,
+            local,
+            remote,
+            started,
+        })
     }
 
     /// Decides which way a request goes; see `handover.rs` for the rules between workers.

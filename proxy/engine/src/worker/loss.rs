@@ -68,7 +68,11 @@ impl Worker {
             let sent = (written.wrapping_sub(pending.end.wrapping_sub(pending.len)) as i32) > 0;
             match pending.to {
                 ReplyTo::Leg { op, generation, .. } => {
-                    self.leg_failed(op, generation, backend, failure)
+                    // Without bytes it is a later entry of a batch, whose first one knows.
+                    if !sent && pending.len > 0 {
+                        self.leg_unsent(op, generation, backend);
+                    }
+                    self.leg_failed(op, generation, backend, failure);
                 }
                 to if pending.read && keep => {
                     let bytes = out.held_slice(start, pending.len as usize);
@@ -201,7 +205,12 @@ impl Worker {
                     self.expire_front(index, timeout);
                     let conn = &self.conns[index as usize];
                     let silent = self.now_ms.saturating_sub(conn.last_reply);
-                    if conn.tombstones > 0 && silent > SILENT_TIMEOUTS * timeout {
+                    // Bytes that never become a reply (a length beyond all reason) are no sign of life.
+                    let stuck = conn.inflight.front().map_or(0, |oldest| {
+                        u64::from((self.now_ms as u32).wrapping_sub(oldest.sent_at))
+                    });
+                    let limit = SILENT_TIMEOUTS * timeout;
+                    if conn.tombstones > 0 && (silent > limit || stuck > timeout + limit) {
                         self.fail_conn(index, Failure::Timeout);
                     }
                 }

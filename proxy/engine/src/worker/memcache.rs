@@ -1,5 +1,6 @@
 //! Requests of Memcached clients (classic text): parse, route, split.
 
+use super::clients::Taken;
 use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::split::{Merge, Parts};
 use super::*;
@@ -8,62 +9,29 @@ use crate::proto::memcache::{self as text, Fault, ReplyKind, Request, Verb};
 use crate::proto::{Arg, Args, Resume, Step};
 
 impl Worker {
-    pub(super) fn consume_memcache(&mut self, index: u32, generation: u32, bytes: &[u8]) -> usize {
+    /// Takes the request at the start of `bytes`, which are not empty.
+    pub(super) fn take_memcache(&mut self, index: u32, generation: u32, bytes: &[u8]) -> Taken {
+        let Some(client) = self.clients.at(index) else {
+            return Taken::Last;
+        };
         let mut list = std::mem::take(&mut self.args);
-        let mut at = 0;
-        while at < bytes.len() {
-            let Some(client) = self.clients.get_mut(index, generation) else {
-                at = bytes.len();
-                break;
-            };
-            if client.quitting {
-                at = bytes.len();
-                break;
+        let pool = client.pool;
+        let limit = self.shared.config.pools[pool as usize].request_bytes_limit;
+        let taken = match text::request(bytes, &mut list, &mut client.resume, limit) {
+            (Step::Complete(len), Some(request)) => {
+                let (frame, list) = (&bytes[..len], &list[..]);
+                let args = Args { buf: frame, list };
+                self.memcache_request(index, generation, &request, args, frame)
+                    .taken(len)
             }
-            if client.skip > 0 {
-                let skipped = client.skip.min((bytes.len() - at) as u64);
-                client.skip -= skipped;
-                at += skipped as usize;
-                continue;
+            (Step::Incomplete, _) | (Step::Complete(_), None) => Taken::Nothing,
+            (Step::Invalid(_), _) => {
+                self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
+                Taken::Last
             }
-            let config = &self.shared.config.pools[client.pool as usize];
-            if client.slots.len() >= config.client_inflight_limit {
-                client.block = Block::Inflight;
-                break;
-            }
-            if client.out.waiting() > CLIENT_OUTPUT_MARK {
-                client.block = Block::Output;
-                break;
-            }
-            let rest = &bytes[at..];
-            let limit = config.request_bytes_limit;
-            let (len, request) = match text::request(rest, &mut list, &mut client.resume, limit) {
-                (Step::Complete(len), Some(request)) => (len, request),
-                (Step::Incomplete, _) | (Step::Complete(_), None) => break,
-                (Step::Invalid(_), _) => {
-                    let pool = client.pool;
-                    self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
-                    self.quit(index, generation);
-                    at = bytes.len();
-                    break;
-                }
-            };
-            let args = Args {
-                buf: rest,
-                list: &list,
-            };
-            match self.memcache_request(index, generation, &request, args, &rest[..len]) {
-                Flow::Taken => at += len,
-                Flow::Wait => break,
-                Flow::Close => {
-                    self.quit(index, generation);
-                    at = bytes.len();
-                    break;
-                }
-            }
-        }
+        };
         self.args = list;
-        at
+        taken
     }
 
     fn memcache_request(

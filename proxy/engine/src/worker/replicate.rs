@@ -32,6 +32,8 @@ pub(super) struct Op {
     refused: u16,
     failed: u16,
     answered: bool,
+    /// Nobody was sent it, and nobody will be.
+    unsent: bool,
     reply: Vec<u8>,
     reply_from: u8,
     held: Option<Held>,
@@ -82,6 +84,7 @@ impl Worker {
             refused: 0,
             failed: 0,
             answered: false,
+            unsent: false,
             reply: self.spare.pop().unwrap_or_default(),
             reply_from: NOBODY,
             held,
@@ -342,6 +345,14 @@ impl Worker {
         }
     }
 
+    /// The leg that is about to fail was never sent. If the others wait for what the leader says, nobody
+    /// has applied the write.
+    pub(super) fn leg_unsent(&mut self, op: u32, generation: u32, backend: u8) {
+        if let Some(state) = self.ops.get_mut(op, generation) {
+            state.unsent |= backend == state.lead && state.held.is_some();
+        }
+    }
+
     /// A replica did not answer, and will not, or its answer is lost.
     pub(super) fn leg_failed(&mut self, op: u32, generation: u32, backend: u8, failure: Failure) {
         let Some(state) = self.ops.get_mut(op, generation) else {
@@ -400,7 +411,12 @@ impl Worker {
             if known == 0 && members & !state.failed == 0 {
                 state.answered = true;
                 let to = state.to;
-                self.fail(pool, to, Wire::WriteLost);
+                let wire = if state.unsent {
+                    Wire::BackendUnreachable
+                } else {
+                    Wire::WriteLost
+                };
+                self.fail(pool, to, wire);
             } else if failed == 0 {
                 state.answered = true;
                 let (to, reply) = (state.to, std::mem::take(&mut state.reply));

@@ -1,5 +1,6 @@
 //! Requests of Redis clients: parse, look up, route.
 
+use super::clients::Taken;
 use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::split::{Merge, Parts};
 use super::*;
@@ -9,101 +10,89 @@ use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Step};
 
 impl Worker {
-    pub(super) fn consume_redis(&mut self, index: u32, generation: u32, bytes: &[u8]) -> usize {
+    /// Takes the request at the start of `bytes`, which are not empty.
+    #[inline]
+    pub(super) fn take_redis(&mut self, index: u32, generation: u32, bytes: &[u8]) -> Taken {
         let mut list = std::mem::take(&mut self.args);
-        let mut inline = std::mem::take(&mut self.inline);
-        let mut at = 0;
-        while at < bytes.len() {
-            let Some(client) = self.clients.get_mut(index, generation) else {
-                at = bytes.len();
-                break;
-            };
-            if client.quitting {
-                at = bytes.len();
-                break;
-            }
-            let config = &self.shared.config.pools[client.pool as usize];
-            if client.slots.len() >= config.client_inflight_limit {
-                client.block = Block::Inflight;
-                break;
-            }
-            if client.out.waiting() > CLIENT_OUTPUT_MARK {
-                client.block = Block::Output;
-                break;
-            }
-            let rest = &bytes[at..];
-            let is_inline = rest[0] != b'*';
-            let step = if is_inline {
-                resp::inline(rest, &mut client.resume, &mut inline)
-            } else {
-                resp::request(
-                    rest,
-                    &mut list,
-                    &mut client.resume,
-                    config.request_bytes_limit,
-                )
-            };
-            let len = match step {
-                Step::Complete(len) => len,
-                Step::Incomplete => break,
-                Step::Invalid(error) => {
-                    let pool = client.pool;
-                    self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
-                    let meta = Meta {
-                        command: 0,
-                        write: false,
-                        mute: false,
-                    };
-                    self.reply_now(index, generation, meta, &error.text());
-                    self.quit(index, generation);
-                    at = bytes.len();
-                    break;
-                }
-            };
-            let frame = if is_inline { &inline[..] } else { &rest[..len] };
-            if is_inline {
-                list.clear();
-                if !inline.is_empty() {
-                    resp::request(&inline, &mut list, &mut Default::default(), usize::MAX);
-                }
-            }
-            if !list.is_empty() {
-                match self.redis_request(
-                    index,
-                    generation,
-                    Args {
-                        buf: frame,
-                        list: &list,
-                    },
-                    frame,
-                ) {
-                    Flow::Taken => {}
-                    Flow::Wait => break,
-                    Flow::Close => {
-                        self.quit(index, generation);
-                        at = bytes.len();
-                        break;
-                    }
-                }
-            }
-            at += len;
-        }
+        let taken = if bytes[0] == b'*' {
+            self.take_multibulk(index, generation, bytes, &mut list)
+        } else {
+            self.take_inline(index, generation, bytes, &mut list)
+        };
         self.args = list;
-        self.inline = inline;
-        at
+        taken
     }
 
-    /// Takes no more requests; what was asked before is still answered.
-    pub(super) fn quit(&mut self, index: u32, generation: u32) {
-        if let Some(client) = self.clients.get_mut(index, generation) {
-            client.quitting = true;
-            client.closing = true;
-            self.mark_client(index, generation);
+    #[inline]
+    fn take_multibulk(
+        &mut self,
+        index: u32,
+        generation: u32,
+        bytes: &[u8],
+        list: &mut Vec<Arg>,
+    ) -> Taken {
+        let Some(client) = self.clients.at(index) else {
+            return Taken::Last;
+        };
+        let limit = self.shared.config.pools[client.pool as usize].request_bytes_limit;
+        match resp::request(bytes, list, &mut client.resume, limit) {
+            Step::Complete(len) => {
+                let frame = &bytes[..len];
+                self.redis_request(index, generation, Args { buf: frame, list }, frame)
+                    .taken(len)
+            }
+            Step::Incomplete => Taken::Nothing,
+            Step::Invalid(error) => self.protocol_error(index, generation, &error.text()),
         }
+    }
+
+    fn take_inline(
+        &mut self,
+        index: u32,
+        generation: u32,
+        bytes: &[u8],
+        list: &mut Vec<Arg>,
+    ) -> Taken {
+        let mut frame = std::mem::take(&mut self.inline);
+        let Some(client) = self.clients.at(index) else {
+            return Taken::Last;
+        };
+        let taken = match resp::inline(bytes, &mut client.resume, &mut frame) {
+            Step::Complete(len) => {
+                list.clear();
+                if !frame.is_empty() {
+                    resp::request(&frame, list, &mut Default::default(), usize::MAX);
+                }
+                self.redis_request(index, generation, Args { buf: &frame, list }, &frame)
+                    .taken(len)
+            }
+            Step::Incomplete => Taken::Nothing,
+            Step::Invalid(error) => self.protocol_error(index, generation, &error.text()),
+        };
+        self.inline = frame;
+        taken
+    }
+
+    fn protocol_error(&mut self, index: u32, generation: u32, text: &[u8]) -> Taken {
+        if let Some(client) = self.clients.at(index) {
+            let pool = client.pool;
+            self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
+        }
+        let meta = Meta {
+            command: 0,
+            write: false,
+            mute: false,
+        };
+        self.reply_now(index, generation, meta, text);
+        Taken::Last
     }
 
     #[inline]
     fn redis_request(&mut self, index: u32, generation: u32, args: Args, frame: &[u8]) -> Flow {
+        if args.is_empty() {
+            // `*0`, an empty line: nothing was asked.
+            return Flow::Taken;
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         let row = command::admit(&args, &mut scratch);

@@ -4,7 +4,7 @@
 use super::forward::{Flow, Meta, Outgoing, Way};
 use super::*;
 use crate::conn::backend::NO_PART;
-use crate::conn::{ReplyTo, Slot};
+use crate::conn::ReplyTo;
 use crate::proto::memcache as text;
 use crate::proto::resp;
 
@@ -90,28 +90,7 @@ impl Worker {
             ways.push(way);
         }
         self.pool_stats(like.pool).of(PoolCount::Split).add(1);
-        let started = self.now as u32;
-        let count = |wanted: fn(&Way) -> bool| ways.iter().filter(|way| wanted(way)).count() as u16;
-        let (local, remote) = (
-            count(|way| *way == Way::HereUnordered),
-            count(|way| matches!(way, Way::There(_))),
-        );
-        let Some(client) = self.clients.at(index) else {
-            return Flow::Taken;
-        };
-        client.waiting_since = 0;
-        client.local += u32::from(local);
-        client.remote += u32::from(remote);
-        let seq = client.push_slot(Slot {
-            parked: Vec::new(),
-            ready: false,
-            mute: meta.mute,
-            write: meta.write,
-            command: meta.command,
-            local,
-            remote,
-            started,
-        });
+        let seq = self.open_slot(index, meta, &ways);
         let Parts {
             shards,
             bytes,
