@@ -56,15 +56,18 @@ class Gate:
 
     Args:
         target: the backend's port.
-        proxies: in their order; the list may grow, and their processes change.
+        proxies: in their order; the list may grow, and their processes change. One must be in it before
+            it is started.
 
     Attributes:
         routes: by number of the proxy.
+        peers: for everybody else: a backend that copies from this one.
     """
 
     def __init__(self, target: int, proxies: Sequence[ProxyProcess], count: int) -> None:
         self._proxies = proxies
         self.routes = [Route(target) for _ in range(count)]
+        self.peers = Route(target)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = int(self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
@@ -79,7 +82,7 @@ class Gate:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
-        for route in self.routes:
+        for route in (*self.routes, self.peers):
             route.close()
 
     @property
@@ -94,22 +97,17 @@ class Gate:
             except OSError:
                 return
             number = self._owner(port)
-            if number is None:  # it has died since
-                client.close()
-            else:
-                self.routes[number].adopt(client)
+            route = self.peers if number is None else self.routes[number]
+            route.adopt(client)
 
     def _owner(self, port: int) -> int | None:
         """The number of the proxy whose socket has this local port."""
-        if len(self.routes) == 1:
-            return 0
         inode = socket_inode(port, self.port)
         for number, proxy in enumerate(self._proxies):
             with contextlib.suppress(OSError, RuntimeError):  # it has just ended
                 if inode in _sockets(proxy.pid):
                     return number
-        # A proxy that starts has a process before it is in the list.
-        return len(self._proxies) if len(self._proxies) < len(self.routes) else None
+        return None
 
 
 def socket_inode(local: int, remote: int) -> int | None:

@@ -25,11 +25,11 @@ if __name__ == "__main__":  # as a script: find `chaos` and `support` beside it
 
 from chaos.copies import copy_of
 from chaos.dialect import DIALECTS
-from chaos.faults import Stage, perform
+from chaos.faults import DEEDS, Stage, perform
 from chaos.gates import Gate
 from chaos.history import Outcome
 from chaos.rules import Promises, Violation, check, divergence, unfinished
-from chaos.schedule import PROTOCOLS, Capabilities, Schedule, draw
+from chaos.schedule import PRESENT, PROTOCOLS, Capabilities, Schedule, draw
 from chaos.workload import Workload
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
@@ -42,6 +42,8 @@ GRACE_SECONDS = 1.6
 So late may a proxy adopt a view that another one made."""
 REST_SECONDS = 20.0
 """Longest wait for all proxies to agree once nothing is broken any more."""
+HEAL_SECONDS = 20.0
+"""Longest time to bring back a backend that holds next to nothing."""
 SHOWN_VIOLATIONS = 5
 SHOWN_LOG_LINES = 60
 
@@ -120,8 +122,9 @@ def _build(schedule: Schedule, stack: ExitStack) -> Stage:
         "pools": {"p": pool(schedule.protocol, *addresses, **options)},
         "shutdown_grace": "500ms",
     }
-    for _ in range(schedule.proxies):  # one by one: the gates look at the list
-        proxies.append(stack.enter_context(ProxyProcess(config)))  # noqa: PERF401
+    for _ in range(schedule.proxies):
+        proxies.append(ProxyProcess(config))
+        stack.enter_context(proxies[-1])
     return Stage(servers, gates, proxies, schedule.survivors)
 
 
@@ -135,7 +138,11 @@ def _server(schedule: Schedule) -> Server:
 
 
 def _break(schedule: Schedule, stage: Stage, start: float) -> None:
-    """All faults, each in a thread of its own; returns when the last is mended and the time is over."""
+    """All faults; returns when the last is mended and the time is over.
+
+    Each has a thread of its own and comes at its moment, or, where backends are brought up to date, one
+    comes after the other.
+    """
     failures: list[BaseException] = []
 
     def guarded(fault: Any) -> None:
@@ -144,11 +151,17 @@ def _break(schedule: Schedule, stage: Stage, start: float) -> None:
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(fault,)) for fault in schedule.faults]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    if schedule.resynchronises:
+        for fault in schedule.faults:
+            if not _heals(stage):
+                return  # which `_judge` will find as well
+            DEEDS[fault.sort](stage, fault)
+    else:
+        threads = [threading.Thread(target=guarded, args=(fault,)) for fault in schedule.faults]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     if failures:
         raise failures[0]
     time.sleep(max(0.3, start + schedule.seconds - time.monotonic()))
@@ -168,6 +181,9 @@ def _crashes(stage: Stage) -> list[Violation]:
 def _judge(schedule: Schedule, stage: Stage, work: Workload, report: Report, start: float) -> list[Violation]:
     violations = []
     status = None
+    if schedule.resynchronises and not _heals(stage):
+        states = [proxy.backend_states("p") for proxy in stage.proxies]
+        violations.append(Violation("not healed", b"", f"within {HEAL_SECONDS} s; {states}"))
     try:
         status = eventually(lambda: _at_rest(stage), within=REST_SECONDS, what="all proxies agree")
     except AssertionError as restless:
@@ -181,7 +197,7 @@ def _judge(schedule: Schedule, stage: Stage, work: Workload, report: Report, sta
     for shard, row in enumerate(stage.servers):
         found = _in_sync(status, shard)
         in_sync = [row[at] for at, gate in enumerate(stage.gates[shard]) if gate.address in found]
-        if stage.gates[shard][schedule.survivors[shard]].address not in found:
+        if not schedule.resynchronises and stage.gates[shard][schedule.survivors[shard]].address not in found:
             report.notes.append(f"the survivor of shard {shard} is out of sync: loss is to be expected")
         if not schedule.evicts:
             copies = {server.address: copy_of(schedule.protocol, server) for server in in_sync}
@@ -214,6 +230,18 @@ def _at_rest(stage: Stage) -> Status | None:
     return views[0]
 
 
+def _heals(stage: Stage) -> bool:
+    """Waits until every proxy finds every backend in sync; False if that takes too long."""
+
+    def is_whole() -> bool:
+        return all(set(proxy.backend_states("p").values()) == {"in_sync"} for proxy in stage.proxies)
+
+    try:
+        return eventually(is_whole, within=HEAL_SECONDS)
+    except AssertionError:
+        return False
+
+
 def _outline(shards: Status) -> Status:
     return {
         name: {
@@ -237,7 +265,7 @@ def _log(proxy: ProxyProcess) -> str:
 
 def run_many(seeds: Iterable[int], arguments: argparse.Namespace) -> int:
     """Runs them one after the other until the time is over; returns how many broke a rule."""
-    capabilities = Capabilities(resynchronises=arguments.resync)
+    capabilities = Capabilities(frozenset(arguments.resync)) if arguments.resync else PRESENT
     began, bad, done = time.monotonic(), [], 0
     for seed in seeds:
         if time.monotonic() - began > arguments.minutes * 60:
@@ -266,7 +294,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, help="seed of the first; the others follow (random)")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="instead of the one drawn")
     parser.add_argument("--minutes", type=float, default=60.0, help="no new schedule after that (60)")
-    parser.add_argument("--resync", action="store_true", help="expect that returned backends are refilled")
+    parser.add_argument(
+        "--resync", action="append", choices=PROTOCOLS, help="expect that backends of it are refilled"
+    )
     parser.add_argument("--verbose", action="store_true", help="show every schedule whole")
     arguments = parser.parse_args()
     if arguments.seed is not None:

@@ -62,11 +62,15 @@ class Capabilities:
     """What the proxy can do by now.
 
     Args:
-        resynchronises: a backend that returns is brought up to date. Then faults wander over all backends,
-            each after the shard is whole again.
+        resynchronises: the protocols whose backends are brought up to date when they return. Then faults
+            wander over all backends, each when all shards are whole again, whatever moment was drawn for it.
     """
 
-    resynchronises: bool = False
+    resynchronises: frozenset[str] = frozenset()
+
+
+PRESENT = Capabilities()
+"""What it can do at present; the one place to change when it learns more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
     Args:
         protocol: this one instead of the seed's own; the rest of the schedule is then drawn for it.
     """
-    known = capabilities or Capabilities()
+    known = capabilities or PRESENT
     rng = random.Random(f"chaos {seed}")
     drawn = rng.choice(PROTOCOLS)
     protocol = protocol or drawn
@@ -152,12 +156,15 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
     replicas, shards = rng.choice((1, 2, 2, 3, 3, 3)), rng.choice((1, 1, 2))
     survivors = tuple(rng.randrange(replicas) for _ in range(shards))
     persistent = protocol == "redis" and rng.random() < 0.3
+    heals = protocol in known.resynchronises and replicas > 1
     seconds = rng.choice((3.0, 4.0, 5.0))
     count = rng.choice((1, 2, 2, 3, 4))
     moments = sorted(rng.uniform(0.3, seconds - 0.7) for _ in range(count))
+    together = random.Random(f"together {seed}")
+    if together.random() < 0.4:
+        moments = [moments[0] + each * together.choice((0.0, 0.02, 0.2)) for each in range(count)]
     faults = tuple(
-        _fault(rng, moment, protocol, proxies, replicas, survivors, persistent, known.resynchronises)
-        for moment in moments
+        _fault(rng, moment, protocol, proxies, replicas, survivors, persistent, heals) for moment in moments
     )
     return Schedule(
         seed=seed,
@@ -174,7 +181,7 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
         seconds=seconds,
         survivors=survivors,
         faults=faults,
-        resynchronises=known.resynchronises,
+        resynchronises=heals,
     )
 
 

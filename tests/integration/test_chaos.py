@@ -27,8 +27,8 @@ def test_a_seed_is_a_schedule() -> None:
     assert len({str(draw(seed)) for seed in range(50)}) == 50
 
 
-def drawn(**capabilities: bool) -> list[Schedule]:
-    return [draw(seed, Capabilities(**capabilities)) for seed in range(400)]
+def drawn(*healing: str) -> list[Schedule]:
+    return [draw(seed, Capabilities(frozenset(healing))) for seed in range(400)]
 
 
 def test_all_sorts_of_faults_are_drawn() -> None:
@@ -47,4 +47,6 @@ def test_the_survivor_is_left_alone_while_nobody_brings_backends_up_to_date() ->
         return any(fault.backend == schedule.survivors[fault.shard] for fault in aimed)
 
     assert not any(map(touched, (each for each in drawn() if each.replicas > 1)))
-    assert any(map(touched, drawn(resynchronises=True)))
+    healing = [each for each in drawn("redis") if each.replicas > 1]
+    assert any(map(touched, (each for each in healing if each.protocol == "redis")))
+    assert not any(map(touched, (each for each in healing if each.protocol != "redis")))
