@@ -5,6 +5,7 @@ Called by `chaos.run`, from one thread per fault. Knows how to break things, not
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -149,6 +150,8 @@ def _misconf(stage: Stage, fault: Fault) -> None:
             eventually(lambda: b"rdb_last_bgsave_status:err" in store.ask("INFO", "persistence"))
             time.sleep(fault.seconds)
             store.ask("CONFIG", "SET", "save", "")
+            store.ask("CONFIG", "SET", "dbfilename", "dump.rdb")
+        shutil.rmtree(obstacle)
 
 
 def _reset(stage: Stage, fault: Fault) -> None:

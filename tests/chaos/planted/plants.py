@@ -49,7 +49,7 @@ PLANTS: Mapping[str, Plant] = {
         "proxy/tasks/controller.py",
         "outcome = await views.commit(action, links, seconds)",
         "outcome: CommitWon | CommitLost | CommitFailed = CommitWon(action.view)",
-        (77, 41, 33, 98, 63),
+        (461, 55),
         (
             "stale read",
             "stale increment",
