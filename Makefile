@@ -19,6 +19,7 @@ CHAOS_MINUTES ?= 60
 SEED ?=
 # Passed on to the runners: make test PYTEST="-k failover"; make bench BENCH="--rounds 5".
 PYTEST ?=
+MODEL ?=
 BENCH ?=
 
 # rustup's directory, for shells opened before its installation; /usr/sbin, where Debian puts nutcracker.
@@ -27,7 +28,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
 CRATE := proxy/engine
 BIN := .venv/bin
 
-.PHONY: help build run test chaos lint fmt bench fuzz dist lock clean
+.PHONY: help build run test chaos model lint fmt bench fuzz dist lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -50,6 +51,10 @@ chaos: ## random faults under load, and a check of every answer (SCHEDULES=100, 
 	@.ci/setup cargo backends engine
 	$(BIN)/python tests/chaos/run.py --schedules $(SCHEDULES) --minutes $(CHAOS_MINUTES) $(if $(SEED),--first $(SEED))
 
+model: ## every order of events in the view protocol, searched (MODEL=quick, or a word in a name)
+	@.ci/setup cargo
+	cd tests/model && cargo run --locked --release --quiet -- $(MODEL)
+
 lint: ## formatters, linters, types, the stub against the built module
 	@.ci/setup engine
 	@.ci/lint
@@ -59,6 +64,7 @@ fmt: ## format everything, and mend what the linter can
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
 	cd $(CRATE) && cargo fmt
+	cd tests/model && cargo fmt
 
 bench: ## this proxy, nutcracker and no proxy in turn; prints ratios, writes bench/results/
 	@.ci/setup cargo backends nutcracker engine

@@ -117,8 +117,12 @@ class Link:
             if self._socket is None or self._lock.locked():
                 await self._idle.park()
                 continue
-            with trio.CancelScope() as self._watch:
+            with trio.CancelScope() as watch:
+                self._watch = watch
                 await trio.lowlevel.wait_readable(self._socket)
+            # An exchange may have begun after the socket became readable but before this task ran again:
+            # too late for its cancel to interrupt the wait, and the connection is its own now.
+            if not watch.cancel_called:
                 self.close()
                 return
 

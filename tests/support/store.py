@@ -245,7 +245,7 @@ def _parse(reply: bytes, at: int) -> tuple[Any, int]:
 def keys_on(proxy: ProxyProcess, name: str, count: int, servers: Iterable[Server]) -> list[list[bytes]]:
     """``count`` keys of each shard of a pool, found by writing: ``servers`` has one of each shard."""
     found: list[list[bytes]] = [[] for _ in servers]
-    protocol = proxy.config["pools"][name]["protocol"]  # type: ignore[index, call-overload]
+    protocol = proxy.config["pools"][name]["protocol"]  # type: ignore[index]
     with connect_pool(proxy, name) as client:
         directs = [connect(protocol, server.port) for server in servers]
         for number in itertools.count():

@@ -380,15 +380,10 @@ pub fn aggregate(reply: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-/// The number in an integer reply.
+/// The number in an integer reply: any 64-bit one, unlike the lengths that `head` reads.
 pub fn integer(reply: &[u8]) -> Option<i64> {
-    if reply.first() != Some(&b':') {
-        return None;
-    }
-    match head(reply, 1) {
-        Head::Number(value, _) => Some(value),
-        _ => None,
-    }
+    let digits = reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// The bytes of a bulk or simple string; None for anything else, null included.

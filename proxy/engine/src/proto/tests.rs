@@ -198,6 +198,14 @@ fn memcached_faults() {
 }
 
 #[test]
+fn integers_have_all_their_digits() {
+    assert_eq!(resp::integer(b":9223372036854775807\r\n"), Some(i64::MAX));
+    assert_eq!(resp::integer(b":-9223372036854775808\r\n"), Some(i64::MIN));
+    assert_eq!(resp::integer(b":\r\n"), None);
+    assert_eq!(resp::integer(b"+1\r\n"), None);
+}
+
+#[test]
 fn tokens_are_tagged_and_split() {
     let mut out = Vec::new();
     memcache::tag_tokens(

@@ -1,0 +1,182 @@
+//! The control plane: what a probe tells, which view is followed, who stays, and when a commit begins.
+
+use crate::protocol::{Config, Steps};
+use crate::resync::Procedure;
+use crate::state::*;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Standing {
+    Usable,
+    Suspect,
+    Reborn,
+    Absent,
+}
+
+/// `proxy.control.failover.Choice`: survivors by backend, nobody if 0.
+pub struct Choice {
+    pub survivors: u8,
+    pub lead: u8,
+    pub is_last_copy: bool,
+    pub is_final: bool,
+}
+
+impl Config {
+    pub fn probe_steps(&self, state: &State, proxy: usize, steps: &mut Steps) {
+        for backend in 0..self.backends as u8 {
+            let mut next = *state;
+            self.probe(&mut next, proxy, backend);
+            if next != *state {
+                steps.add(next, || format!("p{proxy} probes {}", name(backend)));
+            }
+            // `Restore`: a record that is older than ours is put right, also on one that is outside.
+            let is = state.backends[backend as usize];
+            let knows = &state.proxies[proxy];
+            let may = knows.seen[backend as usize] == is.life as i8
+                && state.reaches(proxy, backend)
+                && is.follows == 0;
+            let is_outside = knows.view.mask() & 1 << backend == 0;
+            if may && knows.view.beats(&is.record) && (is.record.epoch > 0 || is_outside) {
+                let mut next = *state;
+                next.backends[backend as usize].record = knows.view;
+                self.check_op(&mut next, proxy);
+                steps.add(next, || {
+                    format!("p{proxy} puts {} right on {}", knows.view, name(backend))
+                });
+            }
+        }
+    }
+
+    /// A probe, what follows from it, and the commit it may start.
+    pub fn probe(&self, state: &mut State, proxy: usize, backend: u8) {
+        let at = backend as usize;
+        if !state.reaches(proxy, backend) {
+            state.proxies[proxy].seen[at] = SILENT;
+            return self.settle(state, proxy);
+        }
+        let is = state.backends[at];
+        state.proxies[proxy].seen[at] = is.life as i8;
+        self.adopt(state, proxy, is.record);
+        if state.proxies[proxy].view == is.record && is.record.lists(backend, is.life) {
+            state.proxies[proxy].leased = true;
+        }
+        self.settle(state, proxy);
+    }
+
+    pub fn adopt(&self, state: &mut State, proxy: usize, view: View) {
+        if view.epoch == 0 || !view.beats(&state.proxies[proxy].view) {
+            return;
+        }
+        self.follow(state, proxy, view);
+    }
+
+    /// `_Step._follow`.
+    pub fn follow(&self, state: &mut State, proxy: usize, view: View) {
+        let wanted = self.writes_to(&view);
+        let knows = &mut state.proxies[proxy];
+        knows.view = view;
+        knows.commit = Commit::default();
+        knows.suspects &= wanted;
+        knows.conns &= wanted;
+        if self.rules.bound || view.joining() != knows.job.who {
+            knows.job = Job::default();
+        }
+        let survivors = self.choose(state, proxy).survivors;
+        let knows = &mut state.proxies[proxy];
+        if survivors != 0
+            && (knows.serves || survivors == view.mask())
+            && !knows.seen.contains(&UNKNOWN)
+        {
+            knows.serves = true;
+        }
+    }
+
+    pub fn choose(&self, state: &State, proxy: usize) -> Choice {
+        let knows = &state.proxies[proxy];
+        let standing = |(backend, life): &(u8, u8)| match knows.seen[*backend as usize] {
+            SILENT | UNKNOWN => Standing::Absent,
+            seen if seen != *life as i8 => Standing::Reborn,
+            _ if knows.suspects & 1 << backend != 0 => Standing::Suspect,
+            _ => Standing::Usable,
+        };
+        let all = |wanted: Standing| -> Vec<u8> {
+            let members = knows.view.members().iter();
+            members
+                .filter(|each| standing(each) == wanted)
+                .map(|each| each.0)
+                .collect()
+        };
+        let lead_first = |list: &[u8]| {
+            if list.contains(&knows.view.lead) {
+                knows.view.lead
+            } else {
+                list[0]
+            }
+        };
+        let usable = all(Standing::Usable);
+        if !usable.is_empty() {
+            let survivors = usable.iter().fold(0, |mask, backend| mask | 1 << backend);
+            return Choice {
+                survivors,
+                lead: lead_first(&usable),
+                is_last_copy: false,
+                is_final: true,
+            };
+        }
+        let suspects = all(Standing::Suspect);
+        if !suspects.is_empty() {
+            let lead = lead_first(&suspects);
+            return Choice {
+                survivors: 1 << lead,
+                lead,
+                is_last_copy: true,
+                is_final: true,
+            };
+        }
+        // All reborn or absent: the newest view is lost, which is not followed further here, or ours is old.
+        Choice {
+            survivors: 0,
+            lead: NOBODY,
+            is_last_copy: false,
+            is_final: true,
+        }
+    }
+
+    /// `_Step._settle`: states from facts, then the commit that is due.
+    pub fn settle(&self, state: &mut State, proxy: usize) {
+        if state.proxies[proxy].seen[..self.backends].contains(&UNKNOWN)
+            || state.proxies[proxy].view.epoch == 0
+        {
+            return;
+        }
+        let mut choice = self.choose(state, proxy);
+        let knows = &mut state.proxies[proxy];
+        let view = knows.view;
+        if choice.is_last_copy && choice.survivors == view.mask() {
+            knows.suspects &= !choice.survivors;
+            choice = self.choose(state, proxy);
+        }
+        let knows = &mut state.proxies[proxy];
+        let agrees = choice.survivors == view.mask();
+        if choice.survivors == 0 && choice.is_final {
+            knows.serves = false;
+        } else if agrees {
+            knows.serves = true;
+        }
+        let joining = view.joining();
+        let fails = joining != NOBODY
+            && self.procedure.is_some_and(Procedure::fans_out)
+            && (knows.suspects & 1 << joining != 0 || knows.seen[joining as usize] == SILENT);
+        if choice.survivors != 0
+            && knows.commit.view.epoch == 0
+            && (!agrees || fails)
+            && view.epoch < self.epochs
+        {
+            let mut next = view.next(choice.survivors, choice.lead);
+            if !fails && self.procedure.is_some_and(Procedure::fans_out) {
+                (next.joins, next.joins_life) = (view.joins, view.joins_life);
+            }
+            self.propose(state, proxy, next, false);
+        }
+        self.check_op(state, proxy);
+    }
+}

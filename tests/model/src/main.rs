@@ -1,0 +1,324 @@
+//! Runs the instances below: each says what it looks for and whether the promises must hold there or break.
+//!
+//! `cargo run --release` runs all; with `quick` those that take no time; with another word those whose name has it.
+
+mod commit;
+mod control;
+mod protocol;
+mod resync;
+mod search;
+mod state;
+mod writes;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use protocol::{Config, Rules};
+use resync::Procedure;
+use state::Budget;
+
+/// States after which an instance is given up, and so not passed.
+const LIMIT: usize = 8_000_000;
+
+struct Instance {
+    name: &'static str,
+    config: Config,
+    holds: bool,
+    quick: bool,
+}
+
+const fn budget(crashes: u8, restarts: u8, cuts: u8, stalls: u8) -> Budget {
+    Budget {
+        crashes,
+        restarts,
+        cuts,
+        stalls,
+    }
+}
+
+fn instances() -> Vec<Instance> {
+    let base = Config {
+        backends: 2,
+        writes: 1,
+        epochs: 5,
+        ..Config::default()
+    };
+    let three = Config {
+        backends: 3,
+        ..base
+    };
+    let mut list = Vec::new();
+    let mut add = |name, config, holds, quick| {
+        list.push(Instance {
+            name,
+            config,
+            holds,
+            quick,
+        })
+    };
+    let with = |config: Config, budget: Budget| Config { budget, ..config };
+
+    // The view protocol, two replicas and three.
+    add(
+        "view: crash and a slow backend",
+        with(base, budget(1, 0, 0, 1)),
+        true,
+        true,
+    );
+    add(
+        "view: two proxy restarts, a cut",
+        with(base, budget(0, 2, 1, 0)),
+        true,
+        true,
+    );
+    add(
+        "view: late writes",
+        Config {
+            late: true,
+            writes: 2,
+            ..with(base, budget(0, 0, 0, 1))
+        },
+        true,
+        true,
+    );
+    add(
+        "view: crash, proxy restart, cut",
+        with(base, budget(1, 1, 1, 0)),
+        true,
+        false,
+    );
+    add(
+        "view of three: crash",
+        with(three, budget(1, 0, 0, 0)),
+        true,
+        true,
+    );
+    add(
+        "view of three: cut",
+        with(three, budget(0, 0, 1, 0)),
+        true,
+        true,
+    );
+    add(
+        "view of three: crash and a slow backend",
+        with(three, budget(1, 0, 0, 1)),
+        true,
+        false,
+    );
+    // The decider dies between the first and the second member, and the rule for views of one epoch prefers the
+    // one that was begun without it: see README.md.
+    let against = Config {
+        reversed: true,
+        ..with(three, budget(1, 0, 0, 1))
+    };
+    add(
+        "view of three: succession against the tie rule",
+        against,
+        false,
+        true,
+    );
+
+    // What the parts of the protocol are for.
+    let without = |rules: Rules, config: Config| Config { rules, ..config };
+    let acknowledging = Rules {
+        commit_first: false,
+        ..Rules::default()
+    };
+    add(
+        "view without: commit before acknowledging",
+        without(acknowledging, with(base, budget(1, 0, 0, 1))),
+        false,
+        true,
+    );
+    let deaf = Rules {
+        arbiters: false,
+        ..Rules::default()
+    };
+    add(
+        "view without: arbiters",
+        without(deaf, with(base, budget(0, 0, 0, 2))),
+        false,
+        true,
+    );
+    let trusting = Rules {
+        verify: false,
+        ..Rules::default()
+    };
+    add(
+        "view without: verified connections",
+        without(trusting, with(base, budget(1, 0, 0, 0))),
+        false,
+        true,
+    );
+
+    // Bringing a backend back.
+    let back = |procedure| Config {
+        procedure: Some(procedure),
+        ..base
+    };
+    add("resync: naive", back(Procedure::Naive), false, true);
+    add(
+        "resync: pause until all have adopted",
+        back(Procedure::Pause),
+        false,
+        true,
+    );
+    add(
+        "resync: pause and kill",
+        back(Procedure::PauseKill),
+        false,
+        true,
+    );
+    add(
+        "resync: hold without cutting off",
+        back(Procedure::HoldOnly),
+        false,
+        true,
+    );
+    add("resync: fence", back(Procedure::Fence), true, true);
+    add(
+        "resync: fence, crash",
+        with(back(Procedure::Fence), budget(1, 0, 0, 0)),
+        true,
+        false,
+    );
+    add(
+        "resync: fence, proxy restart",
+        with(back(Procedure::Fence), budget(0, 1, 0, 0)),
+        true,
+        true,
+    );
+    add(
+        "resync: fence, cut",
+        with(back(Procedure::Fence), budget(0, 0, 1, 0)),
+        true,
+        false,
+    );
+    let late = Config {
+        late: true,
+        ..with(back(Procedure::Fence), budget(0, 0, 0, 1))
+    };
+    add("resync: fence, late writes", late, true, true);
+    let twice = Rules {
+        leased: false,
+        ..Rules::default()
+    };
+    add(
+        "resync: fence, two at work",
+        without(twice, back(Procedure::Fence)),
+        true,
+        true,
+    );
+    let unbound = Rules {
+        bound: false,
+        ..twice
+    };
+    add(
+        "resync: fence without: one epoch",
+        without(unbound, back(Procedure::Fence)),
+        false,
+        true,
+    );
+    let careless = Rules {
+        guarded: false,
+        ..Rules::default()
+    };
+    add(
+        "resync: fence without: target's record",
+        without(careless, back(Procedure::Fence)),
+        false,
+        true,
+    );
+    add(
+        "resync: fan-out, copy at once",
+        back(Procedure::FanOut),
+        false,
+        true,
+    );
+    let expiring = with(back(Procedure::FanOutExpire), budget(0, 0, 1, 0));
+    add(
+        "resync: fan-out, expiring announcements",
+        expiring,
+        false,
+        true,
+    );
+    add(
+        "resync: fan-out, lease",
+        back(Procedure::FanOutLease),
+        true,
+        true,
+    );
+    add(
+        "resync: fan-out, lease, proxy restart",
+        with(back(Procedure::FanOutLease), budget(0, 1, 0, 0)),
+        true,
+        false,
+    );
+    add(
+        "resync: fan-out, lease, crash",
+        with(back(Procedure::FanOutLease), budget(1, 0, 0, 0)),
+        true,
+        false,
+    );
+    let nameless = Rules {
+        joining_named: false,
+        ..Rules::default()
+    };
+    let nameless = without(
+        nameless,
+        with(back(Procedure::FanOutLease), budget(1, 0, 0, 0)),
+    );
+    add(
+        "resync: fan-out without: joining life",
+        nameless,
+        false,
+        false,
+    );
+    list
+}
+
+fn main() -> ExitCode {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let mut failed = 0;
+    for instance in instances() {
+        let is_wanted = if wanted == "quick" {
+            instance.quick
+        } else {
+            instance.name.contains(&wanted)
+        };
+        if !is_wanted {
+            continue;
+        }
+        let began = Instant::now();
+        let found = search::search(&instance.config, LIMIT);
+        let is_expected = found.complete && found.fault.is_none() == instance.holds;
+        failed += usize::from(!is_expected);
+        println!(
+            "{} {:<48} {:<15} {:>8} states, {:>2} steps deep, {:.1} s",
+            if is_expected { "ok  " } else { "FAIL" },
+            instance.name,
+            match (&found.fault, found.complete) {
+                (Some(_), _) => "broken",
+                (None, true) => "holds",
+                (None, false) => "not finished",
+            },
+            found.states,
+            found.depth,
+            began.elapsed().as_secs_f32(),
+        );
+        let Some((fault, trace)) = found.fault else {
+            continue;
+        };
+        if !is_expected || wanted != "quick" {
+            println!("       {fault}:");
+            for (number, label) in trace.iter().enumerate() {
+                println!("       {:>2}. {label}", number + 1);
+            }
+        }
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

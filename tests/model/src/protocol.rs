@@ -1,0 +1,302 @@
+//! A model of the view protocol as it is built: what can be configured, what breaks a promise, what the world does.
+//! One step is one message; `control`, `commit`, `writes` and `resync` have the steps of the proxies.
+//!
+//! Left out, as nothing follows from it here: retries, reasons, back-off. What a reader should doubt first is listed
+//! in README.md.
+
+use crate::resync::Procedure;
+use crate::search::{Model, Step};
+use crate::state::*;
+
+/// One model to search.
+#[derive(Clone, Copy, Default)]
+pub struct Config {
+    pub backends: usize,
+    pub writes: u8,
+    pub budget: Budget,
+    /// The last backend starts outside the view, and is brought back so.
+    pub procedure: Option<Procedure>,
+    /// Proxies stop proposing beyond this one, so that the search ends.
+    pub epochs: u8,
+    /// A write that timed out may be carried out at any time later.
+    pub late: bool,
+    /// Succession runs against the order by which views of one epoch are compared.
+    pub reversed: bool,
+    pub rules: Rules,
+}
+
+/// Parts of the protocol that can be switched, to show what they are for.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    /// A commit is asked of the members that leave, first in the order of the old view.
+    pub arbiters: bool,
+    /// A new connection carries nothing before it has shown the record.
+    pub verify: bool,
+    /// A write is acknowledged only after the view without those that failed is recorded.
+    pub commit_first: bool,
+    /// REPLICAOF and flushes are conditional on the record of the one that is overwritten.
+    pub guarded: bool,
+    /// A record names the life of the joining backend too.
+    pub joining_named: bool,
+    /// One resynchronisation at a time.
+    pub leased: bool,
+    /// A backend is admitted only from the very epoch under which it was found equal.
+    pub bound: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules {
+            arbiters: true,
+            verify: true,
+            commit_first: true,
+            guarded: true,
+            joining_named: true,
+            leased: true,
+            bound: true,
+        }
+    }
+}
+/// Collects steps; what may follow a broken or a lost state is not looked at.
+pub struct Steps {
+    list: Vec<Step<State>>,
+    labelled: bool,
+}
+
+impl Steps {
+    pub fn add(&mut self, state: State, label: impl FnOnce() -> String) {
+        self.judged(state, None, label);
+    }
+
+    pub fn judged(&mut self, state: State, fault: Option<String>, label: impl FnOnce() -> String) {
+        let lives = |(backend, life): &(u8, u8)| state.backends[*backend as usize].life == *life;
+        if fault.is_none() && !state.newest.members().iter().any(lives) {
+            return; // every in-sync member of the newest view is gone: beyond P3
+        }
+        let fault = fault.or_else(|| broken(&state));
+        let label = if self.labelled {
+            label()
+        } else {
+            String::new()
+        };
+        self.list.push(Step {
+            state,
+            label,
+            fault,
+        });
+    }
+}
+
+/// The promise that does not hold in a state.
+fn broken(state: &State) -> Option<String> {
+    for (backend, life) in state.newest.members() {
+        if state.backends[*backend as usize].life == *life && state.lacks(*backend) {
+            return Some(format!(
+                "P3: {} is in sync in the newest view {} and lacks an acknowledged write",
+                name(*backend),
+                state.newest
+            ));
+        }
+    }
+    for (at, proxy) in state.proxies.iter().enumerate() {
+        if !proxy.up || !proxy.serves || proxy.view != state.newest {
+            continue;
+        }
+        for (backend, _) in proxy.view.members() {
+            let bit = 1 << backend;
+            let is_read =
+                proxy.conns & bit != 0 && proxy.suspects & bit == 0 && state.reaches(at, *backend);
+            if is_read && state.lacks(*backend) {
+                return Some(format!(
+                    "P4: p{at} follows the newest view and reads stale data from {}",
+                    name(*backend)
+                ));
+            }
+        }
+    }
+    None
+}
+
+impl Model for Config {
+    type State = State;
+
+    fn initial(&self) -> State {
+        let outside = usize::from(self.procedure.is_some());
+        let first = View {
+            epoch: 1,
+            ..View::default()
+        };
+        let mut view =
+            (0..self.backends - outside).fold(first, |view, backend| view.with(backend as u8, 0));
+        if self.reversed {
+            view.members[..view.count as usize].reverse();
+            view.lead = view.members[0].0;
+        }
+        let mut state = State {
+            budget: self.budget,
+            newest: view,
+            ..State::default()
+        };
+        for backend in &mut state.backends[..self.backends] {
+            *backend = Backend {
+                up: true,
+                record: view,
+                ..Backend::default()
+            };
+        }
+        for proxy in &mut state.proxies {
+            *proxy = Proxy {
+                up: true,
+                view,
+                serves: true,
+                leased: true,
+                ..Proxy::default()
+            };
+        }
+        state
+    }
+
+    fn steps(&self, state: &State, labelled: bool) -> Vec<Step<State>> {
+        let mut steps = Steps {
+            list: Vec::with_capacity(24),
+            labelled,
+        };
+        for backend in 0..self.backends as u8 {
+            self.backend_steps(state, backend, &mut steps);
+        }
+        for proxy in 0..PROXIES {
+            self.link_steps(state, proxy, &mut steps);
+            if !state.proxies[proxy].up {
+                let mut next = *state;
+                let seen = [UNKNOWN; BACKENDS];
+                next.proxies[proxy] = Proxy {
+                    up: true,
+                    seen,
+                    ..Proxy::default()
+                };
+                steps.add(next, || format!("p{proxy} starts"));
+                continue;
+            }
+            self.probe_steps(state, proxy, &mut steps);
+            self.write_steps(state, proxy, &mut steps);
+            if state.proxies[proxy].commit.view.epoch > 0 {
+                self.commit_step(state, proxy, &mut steps);
+            }
+            if let Some(procedure) = self.procedure {
+                self.resync_steps(state, proxy, procedure, &mut steps);
+            }
+        }
+        steps.list
+    }
+
+    /// Proxies are alike, so of two states that differ in their names one is enough.
+    fn canonical(&self, state: State) -> (State, bool) {
+        let key = |at: usize| {
+            let data: Vec<u8> = state
+                .backends
+                .iter()
+                .map(|backend| backend.data[at])
+                .collect();
+            let cut = state.cut >> (at * BACKENDS) & 7;
+            (state.acked[at], state.written[at], cut, data)
+        };
+        let digest = |at: usize| {
+            use std::hash::{Hash, Hasher};
+            let mut hasher = std::collections::hash_map::DefaultHasher::new();
+            (key(at), state.proxies[at]).hash(&mut hasher);
+            hasher.finish()
+        };
+        if digest(0) <= digest(1) {
+            return (state, false);
+        }
+        let mut other = state;
+        other.proxies.swap(0, 1);
+        other.acked.swap(0, 1);
+        other.written.swap(0, 1);
+        other.cut = state.cut >> BACKENDS | (state.cut & 7) << BACKENDS;
+        for backend in &mut other.backends {
+            backend.data.swap(0, 1);
+        }
+        for proxy in &mut other.proxies {
+            proxy.job.copied = proxy.job.copied >> 1 | (proxy.job.copied & 1) << 1;
+        }
+        (other, true)
+    }
+
+    fn swapped(&self, label: &str) -> String {
+        label
+            .replace("p0", "p#")
+            .replace("p1", "p0")
+            .replace("p#", "p1")
+    }
+}
+
+impl Config {
+    // --- the world
+
+    pub fn backend_steps(&self, state: &State, backend: u8, steps: &mut Steps) {
+        let at = backend as usize;
+        let is = state.backends[at];
+        if is.up && state.budget.crashes > 0 {
+            let mut next = *state;
+            next.budget.crashes -= 1;
+            next.backends[at] = Backend {
+                life: is.life + 1,
+                ..Backend::default()
+            };
+            for proxy in &mut next.proxies {
+                proxy.conns &= !(1 << backend);
+                proxy.late.mask &= !(1 << backend);
+            }
+            steps.add(next, || format!("{} is killed", name(backend)));
+        }
+        if !is.up {
+            let mut next = *state;
+            next.backends[at].up = true;
+            steps.add(next, || format!("{} restarts, empty", name(backend)));
+        }
+        if is.follows > 0 {
+            let leader = state.backends[is.follows as usize - 1];
+            if leader.up && (leader.data, leader.record) != (is.data, is.record) {
+                let mut next = *state;
+                (next.backends[at].data, next.backends[at].record) = (leader.data, leader.record);
+                steps.add(next, || {
+                    format!(
+                        "{} receives what {} has",
+                        name(backend),
+                        name(is.follows - 1)
+                    )
+                });
+            }
+        }
+        if is.paused && self.may_end_pause(state) {
+            let mut next = *state;
+            next.backends[at].paused = false;
+            steps.add(next, || format!("the pause of {} ends", name(backend)));
+        }
+    }
+
+    pub fn link_steps(&self, state: &State, proxy: usize, steps: &mut Steps) {
+        for backend in 0..self.backends as u8 {
+            let bit = 1 << (proxy * BACKENDS + backend as usize);
+            let mut next = *state;
+            next.cut ^= bit;
+            if state.cut & bit != 0 {
+                steps.add(next, || {
+                    format!("the link p{proxy}-{} heals", name(backend))
+                });
+            } else if state.budget.cuts > 0 {
+                next.budget.cuts -= 1;
+                steps.add(next, || {
+                    format!("the link p{proxy}-{} is cut", name(backend))
+                });
+            }
+        }
+        if state.proxies[proxy].up && state.budget.restarts > 0 {
+            let mut next = *state;
+            next.budget.restarts -= 1;
+            next.proxies[proxy] = Proxy::default();
+            steps.add(next, || format!("p{proxy} is killed"));
+        }
+    }
+}

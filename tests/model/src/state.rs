@@ -1,0 +1,250 @@
+//! The values of the model: backends, proxies, views, and what is remembered to judge them.
+//!
+//! All are small and copied, and hold no rules beyond what follows from themselves.
+
+use std::fmt;
+
+/// As many backends and proxies as a model may have.
+pub const BACKENDS: usize = 3;
+pub const PROXIES: usize = 2;
+pub const NOBODY: u8 = 9;
+
+/// `proxy.control.model.View`. Epoch 0: no record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct View {
+    pub epoch: u8,
+    pub lead: u8,
+    pub count: u8,
+    /// In sync, in order of succession: backend and the life of it that is meant.
+    pub members: [(u8, u8); BACKENDS],
+    /// Backend that is joining, plus 1, and the life of it that is meant.
+    pub joins: u8,
+    pub joins_life: u8,
+}
+
+impl View {
+    pub fn members(&self) -> &[(u8, u8)] {
+        &self.members[..self.count as usize]
+    }
+
+    pub fn mask(&self) -> u8 {
+        self.members()
+            .iter()
+            .fold(0, |mask, (backend, _)| mask | 1 << backend)
+    }
+
+    pub fn joining(&self) -> u8 {
+        if self.joins == 0 {
+            NOBODY
+        } else {
+            self.joins - 1
+        }
+    }
+
+    pub fn lists(&self, backend: u8, life: u8) -> bool {
+        self.members().contains(&(backend, life))
+    }
+
+    pub fn with_joining(mut self, backend: u8, life: u8) -> View {
+        (self.joins, self.joins_life) = (backend + 1, life);
+        self
+    }
+
+    pub fn with(mut self, backend: u8, life: u8) -> View {
+        self.members[self.count as usize] = (backend, life);
+        self.count += 1;
+        self
+    }
+
+    /// The next epoch with those of the members that are in `mask`.
+    pub fn next(&self, mask: u8, lead: u8) -> View {
+        let start = View {
+            epoch: self.epoch + 1,
+            lead,
+            ..View::default()
+        };
+        let kept = self
+            .members()
+            .iter()
+            .filter(|(backend, _)| mask & 1 << backend != 0);
+        kept.fold(start, |view, (backend, life)| view.with(*backend, *life))
+    }
+
+    /// `proxy.control.view.beats`: the higher epoch, then the larger set, then any rule all agree on.
+    pub fn beats(&self, other: &View) -> bool {
+        let rank = |view: &View| {
+            (
+                view.epoch,
+                view.count,
+                std::cmp::Reverse((view.members, view.joins)),
+            )
+        };
+        rank(self) > rank(other)
+    }
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}{{", self.epoch)?;
+        for (backend, life) in self.members() {
+            write!(out, "{}{}", name(*backend), "'".repeat(*life as usize))?;
+        }
+        match self.joining() {
+            NOBODY => write!(out, "}}"),
+            joining => write!(out, " +{}}}", name(joining)),
+        }
+    }
+}
+
+/// A real server. Each proxy writes a key of its own: `data` holds the value each of them has here.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Backend {
+    pub up: bool,
+    pub life: u8,
+    pub record: View,
+    pub data: [u8; PROXIES],
+    /// REPLICAOF: that backend plus 1.
+    pub follows: u8,
+    /// CLIENT PAUSE WRITE.
+    pub paused: bool,
+}
+
+/// A write under way (`Op` in the engine); value 0: none. Masks by backend.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Op {
+    pub value: u8,
+    /// Of the view it was sent under.
+    pub epoch: u8,
+    pub targets: u8,
+    pub replied: u8,
+    pub failed: u8,
+}
+
+impl Op {
+    pub fn outstanding(&self) -> u8 {
+        self.targets & !(self.replied | self.failed)
+    }
+}
+
+/// A write that timed out and may yet be carried out, on the backends in `mask`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Late {
+    pub mask: u8,
+    pub value: u8,
+}
+
+/// A view being recorded (`proxy.tasks.views.commit`); epoch 0: none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Commit {
+    pub view: View,
+    /// Arbiters, then members; `at` is the next of them.
+    pub order: [u8; BACKENDS],
+    pub at: u8,
+    pub arbiters: u8,
+    pub count: u8,
+    pub missed: u8,
+    pub rival: View,
+    /// It admits a backend: fences that go with the record are set then.
+    pub admits: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Stage {
+    #[default]
+    Idle,
+    /// The returned backend follows the leader.
+    Following,
+    /// The joining view is proposed or stands.
+    Joining,
+    /// Nobody else can write any more, as the procedure has it.
+    Fenced,
+    Copying,
+    /// It is equal and no longer follows.
+    Equal,
+}
+
+/// Bringing a backend back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Job {
+    pub stage: Stage,
+    pub who: u8,
+    pub life: u8,
+    /// Keys copied, by the proxy that writes them.
+    pub copied: u8,
+}
+
+pub const UNKNOWN: i8 = -2;
+pub const SILENT: i8 = -1;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Proxy {
+    pub up: bool,
+    pub view: View,
+    /// The table lists the view's members; else nobody.
+    pub serves: bool,
+    /// By backend: the life seen last, or `SILENT`, or `UNKNOWN`.
+    pub seen: [i8; BACKENDS],
+    pub suspects: u8,
+    /// Backends to which a connection was verified that is still good.
+    pub conns: u8,
+    pub op: Op,
+    pub late: Late,
+    pub commit: Commit,
+    pub job: Job,
+    /// It confirmed the record lately.
+    pub leased: bool,
+}
+
+/// How often things may still happen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Budget {
+    pub crashes: u8,
+    pub restarts: u8,
+    pub cuts: u8,
+    pub stalls: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct State {
+    pub backends: [Backend; BACKENDS],
+    pub proxies: [Proxy; PROXIES],
+    /// Links that are cut, by proxy × `BACKENDS` + backend.
+    pub cut: u8,
+    pub budget: Budget,
+    /// Ghosts, which no proxy knows: the last acknowledged and the last sent value of each proxy, the newest
+    /// view that stands anywhere.
+    pub acked: [u8; PROXIES],
+    pub written: [u8; PROXIES],
+    pub newest: View,
+    /// A proxy went on past a living member that a cut link kept it from asking.
+    pub split: bool,
+}
+
+impl State {
+    pub fn is_cut(&self, proxy: usize, backend: u8) -> bool {
+        self.cut & 1 << (proxy * BACKENDS + backend as usize) != 0
+    }
+
+    pub fn reaches(&self, proxy: usize, backend: u8) -> bool {
+        self.backends[backend as usize].up && !self.is_cut(proxy, backend)
+    }
+
+    /// An acknowledged write is missing there.
+    pub fn lacks(&self, backend: u8) -> bool {
+        let data = self.backends[backend as usize].data;
+        data.iter()
+            .zip(&self.acked)
+            .any(|(value, acked)| value < acked)
+    }
+}
+
+pub fn name(backend: u8) -> char {
+    (b'a' + backend) as char
+}
+
+pub fn names(mask: u8) -> String {
+    (0..BACKENDS as u8)
+        .filter(|backend| mask & 1 << backend != 0)
+        .map(name)
+        .collect()
+}
