@@ -13,6 +13,10 @@ MEMCACHED_PORT ?= 11311
 ADMIN_PORT ?= 9180
 # Seconds of `make fuzz`, shared by all targets.
 FUZZ_SECONDS ?= 60
+# Schedules of `make chaos`, the minutes after which it begins no more, and the seed of the first (random).
+SCHEDULES ?= 20
+CHAOS_MINUTES ?= 60
+SEED ?=
 # Passed on to the runners: make test PYTEST="-k failover"; make bench BENCH="--rounds 5".
 PYTEST ?=
 MODEL ?=
@@ -24,7 +28,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
 CRATE := proxy/engine
 BIN := .venv/bin
 
-.PHONY: help build run test model lint fmt bench fuzz dist lock clean
+.PHONY: help build run test chaos model lint fmt bench fuzz dist lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,6 +46,10 @@ test: ## Rust and Python tests, against real servers
 	cd $(CRATE) && cargo test --locked --quiet
 	@# Two processes: on the smallest machines the tests mostly wait for servers, more only adds noise.
 	$(BIN)/pytest -n 2 $(PYTEST)
+
+chaos: ## random faults under load, and a check of every answer (SCHEDULES=100, SEED=17)
+	@.ci/setup cargo backends engine
+	$(BIN)/python tests/chaos/run.py --schedules $(SCHEDULES) --minutes $(CHAOS_MINUTES) $(if $(SEED),--first $(SEED))
 
 model: ## every order of events in the view protocol, searched (MODEL=quick, or a word in a name)
 	@.ci/setup cargo

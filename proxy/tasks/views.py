@@ -25,6 +25,15 @@ RACES_LIMIT = 8
 ARBITER_SECONDS = 0.1
 """How long a member that leaves may take to decide a race: many round trips within a region, and little
 beside the request timeout that writes to a silent leader have been through already."""
+COMPARE_AND_SET = """#!lua flags=allow-oom
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+"""A member that is out of memory refuses SET, but must still decide between proxies: two that skip it,
+because it refuses both, can both win. A script may say that it goes beyond the limit."""
+NO_SCRIPTS = frozenset({"ERR", "NOPERM"})
+"""How a server answers that does not know the flag (before Redis 7), or lets nobody run scripts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +145,29 @@ def _judge(current: bytes | None, view: View, blank: bool, settles: bool) -> Sto
 
 
 async def _put_redis(talk: Talk, key: str, view: View, blank: bool, settles: bool) -> Stored | Held | None:
-    watched, current = await talk(resp_request("WATCH", key) + resp_request("GET", key), 2)
-    if isinstance(current, ErrorReply) and current.word == "WRONGTYPE":
-        current = b""  # somebody's key of another type: as unreadable as a damaged record, and as untouchable
-    if watched != b"OK" or not (current is None or isinstance(current, bytes)):
-        raise LinkError(reason_of(watched if isinstance(watched, ErrorReply) else current))
+    (current,) = await talk(resp_request("GET", key), 1)
+    current = _stored_bytes(current)
     outcome = _judge(current, view, blank, settles)
+    if outcome is not None:
+        return outcome
+    # Of a record that stands there not a byte may be missing: it is compared whole. None is ever empty.
+    swap = resp_request("EVAL", COMPARE_AND_SET, "1", key, current or b"", encode(view))
+    (reply,) = await talk(swap, 1)
+    if isinstance(reply, ErrorReply) and reply.word in NO_SCRIPTS:
+        return await _put_redis_watched(talk, key, view, blank, settles)
+    if isinstance(reply, ErrorReply):
+        raise LinkError(reason_of(reply))
+    return Stored() if reply == 1 else None
+
+
+async def _put_redis_watched(
+    talk: Talk, key: str, view: View, blank: bool, settles: bool
+) -> Stored | Held | None:
+    """The same without a script; a server that is out of memory refuses this one."""
+    watched, current = await talk(resp_request("WATCH", key) + resp_request("GET", key), 2)
+    if watched != b"OK":
+        raise LinkError(reason_of(watched))
+    outcome = _judge(_stored_bytes(current), view, blank, settles)
     if outcome is not None:
         await talk(resp_request("UNWATCH"), 1)
         return outcome
@@ -151,6 +177,14 @@ async def _put_redis(talk: Talk, key: str, view: View, blank: bool, settles: boo
     if refusal is not None:
         raise LinkError(reason_of(refusal))
     return Stored() if replies[2] is not None else None
+
+
+def _stored_bytes(reply: Reply) -> bytes | None:
+    if isinstance(reply, ErrorReply) and reply.word == "WRONGTYPE":
+        return b""  # somebody's key of another type: as unreadable as a damaged record, and as untouchable
+    if reply is None or isinstance(reply, bytes):
+        return reply
+    raise LinkError(reason_of(reply))
 
 
 async def _put_memcached(

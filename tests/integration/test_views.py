@@ -349,8 +349,10 @@ def test_a_replica_is_readonly(start_redis: Callable[..., RedisServer]) -> None:
     assert probed(replica, "redis").condition is Condition.READONLY
 
 
-def test_a_full_server_says_oom(start_redis: Callable[..., RedisServer]) -> None:
-    server = start_redis("--maxmemory", "1", "--maxmemory-policy", "noeviction")
+def test_a_full_server_without_scripts_says_oom(start_redis: Callable[..., RedisServer]) -> None:
+    server = start_redis(
+        "--maxmemory", "1", "--maxmemory-policy", "noeviction", "--rename-command", "EVAL", ""
+    )
     view = view_on(server)
 
     async def main() -> CommitWon | CommitLost | CommitFailed:

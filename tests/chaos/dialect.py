@@ -1,0 +1,252 @@
+"""The few requests of the workload in both protocols, and what their answers mean.
+
+Called by `chaos.workload`. Knows bytes and error texts; keeps no state and opens no connection.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+
+from chaos.history import Kind, Outcome, Value
+from support.raw import RawClient
+from support.store import command, parse
+
+NOT_APPLIED = (
+    b"nothing was applied",
+    b"was not applied",
+    b"-OOM ",
+    b"-MISCONF ",
+    b"SERVER_ERROR out of memory",
+)
+"""Errors that promise that a write has left no trace."""
+MAYBE_APPLIED = (b"may have been applied", b"outcome unknown", b"may not survive")
+READ_FAILED = (b"read timed out", b"lost while it answered")
+
+Answer = tuple[Outcome, Value, str, bool]
+"""Outcome, value, error text, whether the error is an odd one."""
+
+
+class Dialect:
+    """One protocol."""
+
+    name: str
+
+    def request(self, kind: Kind, key: bytes, value: bytes) -> bytes:
+        """The bytes of a request; ``value`` is for SET and APPEND."""
+        raise NotImplementedError
+
+    def read(self, client: RawClient, kind: Kind, key: bytes, value: Value) -> Answer:
+        """Reads one answer. Raises as `RawClient.read_until`."""
+        raise NotImplementedError
+
+    def many(self, kind: Kind, keys: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+        """One request for several keys that are no lists: GET of all, or (Redis only) SET of all."""
+        raise NotImplementedError
+
+    def read_many(self, client: RawClient, kind: Kind, keys: Sequence[bytes]) -> list[Answer]:
+        """Reads the answer to `many`, as one per key. Raises as `RawClient.read_until`."""
+        raise NotImplementedError
+
+    def noise(self, rng: random.Random, count: int) -> list[tuple[bytes, bool]]:
+        """Random requests of all types, each with whether its answer is one of values (memcached)."""
+        raise NotImplementedError
+
+    def read_noise(self, client: RawClient, is_values: bool) -> None:
+        """Reads and drops one answer to such a request."""
+        raise NotImplementedError
+
+
+def error(text: bytes, kind: Kind) -> Answer:
+    """What an error line means."""
+    shown = text.strip().decode(errors="replace")
+    if any(part in text for part in NOT_APPLIED):
+        return Outcome.FAIL, None, shown, False
+    if kind is Kind.GET:
+        return Outcome.FAIL, None, shown, not any(part in text for part in READ_FAILED)
+    return Outcome.UNKNOWN, None, shown, not any(part in text for part in MAYBE_APPLIED)
+
+
+class Redis(Dialect):
+    """RESP2."""
+
+    name = "redis"
+
+    def request(self, kind: Kind, key: bytes, value: bytes) -> bytes:
+        if kind is Kind.GET:
+            return command("LRANGE", key, 0, -1) if is_list(key) else command("GET", key)
+        words: Mapping[Kind, Sequence[bytes]] = {
+            Kind.SET: (b"SET", key, value),
+            Kind.DELETE: (b"DEL", key),
+            Kind.INCR: (b"INCR", key),
+            Kind.APPEND: (b"RPUSH", key, value),
+        }
+        return command(*words[kind])
+
+    def read(self, client: RawClient, kind: Kind, key: bytes, value: Value) -> Answer:
+        reply = client.read_reply()
+        if reply.startswith(b"-"):
+            return error(reply, kind)
+        found = parse(reply)
+        if kind is Kind.GET:
+            if is_list(key):
+                return Outcome.OK, tuple(found), "", False
+            return Outcome.OK, counted(key, found), "", False
+        return Outcome.OK, found if kind is Kind.INCR else value, "", False
+
+    def many(self, kind: Kind, keys: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+        if kind is Kind.GET:
+            return command("MGET", *keys)
+        return command("MSET", *itertools.chain(*zip(keys, values, strict=True)))
+
+    def read_many(self, client: RawClient, kind: Kind, keys: Sequence[bytes]) -> list[Answer]:
+        reply = client.read_reply()
+        if reply.startswith(b"-"):
+            return [error(reply, kind)] * len(keys)
+        if kind is Kind.SET:
+            return [(Outcome.OK, None, "", False)] * len(keys)
+        pairs = zip(keys, parse(reply), strict=True)
+        return [(Outcome.OK, counted(key, found), "", False) for key, found in pairs]
+
+    def noise(self, rng: random.Random, count: int) -> list[tuple[bytes, bool]]:
+        # Imported here, since only one protocol of one run needs it.
+        from support.random_commands import WORDS, redis_commands
+
+        requests = []
+        for words in redis_commands(rng, count, spread=0.0):
+            if rng.random() < 0.3:
+                tag = f"{{{rng.choice('abcdefgh')}}}"
+                template = rng.choice(CHANCE).split()
+                words = [WORDS[word](rng, tag) if word in WORDS else word for word in template]
+            if words[0] not in CLOSED_SHOP:
+                requests.append((command(*words), False))
+        return requests
+
+    def read_noise(self, client: RawClient, is_values: bool) -> None:
+        client.read_reply()
+
+
+class Memcached(Dialect):
+    """Classic text."""
+
+    name = "memcached"
+
+    def request(self, kind: Kind, key: bytes, value: bytes) -> bytes:
+        words: Mapping[Kind, bytes] = {
+            Kind.GET: b"get %b" % key,
+            Kind.SET: b"set %b 7 0 %d\r\n%b" % (key, len(value), value),
+            Kind.DELETE: b"delete %b" % key,
+            Kind.INCR: b"incr %b 1" % key,
+            Kind.APPEND: b"append %b 0 0 %d\r\n%b" % (key, len(value) + 1, value + b","),
+        }
+        return words[kind] + b"\r\n"
+
+    def read(self, client: RawClient, kind: Kind, key: bytes, value: Value) -> Answer:
+        line = client.read_line()
+        if kind is Kind.GET:
+            if line == b"END\r\n":
+                return Outcome.OK, () if is_list(key) else None, "", False
+            if not line.startswith(b"VALUE "):
+                return error(line, kind)
+            data = client.read_exactly(int(line.split()[3]) + 2)[:-2]
+            client.read_line()
+            if is_list(key):
+                return Outcome.OK, tuple(data.split(b",")[:-1]), "", False
+            return Outcome.OK, counted(key, data), "", False
+        if kind is Kind.INCR and line[:1].isdigit():
+            return Outcome.OK, int(line), "", False
+        if line in EXPECTED[kind]:
+            return Outcome.OK, value, "", False
+        if line in (b"NOT_FOUND\r\n", b"NOT_STORED\r\n"):  # an increment or append of what is not there
+            return Outcome.FAIL, None, "absent", False
+        return error(line, kind)
+
+    def many(self, kind: Kind, keys: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+        assert kind is Kind.GET
+        return b"get %b\r\n" % b" ".join(keys)
+
+    def read_many(self, client: RawClient, kind: Kind, keys: Sequence[bytes]) -> list[Answer]:
+        found = {}
+        while (line := client.read_line()).startswith(b"VALUE "):
+            _, key, _, length = line.split()
+            found[key] = client.read_exactly(int(length) + 2)[:-2]
+        if line != b"END\r\n":
+            return [error(line, kind)] * len(keys)
+        return [(Outcome.OK, counted(key, found.get(key)), "", False) for key in keys]
+
+    def noise(self, rng: random.Random, count: int) -> list[tuple[bytes, bool]]:
+        requests = []
+        for _ in range(count):
+            line = rng.choice(MEMCACHED_NOISE)
+            # Numbers are apart: beyond 2**63 memcached 1.6.18 looks for a minus behind the value, past its
+            # end, so that one server counts on and another refuses.
+            is_number = line.startswith((b"incr", b"decr")) or (
+                line.startswith(b"set") and rng.random() < 0.3
+            )
+            key = b"noise:%b%d" % (b"n" if is_number else b"", rng.randrange(30))
+            flags = rng.choice((0, 1, 4294967295))
+            expires = rng.choice((0, 0, 1000, 100_000, 2_000_000_000, -1))
+            data = b"%d" % rng.randrange(99) if is_number else rng.randbytes(rng.choice((0, 1, 30, 500)))
+            line %= {b"key": key, b"flags": flags, b"exp": expires, b"n": len(data)}
+            verb = line.split()[0]
+            block = data + b"\r\n" if verb in STORING else b""
+            requests.append((line + b"\r\n" + block, verb.startswith((b"get", b"gat"))))
+        return requests
+
+    def read_noise(self, client: RawClient, is_values: bool) -> None:
+        line = client.read_line()
+        while is_values and line.startswith(b"VALUE "):
+            client.read_exactly(int(line.split()[3]) + 2)
+            line = client.read_line()
+
+
+DIALECTS: Mapping[str, Dialect] = {"redis": Redis(), "memcached": Memcached()}
+
+
+def is_list(key: bytes) -> bool:
+    """Keys of APPEND begin with ``list:``."""
+    return key.startswith(b"list:")
+
+
+def counted(key: bytes, data: bytes | None) -> Value:
+    """The number under a key of INCR, which begins with ``count:``; other values stay as they are."""
+    if data is None or not key.startswith(b"count:"):
+        return data
+    return int(data)
+
+
+EXPECTED: Mapping[Kind, tuple[bytes, ...]] = {
+    Kind.SET: (b"STORED\r\n",),
+    Kind.DELETE: (b"DELETED\r\n", b"NOT_FOUND\r\n"),
+    Kind.INCR: (),
+    Kind.APPEND: (b"STORED\r\n",),
+}
+STORING = (b"set", b"add", b"replace", b"append", b"prepend")
+MEMCACHED_NOISE = (
+    b"set %(key)b %(flags)d %(exp)d %(n)d",
+    b"set %(key)b %(flags)d %(exp)d %(n)d",
+    b"add %(key)b %(flags)d %(exp)d %(n)d",
+    b"replace %(key)b %(flags)d %(exp)d %(n)d",
+    b"append %(key)b 0 0 %(n)d",
+    b"prepend %(key)b 0 0 %(n)d",
+    b"incr %(key)b 3",
+    b"decr %(key)b 2",
+    b"delete %(key)b",
+    b"touch %(key)b %(exp)d",
+    b"gat %(exp)d %(key)b",
+    b"gats %(exp)d %(key)b",
+    b"get %(key)b",
+)
+
+CLOSED_SHOP = frozenset(("PFCOUNT", "XGROUP"))
+"""Left out of the noise. PFCOUNT caches what it counted on the replica it asked; a consumer's idle time
+is a clock reading, so groups would have to be compared without it."""
+
+CHANCE = (
+    "SPOP set", "SPOP set count", "SRANDMEMBER set", "EXPIRE any 1000", "PEXPIRE any 900000", "RPOP list",
+    "SET str val EX 800", "GETEX str EX 700", "XADD stream * member val", "EXPIRE any 2000 NX",
+    "XADD stream MAXLEN ~ 5 * member val", "INCRBYFLOAT num float", "HINCRBYFLOAT hash member float",
+    "PSETEX str 800000 val", "SET str val PX 600000 GET", "ZADD zset score member", "SETEX str 500 val",
+)  # fmt: skip
+"""Redis requests whose effect depends on chance, on a clock, or on what was there."""

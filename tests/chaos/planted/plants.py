@@ -1,0 +1,87 @@
+"""The faults that `plant` puts into a copy of the source, each as small as a slip of the pen.
+
+A plant replaces a text that stands in a file exactly once, so that one that the code has outgrown is
+noticed. ``first`` and ``count`` name the seeds that are run until the checker complains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One planted fault.
+
+    Args:
+        file: relative to the root of the source.
+        seeds: schedules that bring it to light, the likeliest first.
+        rules: those that may be the first to notice.
+    """
+
+    meaning: str
+    file: str
+    old: str
+    new: str
+    seeds: tuple[int, ...]
+    rules: tuple[str, ...]
+
+    @property
+    def needs_build(self) -> bool:
+        """Whether it is in the engine."""
+        return self.file.endswith(".rs")
+
+
+WORKER = "proxy/engine/src/worker/"
+
+PLANTS: Mapping[str, Plant] = {
+    "acknowledge_before_replica": Plant(
+        "with `ack: all`, the client is answered as soon as the leader has answered",
+        WORKER + "replicate.rs",
+        "Ack::All => outstanding & in_sync == 0,",
+        "Ack::All => lead_done,",
+        (1, 34, 94, 19, 11),
+        ("stale read", "stale increment", "disagreement", "lost write", "divergence"),
+    ),
+    "skip_view_commit": Plant(
+        "a new view is published without having been recorded on a survivor",
+        "proxy/tasks/controller.py",
+        "outcome = await views.commit(action, links, seconds)",
+        "outcome: CommitWon | CommitLost | CommitFailed = CommitWon(action.view)",
+        (461, 55),
+        (
+            "stale read",
+            "stale increment",
+            "lost write",
+            "disagreement",
+            "no rest",
+            "failed read",
+            "divergence",
+        ),
+    ),
+    "drop_held_entry": Plant(
+        "a write that waited for the leader's decision is never sent to the replicas",
+        WORKER + "replicate.rs",
+        "        if copy.is_none() {\n            state.targets = bit;",
+        "        copy = None;\n        if copy.is_none() {\n            state.targets = bit;",
+        (7, 19, 1, 91),
+        ("divergence", "stale read", "lost write"),
+    ),
+    "read_from_stale_backend": Plant(
+        "a backend that another proxy has taken out of the view is read from as before",
+        "proxy/control/transitions.py",
+        "(_IN, _F.OUTSIDE): Move(_STALE),",
+        "(_IN, _F.OUTSIDE): Move(_IN),",
+        (70, 36, 35, 98),
+        ("stale read", "stale increment", "lost write", "repeated answer", "disagreement"),
+    ),
+    "lie_about_lost_writes": Plant(
+        "a write whose connection broke is answered as not applied",
+        "proxy/engine/src/error.rs",
+        "-ERR outcome unknown: the connection to the backend was lost, the write may have been applied",
+        "-CLUSTERDOWN the connection to the backend was lost, nothing was applied",
+        (22, 46, 105, 15, 73),
+        ("dishonest error", "double increment"),
+    ),
+}

@@ -1,0 +1,247 @@
+"""Clients that write, count, append and read until told to stop, and enter it all in a history.
+
+Called by `chaos.run`. Each key is written through one proxy only: the order of writes to one key is
+promised within a proxy process. It is read through all of them. Knows nothing of what is broken meanwhile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from chaos.dialect import Dialect
+from chaos.history import History, Kind, Op, Outcome
+from support.raw import RawClient
+
+ANSWER_SECONDS = 8.0
+"""How long a client waits for an answer. The proxy has to answer within its own timeouts, so silence for
+so long is a fault in itself."""
+RETRY_SECONDS = 0.05
+"""Pause before connecting again."""
+PAUSE_SECONDS = 0.004
+"""Longest pause between two batches: histories stay small, and keys come to rest now and then."""
+BATCH = 6
+"""Most requests sent at once."""
+FILLER_BYTES = 20_000
+"""Of what memcached is filled with until it evicts."""
+MANY = 0.12
+"""Share of the requests that name several keys."""
+OWN_KEYS = 3
+SHARED_KEYS = 3
+COUNTERS = 2
+LISTS = 2
+"""Keys of each sort: own ones per client, the others per proxy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: of several keys a GET, or in Redis a SET."""
+
+    kind: Kind
+    keys: Sequence[bytes]
+    values: Sequence[bytes]
+
+
+@dataclass
+class Workload:
+    """The clients.
+
+    Args:
+        dialect: the protocol.
+        ports: where each proxy listens.
+        clients: per proxy; half of them write.
+        seed: for what they ask; when they ask it is up to the machine.
+        noise: also send random requests of all types, through the first proxy.
+        fills: also write more than the servers can hold.
+    """
+
+    dialect: Dialect
+    ports: Sequence[int]
+    clients: int
+    seed: int
+    noise: bool = True
+    fills: bool = False
+    history: History = field(default_factory=History)
+    noise_answers: int = 0
+
+    def __post_init__(self) -> None:
+        self._stopping = threading.Event()
+        self._sessions = itertools.count(1)
+        self._threads: list[threading.Thread] = []
+        self._errors: list[BaseException] = []
+        self._shared: list[list[bytes]] = []
+        self._own: dict[tuple[int, int], list[bytes]] = {}
+        for proxy in range(len(self.ports)):
+            names = [(b"reg", SHARED_KEYS), (b"count", COUNTERS), (b"list", LISTS)]
+            self._shared.append(
+                [b"%b:p%d:%d" % (name, proxy, each) for name, count in names for each in range(count)]
+            )
+            for client in range(self.clients):
+                own = [b"reg:p%d:own%d:%d" % (proxy, client, each) for each in range(OWN_KEYS)]
+                self._own[proxy, client] = own
+        self.keys = sorted(itertools.chain(*self._shared, *self._own.values()))
+        self._plain = [key for key in self.keys if not key.startswith(b"list:")]
+
+    # Life.
+
+    def start(self) -> None:
+        """Writes every key once, then lets the clients go."""
+        for proxy, port in enumerate(self.ports):
+            with RawClient(port, timeout=ANSWER_SECONDS) as client:
+                session = next(self._sessions)
+                for key in self.keys:
+                    if key.split(b":")[1] == b"p%d" % proxy:
+                        self._prepare(client, key, proxy, session)
+        for proxy in range(len(self.ports)):
+            for client_number in range(self.clients):
+                self._spawn(self._client, proxy, client_number)
+        if self.noise:
+            self._spawn(self._noise, 0, 0)
+        if self.fills:
+            self._spawn(self._fill, 0, 0)
+
+    def stop(self) -> None:
+        """Ends the clients; each finishes what it has begun. Raises what one of them raised."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        if self._errors:
+            raise self._errors[0]
+
+    def read_all(self, port: int, proxy: int) -> None:
+        """Final reads of every key from one place, a proxy or a backend."""
+        with RawClient(port, timeout=ANSWER_SECONDS) as client:
+            session = next(self._sessions)
+            for key in self.keys:
+                op = self._op(Kind.GET, key, None, proxy, session)
+                op.is_final = True
+                client.send(self.dialect.request(Kind.GET, key, b""))
+                self._finish(client, op)
+
+    # Clients.
+
+    def _spawn(self, run: object, proxy: int, number: int) -> None:
+        thread = threading.Thread(target=self._guard, args=(run, proxy, number), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _guard(self, run: object, proxy: int, number: int) -> None:
+        rng = random.Random(f"{self.seed}/{run.__name__}/{proxy}/{number}")  # type: ignore[attr-defined]
+        try:
+            while not self._stopping.is_set():
+                try:
+                    with RawClient(self.ports[proxy], timeout=ANSWER_SECONDS) as client:
+                        run(client, rng, proxy, number)  # type: ignore[operator]
+                except OSError:  # also that it is not there at the moment, or silent
+                    time.sleep(RETRY_SECONDS)
+        except BaseException as error:
+            self._errors.append(error)
+
+    def _client(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
+        session = next(self._sessions)
+        writes = number % 2 == 0
+        own = self._own[proxy, number]
+        while not self._stopping.is_set():
+            batch = []
+            for _ in range(rng.choice((1, 1, 1, 2, BATCH))):
+                if writes and rng.random() < 0.75:
+                    batch.append(self._write(rng, own, proxy, session))
+                else:
+                    batch.append(self._read(rng))
+            self._exchange(client, batch, proxy, session)
+            if rng.random() < 0.5:
+                time.sleep(rng.random() * PAUSE_SECONDS)
+
+    def _write(self, rng: random.Random, own: list[bytes], proxy: int, session: int) -> Ask:
+        value = b"%d.%d.%d" % (proxy, session, rng.randrange(1 << 60))
+        if self.dialect.name == "redis" and rng.random() < MANY:
+            keys = rng.sample(own, 2)
+            return Ask(Kind.SET, keys, [b"%b.%d" % (value, each) for each in range(len(keys))])
+        key = rng.choice(own if rng.random() < 0.5 else self._shared[proxy])
+        if key.startswith(b"count:"):
+            return Ask(Kind.INCR, [key], [b""])
+        if key.startswith(b"list:"):
+            return Ask(Kind.APPEND, [key], [value])
+        return Ask(Kind.DELETE if rng.random() < 0.1 else Kind.SET, [key], [value])
+
+    def _read(self, rng: random.Random) -> Ask:
+        count = rng.randint(2, 5) if rng.random() < MANY else 1
+        keys = [rng.choice(self.keys)] if count == 1 else rng.sample(self._plain, count)
+        return Ask(Kind.GET, keys, [b""] * len(keys))
+
+    def _exchange(self, client: RawClient, batch: list[Ask], proxy: int, session: int) -> None:
+        asked = [
+            [
+                self._op(ask.kind, key, value, proxy, session)
+                for key, value in zip(ask.keys, ask.values, strict=True)
+            ]
+            for ask in batch
+        ]
+        at = 0
+        try:
+            client.send(b"".join(self._request(ask) for ask in batch))
+            for at, ops in enumerate(asked):  # noqa: B007
+                self._finish(client, *ops)
+        except OSError as failure:
+            text = "silence" if isinstance(failure, TimeoutError) else "closed"
+            self._give_up([op for ops in asked[at:] for op in ops], text)
+            raise
+
+    def _request(self, ask: Ask) -> bytes:
+        if len(ask.keys) > 1:
+            return self.dialect.many(ask.kind, ask.keys, ask.values)
+        return self.dialect.request(ask.kind, ask.keys[0], ask.values[0])
+
+    def _op(self, kind: Kind, key: bytes, value: bytes | None, proxy: int, session: int) -> Op:
+        shown = value if kind in (Kind.SET, Kind.APPEND) else None
+        return self.history.add(Op(kind, key, shown, proxy, session, time.monotonic()))
+
+    def _finish(self, client: RawClient, *ops: Op) -> None:
+        """Reads the answer to the request these are of."""
+        kind = ops[0].kind
+        if len(ops) == 1:
+            answers = [self.dialect.read(client, kind, ops[0].key, ops[0].value)]
+        else:
+            answers = self.dialect.read_many(client, kind, [op.key for op in ops])
+        now = time.monotonic()
+        for op, (outcome, value, text, is_odd) in zip(ops, answers, strict=True):
+            op.end, op.outcome, op.text, op.is_odd = now, outcome, text, is_odd
+            if outcome is Outcome.OK and kind in (Kind.GET, Kind.INCR):
+                op.value = value
+
+    def _give_up(self, ops: Sequence[Op], text: str) -> None:
+        now = time.monotonic()
+        for op in ops:
+            op.text = text
+            if op.kind is Kind.GET:
+                op.outcome, op.end = Outcome.FAIL, now
+
+    def _prepare(self, client: RawClient, key: bytes, proxy: int, session: int) -> None:
+        """The first write: counters and lists of memcached must be there to be added to."""
+        if self.dialect.name == "redis" and not key.startswith(b"reg:"):
+            return
+        value = {b"count": b"0", b"list:": b""}.get(key[:5], b"first")
+        op = self._op(Kind.SET, key, value, proxy, session)
+        client.send(self.dialect.request(Kind.SET, key, value))
+        self._finish(client, op)
+
+    def _noise(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
+        while not self._stopping.is_set():
+            batch = self.dialect.noise(rng, rng.choice((1, 2, 8)))
+            client.send(b"".join(request for request, _ in batch))
+            for _, is_values in batch:
+                self.dialect.read_noise(client, is_values)
+                self.noise_answers += 1
+            time.sleep(rng.random() * PAUSE_SECONDS)
+
+    def _fill(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
+        data = b"x" * FILLER_BYTES
+        for filler in itertools.count():
+            if self._stopping.is_set():
+                return
+            client.send(b"set fill:%d 0 0 %d\r\n%b\r\n" % (filler, len(data), data))
+            client.read_line()
