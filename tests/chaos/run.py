@@ -117,6 +117,7 @@ def _build(schedule: Schedule, stack: ExitStack) -> Stage:
     addresses = [[gate.address for gate in row] for row in gates]
     health = {"interval": f"{schedule.interval}s", **HEALTH}
     options = {"hash_tag": "{}", "reads": schedule.reads, "health": health, "timeouts": TIMEOUTS}
+    options["resync"] = {"auto": schedule.resynchronises}
     config = {
         "workers": schedule.workers,
         "pools": {"p": pool(schedule.protocol, *addresses, **options)},

@@ -26,6 +26,8 @@ A, B = 0, 1
 BACK_SECONDS = 30.0
 """A server waits 5 seconds for more replicas before it sends its first byte; the rest is a loaded machine."""
 PAUSE_SECONDS = 1.0
+AUTO = {"auto": True}
+"""Tests about other things have it off (`QUICK`)."""
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def wait_back(cluster: Cluster, number: int, *proxies: ProxyProcess) -> None:
 
 @pytest.mark.parametrize("proxies", [1, 2, 3])
 def test_a_killed_backend_comes_back_and_can_take_over(proxies: int) -> None:
-    with Cluster("redis", reads="spread") as cluster:
+    with Cluster("redis", reads="spread", resync=AUTO) as cluster:
         all_of_them = [cluster.proxy, *(cluster.start_proxy() for _ in range(proxies - 1))]
         with traffic_through(*all_of_them) as traffic:
             for victim in (A, B):
@@ -72,7 +74,7 @@ def test_a_killed_backend_comes_back_and_can_take_over(proxies: int) -> None:
 
 
 def test_all_types_are_equal_afterwards() -> None:
-    with Cluster("redis") as cluster, cluster.connect() as client:
+    with Cluster("redis", resync=AUTO) as cluster, cluster.connect() as client:
         assert isinstance(client, RedisStore)
         for number in range(50):
             client.ask("SET", f"s{number}", "v" * number)
@@ -96,7 +98,7 @@ def test_all_types_are_equal_afterwards() -> None:
 
 
 def test_another_proxy_takes_over_when_the_one_at_work_dies() -> None:
-    with Cluster("redis", reads="spread") as cluster:
+    with Cluster("redis", reads="spread", resync=AUTO) as cluster:
         proxies = [cluster.proxy, cluster.start_proxy()]
         cluster.servers[0][A].kill9()
         for each in proxies:
@@ -117,7 +119,7 @@ def is_at_work(proxy: ProxyProcess) -> bool:
 
 
 def test_the_target_dies_half_way() -> None:
-    with Cluster("redis", reads="spread") as cluster, traffic_through(cluster.proxy) as traffic:
+    with Cluster("redis", reads="spread", resync=AUTO) as cluster, traffic_through(cluster.proxy) as traffic:
         cluster.servers[0][A].kill9()
         cluster.servers[0][A].restart()
         eventually(lambda: is_at_work(cluster.proxy), within=10)
@@ -129,7 +131,7 @@ def test_the_target_dies_half_way() -> None:
 
 
 def test_the_leader_dies_half_way_and_the_target_keeps_what_it_had() -> None:
-    with Cluster("redis") as cluster, cluster.connect() as client:
+    with Cluster("redis", resync=AUTO) as cluster, cluster.connect() as client:
         client.set(b"k", b"1")
         # It missed a write, and is alive: what it holds is old, but all there would be if the leader died.
         cluster.servers[0][B].stop()
@@ -147,7 +149,7 @@ def test_the_leader_dies_half_way_and_the_target_keeps_what_it_had() -> None:
 
 
 def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
-    with Cluster("redis") as cluster, cluster.connect() as client:
+    with Cluster("redis", resync=AUTO) as cluster, cluster.connect() as client:
         client.set(b"k", b"1")
         cluster.servers[0][B].kill9()
         client.set(b"k", b"2")
@@ -186,7 +188,7 @@ def test_servers_with_a_password(tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("s3cret")
     with RedisServer("--requirepass", "s3cret") as a, RedisServer("--requirepass", "s3cret") as b:
-        options = {**QUICK, "backend_auth": {"password_file": str(secret)}}
+        options = {**QUICK, "resync": AUTO, "backend_auth": {"password_file": str(secret)}}
         pools = {"p": pool("redis", [a.address, b.address], **options)}
         with ProxyProcess({"pools": pools}) as proxy, traffic_through(proxy) as traffic:
             a.kill9()
@@ -198,7 +200,7 @@ def test_servers_with_a_password(tmp_path: Path) -> None:
 
 def test_a_proxy_that_hangs_is_cut_off() -> None:
     # Its connections stay open, and nobody can tell what it will do when it goes on.
-    with Cluster("redis", reads="spread") as cluster:
+    with Cluster("redis", reads="spread", resync=AUTO) as cluster:
         hanging = cluster.start_proxy()
         with connect("redis", hanging.ports["p"]) as client:
             client.set(b"k", b"1")

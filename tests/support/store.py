@@ -22,8 +22,10 @@ RESERVED = b"__shardproxy:"
 QUICK: Mapping[str, Any] = {
     "health": {"interval": "250ms", "timeout": "250ms", "fall": 3, "rise": 2},
     "timeouts": {"connect": "200ms", "request": "400ms"},
+    "resync": {"auto": False},
 }
-"""Options of a pool that notices what happens sooner than the defaults, for tests that break things."""
+"""Options of a pool that notices what happens sooner than the defaults, for tests that break things.
+What they broke stays so: a backend that is healed meanwhile is tested in test_resync.py."""
 
 
 class Refused(Exception):

@@ -6,7 +6,6 @@
 //! another's. Also an eviction, or arithmetic of another machine. Called by `replicate.rs`.
 
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::atomic::Ordering::SeqCst;
 
 use super::legs::{transaction, Held, Shape};
 use super::replicate::{LogEntry, Op, NOBODY};
