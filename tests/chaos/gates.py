@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from support.ports import free_port
 from support.proxy_process import ProxyProcess
 from support.relay import Relay
 
@@ -68,7 +69,7 @@ class Gate:
         self._proxies = proxies
         self.routes = [Route(target) for _ in range(count)]
         self.peers = Route(target)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", free_port()), backlog=128)
         self.port = int(self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
         self._thread.start()

@@ -10,6 +10,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from support.ports import free_port
+
 READ_BYTES = 65_536
 
 
@@ -27,7 +29,7 @@ class LyingServer:
         self.target, self.trigger, self.reply = target, trigger, reply
         self.lies = 0
         """How often the trigger was seen."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", free_port()))
         self.port = int(self._listener.getsockname()[1])
         self._open: list[socket.socket] = [self._listener]
         self._thread = threading.Thread(target=self._accept, name="lying", daemon=True)

@@ -11,7 +11,13 @@ from pathlib import Path
 
 # Below the kernel's ephemeral range (from 32768 on), so that no outgoing connection of any process
 # can sit on a port between two lives of a server that must return on it.
-PORTS = range(12_000, 32_000)
+#
+# Each parallel worker has its own: a proxy of one test still asks for backends that are gone, and must
+# not find those of another test at their ports. It would know them by pool and shard, which are named alike.
+WORKERS_LIMIT = 16
+PORTS = range(
+    12_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS_LIMIT, 32_000, WORKERS_LIMIT
+)
 
 LISTEN = "0A"
 """The state column of /proc/net/tcp for a listening socket."""

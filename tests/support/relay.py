@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from support.ports import free_port
+
 CHUNK_BYTES = 65_536
 QUEUE_CHUNKS = 64
 """Chunks held per direction before no more is read: back-pressure as from a slow host."""
@@ -57,7 +59,7 @@ class Relay:
         self._cut_with_reset = False
         self._closing = False
         self._pipes: list[_Pipe] = []
-        self._listener: socket.socket | None = _listen(0)
+        self._listener: socket.socket | None = _listen(free_port())
         self.port = int(self._listener.getsockname()[1])
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
