@@ -68,9 +68,13 @@ class CommitFailed:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A stale backend follows the leader closely: have writes held, by a view that lists it as joining."""
+    """A stale backend follows the leader closely: have writes held, by a view that lists it as joining.
+
+    ``run`` is the token of its process.
+    """
 
     address: str
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class Finding(StrEnum):
     OUTSIDE = "outside"
     """Answers; the view does not list it: it missed a view, so it may have missed writes."""
     REBORN = "reborn"
-    """The view lists it, but it is another process, or this one was flushed."""
+    """The view lists it, in sync or joining, but it is another process, or this one was flushed."""
     UNREADABLE = "unreadable"
     """Its record is damaged, of a newer version, or of another shard; it is left alone."""
     SUSPECT = "suspect"
@@ -62,12 +62,13 @@ def measure(shard: ShardState, member: Member) -> Finding:
     if member.silent or seen is None:
         return Finding.SILENT
     is_listed = member.address in view.in_sync
-    if is_listed and not _is_named_life(shard, member):
+    is_joining = member.address in view.joining
+    if (is_listed or is_joining) and not _is_named_life(shard, member):
         return Finding.REBORN
     if unreadable(shard, member) is not None:
         return Finding.UNREADABLE
     if not is_listed:
-        return Finding.COPYING if member.address in view.joining else Finding.OUTSIDE
+        return Finding.COPYING if is_joining else Finding.OUTSIDE
     if member.missing > 1 and _was_flushed(member):
         return Finding.REBORN
     if member.write_failed or member.unrecorded:

@@ -198,7 +198,8 @@ class View:
     ``in_sync`` is in order of succession, ``lead`` among them; ``runs`` holds, position by position,
     the `Incarnation` token each had when the view was made. The tokens are in the record because a
     proxy that has just started remembers no process: without them a Redis that came back with an
-    old snapshot (and the old record in it) would pass for in sync.
+    old snapshot (and the old record in it) would pass for in sync. ``joining_runs`` does the same for
+    those that join: one that restarts half-way has lost the writes that it was sent.
     """
 
     pool: str
@@ -208,10 +209,12 @@ class View:
     in_sync: tuple[str, ...]
     runs: tuple[str, ...]
     joining: tuple[str, ...] = ()
+    joining_runs: tuple[str, ...] = ()
 
     def run_of(self, address: str) -> str:
-        """The token recorded for an in-sync member, or ""."""
-        return self.runs[self.in_sync.index(address)] if address in self.in_sync else ""
+        """The token recorded for whoever is in sync or joins, or ""."""
+        members = (*self.in_sync, *self.joining)
+        return (*self.runs, *self.joining_runs)[members.index(address)] if address in members else ""
 
 
 @dataclass(frozen=True, slots=True)

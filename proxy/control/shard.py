@@ -201,7 +201,8 @@ class _Step:
         if view is None or view.joining or not self._is_settled():
             return
         if self.shard.is_configured(event.address) and self.shard.member(event.address).state is _STALE:
-            following = next_view(view, view.in_sync, lead=view.lead, joining=(event.address,))
+            joining, runs = (event.address,), {event.address: event.run}
+            following = next_view(view, view.in_sync, lead=view.lead, runs=runs, joining=joining)
             self._propose(following, Reason.JOINING)
 
     def on_admit(self, event: Admit) -> None:

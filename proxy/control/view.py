@@ -7,7 +7,8 @@ The record is compact JSON with fixed key order, so that equal views are equal b
 connection is verified by finding exactly these bytes. Proxies that share backends must give pools,
 shards and backends the same names, as they must agree on hashing.
 
-    {"v":1,"pool":"p","shard":"s","epoch":7,"lead":"a:1","in_sync":["a:1"],"runs":["4f.."],"joining":[]}
+    {"v":1,"pool":"p","shard":"s","epoch":7,"lead":"a:1",
+     "in_sync":["a:1"],"runs":["4f.."],"joining":["b:1"],"joining_runs":["9c.."]}
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def encode(view: View) -> bytes:
         "in_sync": list(view.in_sync),
         "runs": list(view.runs),
         "joining": list(view.joining),
+        "joining_runs": list(view.joining_runs),
     }
     return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
@@ -72,6 +74,7 @@ def parse(record: bytes, pool: str, shard: str) -> View | Reason:
         in_sync=tuple(fields["in_sync"]),
         runs=tuple(fields["runs"]),
         joining=tuple(fields["joining"]),
+        joining_runs=tuple(fields["joining_runs"]),
     )
 
 
@@ -84,7 +87,7 @@ def _is_well_formed(fields: Mapping[str, object]) -> bool:
     if not texts or not _is_count(fields.get("epoch")):
         return False
     lists: dict[str, list[object]] = {}
-    for name in ("in_sync", "runs", "joining"):
+    for name in ("in_sync", "runs", "joining", "joining_runs"):
         value = fields.get(name)
         if not isinstance(value, list) or len(value) > MEMBER_LIMIT:
             return False
@@ -95,6 +98,7 @@ def _is_well_formed(fields: Mapping[str, object]) -> bool:
     return (
         fields["lead"] in in_sync
         and len(lists["runs"]) == len(in_sync)
+        and len(lists["joining_runs"]) == len(joining)
         and len(set(in_sync)) == len(in_sync)
         and len(set(joining)) == len(joining)
         and not set(in_sync) & set(joining)
@@ -131,10 +135,11 @@ def next_view(
     """The view after ``view``: one epoch on, with ``survivors`` in sync under ``lead``.
 
     Args:
-        runs: tokens that replace the recorded ones, for members that live a new life.
+        runs: tokens that replace the recorded ones, for members that live a new life and those that join.
         joining: who joins now; without it whoever joined before still does.
     """
     tokens = runs or {}
+    joins = tuple(each for each in (view.joining if joining is None else joining) if each not in survivors)
     return View(
         pool=view.pool,
         shard=view.shard,
@@ -142,9 +147,8 @@ def next_view(
         lead=lead,
         in_sync=tuple(survivors),
         runs=tuple(tokens.get(address, view.run_of(address)) for address in survivors),
-        joining=tuple(
-            each for each in (view.joining if joining is None else joining) if each not in survivors
-        ),
+        joining=joins,
+        joining_runs=tuple(tokens.get(address, view.run_of(address)) for address in joins),
     )
 
 

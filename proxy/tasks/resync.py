@@ -385,7 +385,7 @@ class Resync:
         """
         target, limit = pair.target.address, self._desk.shard().pool.hold_limit
         began = self._clock()
-        await self._desk.send(Join(target))
+        await self._desk.send(Join(target, run))
         try:
             if not await self._desk.until(lambda shard: _is_joining(shard, target), limit):
                 return None

@@ -20,7 +20,7 @@ from proxy.control.view import (
     view_key,
 )
 
-VIEW = View("p", "s", 7, "a:1", ("a:1", "b:1"), ("ra", "rb"), ("c:1",))
+VIEW = View("p", "s", 7, "a:1", ("a:1", "b:1"), ("ra", "rb"), ("c:1",), ("rc",))
 FIELDS = json.loads(encode(VIEW))
 
 
@@ -31,7 +31,7 @@ def changed(**fields: object) -> bytes:
 def test_the_record_is_these_very_bytes() -> None:
     assert encode(VIEW) == (
         b'{"v":1,"pool":"p","shard":"s","epoch":7,"lead":"a:1","in_sync":["a:1","b:1"],'
-        b'"runs":["ra","rb"],"joining":["c:1"]}'
+        b'"runs":["ra","rb"],"joining":["c:1"],"joining_runs":["rc"]}'
     )
     assert view_key("p", "s") == "__shardproxy:view:p/s"
 
@@ -72,6 +72,8 @@ def test_names_that_are_not_ascii_survive_in_ascii() -> None:
         changed(runs=["ra"]),
         changed(joining=["a:1"]),
         changed(joining=None),
+        changed(joining_runs=[]),
+        changed(joining_runs=None),
         changed(joining=[f"{n}:1" for n in range(MEMBER_LIMIT + 1)]),
         changed(extra="x" * RECORD_BYTES_LIMIT),
     ],
@@ -95,7 +97,7 @@ def test_fields_we_do_not_know_are_let_be() -> None:
 
 def test_the_next_view_keeps_runs_and_forgets_who_left() -> None:
     view = next_view(VIEW, ["b:1"], lead="b:1")
-    assert view == View("p", "s", 8, "b:1", ("b:1",), ("rb",), ("c:1",))
+    assert view == View("p", "s", 8, "b:1", ("b:1",), ("rb",), ("c:1",), ("rc",))
 
 
 def test_the_next_view_names_a_new_life() -> None:
@@ -105,6 +107,13 @@ def test_the_next_view_names_a_new_life() -> None:
 def test_who_joined_is_no_longer_joining() -> None:
     view = next_view(VIEW, ["a:1", "c:1"], lead="a:1", runs={"c:1": "rc"})
     assert (view.in_sync, view.runs, view.joining) == (("a:1", "c:1"), ("ra", "rc"), ())
+    assert view.joining_runs == ()
+
+
+def test_who_joins_is_named_with_its_life() -> None:
+    view = next_view(VIEW, ["a:1"], lead="a:1", runs={"b:1": "new"}, joining=["b:1"])
+    assert (view.joining, view.joining_runs, view.run_of("b:1")) == (("b:1",), ("new",), "new")
+    assert next_view(view, ["a:1"], lead="a:1").joining_runs == ("new",)
 
 
 VIEWS = [
