@@ -132,6 +132,11 @@ class ShardTable:
         epoch: epoch of the shard's view.
         restore: request that puts the view record back after a flush, in RESP2 or memcached text;
             empty if the shard keeps no view. The engine sends it behind each ``flush_all``.
+        joining: positions that get every write too, behind the lead's answer and as what came of it; they
+            are not read from, and a write is acknowledged when they have it. Memcached only.
+        lease: seconds. A write goes only if the lead has shown the record (the first of its ``verify``
+            pairs that has a needle) on the same connection within so long; it is asked again while there
+            are writes, and what was shown under another table does not count. 0: the greeting is enough.
 
     Raises:
         ValueError: a position out of range, or more than 16 backends.
@@ -149,6 +154,8 @@ class ShardTable:
         spread: bool,
         epoch: int,
         restore: bytes,
+        joining: Sequence[int] = ...,
+        lease: float = 0.0,
     ) -> ShardTable: ...
 
 @final

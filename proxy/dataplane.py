@@ -149,4 +149,6 @@ def _shard(shard: ShardRouting) -> _engine.ShardTable:
         spread=shard.spread,
         epoch=shard.epoch,
         restore=shard.restore,
+        joining=list(shard.joining),
+        lease=shard.lease,
     )

@@ -213,10 +213,14 @@ class HealthConfig(Model):
 
 
 class ResyncConfig(Model):
-    """How backends that missed writes are brought back. Redis only in this version."""
+    """How backends that missed writes are brought back."""
 
     auto: bool = Field(default=True, description="without being asked")
     parallel: Annotated[int, _whole(1, 1000)] = Field(default=1, description="shards at once, per proxy")
+    rate: Annotated[int, _size(0, 1 << 40)] = Field(
+        default=100 << 20,
+        description="bytes a second that the proxy copies for one shard; 0 for no limit",
+    )
 
 
 class LimitsConfig(Model):

@@ -68,13 +68,15 @@ class CommitFailed:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A stale backend follows the leader closely: have writes held, by a view that lists it as joining.
+    """A stale backend can come closer: a view that lists it as joining is wanted.
 
-    ``run`` is the token of its process.
+    ``run`` is the token of its process. ``fans_out``: writes go to it from then on; otherwise it follows
+    the leader by itself, and they are held.
     """
 
     address: str
     run: str = ""
+    fans_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Record ``view`` by compare-and-set on its in-sync members, in order.
+    """Record ``view`` by compare-and-set on its in-sync members, in order, and on those that join.
 
     ``arbiters`` are those that leave and stood before the first who stays. They are written first, if
     they answer at all: two proxies that each blame another backend would otherwise both win, each on

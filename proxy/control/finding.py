@@ -67,10 +67,13 @@ def measure(shard: ShardState, member: Member) -> Finding:
         return Finding.REBORN
     if unreadable(shard, member) is not None:
         return Finding.UNREADABLE
+    is_fed = is_joining and view.fans_out
+    if (is_listed or is_fed) and member.missing > 1 and _was_flushed(member):
+        return Finding.REBORN
+    if is_fed and member.write_failed:
+        return Finding.SUSPECT
     if not is_listed:
         return Finding.COPYING if is_joining else Finding.OUTSIDE
-    if member.missing > 1 and _was_flushed(member):
-        return Finding.REBORN
     if member.write_failed or member.unrecorded:
         return Finding.SUSPECT
     if not seen.record_known:

@@ -100,6 +100,10 @@ class Reason(StrEnum):
 HOLD_SHARE, HOLD_SECONDS_LIMIT = 0.4, 1.0
 """Writes are held for this share of the request timeout at most, however long that is."""
 
+WRITE_LEASE_SECONDS = 1.0
+"""On shards that are filled by copying a proxy writes only while the leader has shown the view's record
+within so long. The same for all versions: whoever copies waits for it (`proxy.control.copying`)."""
+
 SILENCE = frozenset({Reason.TIMEOUT, Reason.UNREACHABLE, Reason.UNRESOLVED})
 """Failures that may as well be the proxy's own network; a refusal proves that the network works."""
 
@@ -148,6 +152,7 @@ class PoolSpec:
         request_timeout: seconds; writes may be held for a part of it without an error.
         resync_auto: whether stale backends are brought back without being asked.
         resync_parallel: shards that are brought back at once.
+        resync_rate: bytes per second that one proxy copies for a shard; 0 for no limit.
     """
 
     name: str
@@ -167,6 +172,12 @@ class PoolSpec:
     request_timeout: float = 1.0
     resync_auto: bool = True
     resync_parallel: int = 1
+    resync_rate: int = 0
+
+    @property
+    def copies(self) -> bool:
+        """Backends are brought back by copying keys; otherwise by the servers' own replication."""
+        return self.protocol == "memcached"
 
     @property
     def hold_limit(self) -> float:
@@ -200,6 +211,9 @@ class View:
     proxy that has just started remembers no process: without them a Redis that came back with an
     old snapshot (and the old record in it) would pass for in sync. ``joining_runs`` does the same for
     those that join: one that restarts half-way has lost the writes that it was sent.
+
+    ``fans_out`` says what a view with somebody joining means: True, every write goes to them as well,
+    behind the leader's answer; False, writes are held.
     """
 
     pool: str
@@ -210,6 +224,7 @@ class View:
     runs: tuple[str, ...]
     joining: tuple[str, ...] = ()
     joining_runs: tuple[str, ...] = ()
+    fans_out: bool = False
 
     def run_of(self, address: str) -> str:
         """The token recorded for whoever is in sync or joins, or ""."""

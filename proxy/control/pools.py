@@ -42,4 +42,5 @@ def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
         request_timeout=pool.timeouts.request_seconds,
         resync_auto=pool.resync.auto,
         resync_parallel=pool.resync.parallel,
+        resync_rate=pool.resync.rate,
     )

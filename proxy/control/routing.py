@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.control.fence import Owner
-from proxy.control.model import BackendState, PoolSpec, View
+from proxy.control.model import WRITE_LEASE_SECONDS, BackendState, PoolSpec, View
 from proxy.control.state import ShardState, readable
 from proxy.control.view import view_key
 
@@ -40,6 +40,8 @@ class ShardRouting:
     spread: bool
     epoch: int
     restore: bytes
+    joining: tuple[int, ...] = ()
+    lease: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,14 @@ def build(
 
 
 def shard_routing(shard: ShardState, resolved: Mapping[str, str], owner: str = "") -> ShardRouting:
-    """One shard's part: writes to all in sync, reads to those of them that can serve, in order."""
+    """One shard's part: writes to all in sync and those that are fed, reads to those in sync that can
+    serve, in order."""
     positions = {member.address: position for position, member in enumerate(shard.members)}
     protocol = shard.pool.protocol
     record = shard.record if shard.keeps_view else b""
     key = view_key(shard.pool.name, shard.spec.name)
     name = Owner(owner, shard.pool.name, shard.spec.name).traffic if owner else ""
+    fed = shard.fed if shard.lead is not None else ()
     return ShardRouting(
         name=shard.spec.name,
         weight=shard.spec.weight,
@@ -102,7 +106,7 @@ def shard_routing(shard: ShardState, resolved: Mapping[str, str], owner: str = "
                 member.address,
                 resolved.get(member.address) or _literal(member.address),
                 verify_pairs(protocol, key, shard.view, record, member.address, name)
-                if member.state is BackendState.IN_SYNC
+                if member.state is BackendState.IN_SYNC or member.address in fed
                 else (),
             )
             for member in shard.members
@@ -113,6 +117,8 @@ def shard_routing(shard: ShardState, resolved: Mapping[str, str], owner: str = "
         spread=shard.pool.reads == "spread",
         epoch=shard.epoch,
         restore=restore_request(protocol, key, record) if record else b"",
+        joining=tuple(positions[address] for address in fed if address in positions),
+        lease=WRITE_LEASE_SECONDS if record and shard.pool.copies else 0.0,
     )
 
 

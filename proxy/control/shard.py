@@ -158,7 +158,7 @@ class _Step:
         if not self.shard.is_configured(event.address):
             return
         member = self.shard.member(event.address)
-        if member.state is not BackendState.IN_SYNC:
+        if member.state is not BackendState.IN_SYNC and event.address not in self.shard.fed:
             return
         self._note(member, write_failed=True)
         self.actions.append(ProbeNow(event.address))
@@ -167,7 +167,7 @@ class _Step:
         if event.view != self.shard.pending:
             return
         record = encode(event.view)
-        for address in event.view.in_sync:
+        for address in (*event.view.in_sync, *event.view.joining):
             member = self.shard.member(address)
             if address not in event.missed and member.seen is not None:
                 # What was found before (nothing, after a flush) is out of date: we wrote it ourselves.
@@ -202,7 +202,9 @@ class _Step:
             return
         if self.shard.is_configured(event.address) and self.shard.member(event.address).state is _STALE:
             joining, runs = (event.address,), {event.address: event.run}
-            following = next_view(view, view.in_sync, lead=view.lead, runs=runs, joining=joining)
+            following = next_view(
+                view, view.in_sync, lead=view.lead, runs=runs, joining=joining, fans_out=event.fans_out
+            )
             self._propose(following, Reason.JOINING)
 
     def on_admit(self, event: Admit) -> None:
@@ -216,7 +218,7 @@ class _Step:
     def on_dismiss(self, event: Dismiss) -> None:
         view = self.shard.view
         if view is not None and event.address in view.joining and self.shard.pending is None:
-            self._note_joining_since(-math.inf)  # overdue: `_settle` proposes the view without it
+            self._note_joining_since(-math.inf)  # over: `_settle` proposes the view without it
 
     def _is_settled(self) -> bool:
         """True if the view is as it should be and nothing is on its way to change it."""
@@ -312,18 +314,23 @@ class _Step:
         elif self.shard.lead is not None and self.shard.lost_since is not None:
             reason = Reason.ANSWERS if self.shard.reason in _WAITS else self.shard.reason
             self.shard = replace(self.shard, lost_since=None, reason=reason)
-        is_overdue = bool(view.joining) and self._is_hold_over()
-        if choice.survivors and self.shard.pending is None and (is_overdue or not agrees):
-            joining = () if is_overdue else None
-            following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs, joining=joining)
+        is_over = self._is_joining_over(view)
+        if choice.survivors and self.shard.pending is None and (is_over or not agrees):
+            following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
             self._propose(following, Reason.NOT_JOINED if agrees else choice.reason)
-        elif view.joining and self.shard.lead is not None:
+        elif self.shard.held_epoch and self.shard.lead is not None:
             # Clients wait: what follows is in the leader's record milliseconds from now.
             self.actions.append(ProbeNow(self.shard.lead))
 
-    def _is_hold_over(self) -> bool:
-        """Whoever had the writes held is through by now, or gone."""
-        return self.now - self.shard.joining_since >= 2 * self.shard.pool.hold_limit
+    def _is_joining_over(self, view: View) -> bool:
+        """Whoever had the writes held is through by now, or gone; or one that is fed cannot be any more."""
+        if not view.joining or self.shard.joining_since == -math.inf:
+            return bool(view.joining)
+        if not view.fans_out:
+            return self.now - self.shard.joining_since >= 2 * self.shard.pool.hold_limit
+        if not all(map(self.shard.is_configured, view.joining)):
+            return True  # another configuration has it, and would take our writes for its own
+        return any(measure(self.shard, self.shard.member(each)) in _UNFIT for each in view.joining)
 
     def _note_joining_since(self, moment: float) -> None:
         self.shard = replace(self.shard, joining_since=moment)
@@ -355,8 +362,13 @@ class _Step:
         self._move(member, finding)
 
     def _wants_record(self, member: Member) -> bool:
-        seen = member.seen
-        return seen is not None and seen.record_known and seen.record != self.shard.record
+        seen, view = member.seen, self.shard.view
+        if seen is None or not seen.record_known or seen.record == self.shard.record:
+            return False
+        if view is None or member.address not in view.joining:
+            return True
+        # What follows the leader by itself has its record too; and one that is missing may mean a flush.
+        return view.fans_out and (seen.record is not None or member.missing > 1)
 
     def _propose(self, view: View, reason: Reason) -> None:
         self.shard = replace(self.shard, pending=view, reason=reason)
@@ -480,6 +492,8 @@ class _Step:
 
 _STALE = BackendState.STALE
 _WAITS = frozenset({Reason.NOBODY_REACHABLE, Reason.WAITING_FOR_OTHERS})
+_UNFIT = frozenset({Finding.SILENT, Finding.REBORN, Finding.UNREADABLE, Finding.SUSPECT})
+"""Findings about one that is fed by which it cannot become equal any more."""
 _STAYING = frozenset({Finding.CURRENT, Finding.LAGGING, Finding.HELD, Finding.ELECTED})
 
 _HANDLERS: dict[type, str] = {

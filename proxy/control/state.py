@@ -125,7 +125,13 @@ class ShardState:
     @property
     def held_epoch(self) -> int:
         """Epoch of the view under which writes are held, 0 if they are not."""
-        return self.epoch if self.view is not None and self.view.joining else 0
+        return self.epoch if self.view is not None and self.view.joining and not self.view.fans_out else 0
+
+    @property
+    def fed(self) -> tuple[str, ...]:
+        """Addresses of those that join and get every write meanwhile. The view says so, not their state:
+        one that fails has to be out of the view before a write that it missed is acknowledged."""
+        return self.view.joining if self.view is not None and self.view.fans_out else ()
 
     @property
     def waits_long(self) -> float:

@@ -8,7 +8,7 @@ connection is verified by finding exactly these bytes. Proxies that share backen
 shards and backends the same names, as they must agree on hashing.
 
     {"v":1,"pool":"p","shard":"s","epoch":7,"lead":"a:1",
-     "in_sync":["a:1"],"runs":["4f.."],"joining":["b:1"],"joining_runs":["9c.."]}
+     "in_sync":["a:1"],"runs":["4f.."],"joining":["b:1"],"joining_runs":["9c.."],"fanout":true}
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def encode(view: View) -> bytes:
         "runs": list(view.runs),
         "joining": list(view.joining),
         "joining_runs": list(view.joining_runs),
+        "fanout": view.fans_out,
     }
     return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
@@ -75,6 +76,7 @@ def parse(record: bytes, pool: str, shard: str) -> View | Reason:
         runs=tuple(fields["runs"]),
         joining=tuple(fields["joining"]),
         joining_runs=tuple(fields["joining_runs"]),
+        fans_out=fields["fanout"],
     )
 
 
@@ -84,7 +86,7 @@ def _is_count(value: object) -> bool:
 
 def _is_well_formed(fields: Mapping[str, object]) -> bool:
     texts = all(isinstance(fields.get(name), str) for name in ("pool", "shard", "lead"))
-    if not texts or not _is_count(fields.get("epoch")):
+    if not texts or not _is_count(fields.get("epoch")) or not isinstance(fields.get("fanout"), bool):
         return False
     lists: dict[str, list[object]] = {}
     for name in ("in_sync", "runs", "joining", "joining_runs"):
@@ -130,16 +132,18 @@ def next_view(
     *,
     lead: str,
     runs: Mapping[str, str] | None = None,
-    joining: Sequence[str] | None = None,
+    joining: Sequence[str] = (),
+    fans_out: bool = False,
 ) -> View:
     """The view after ``view``: one epoch on, with ``survivors`` in sync under ``lead``.
 
     Args:
         runs: tokens that replace the recorded ones, for members that live a new life and those that join.
-        joining: who joins now; without it whoever joined before still does.
+        joining: who joins now. Whoever joined before does not any more: what it was given was a copy of
+            members that may have left.
+        fans_out: writes go to those that join.
     """
     tokens = runs or {}
-    joins = tuple(each for each in (view.joining if joining is None else joining) if each not in survivors)
     return View(
         pool=view.pool,
         shard=view.shard,
@@ -147,8 +151,9 @@ def next_view(
         lead=lead,
         in_sync=tuple(survivors),
         runs=tuple(tokens.get(address, view.run_of(address)) for address in survivors),
-        joining=joins,
-        joining_runs=tuple(tokens.get(address, view.run_of(address)) for address in joins),
+        joining=tuple(joining),
+        joining_runs=tuple(tokens.get(address, view.run_of(address)) for address in joining),
+        fans_out=fans_out,
     )
 
 

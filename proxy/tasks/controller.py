@@ -72,7 +72,7 @@ class Plane(Brake, Protocol):
 
 @dataclass(slots=True)
 class _Backend:
-    """One backend's tools. ``entered``: table version since which it is in sync."""
+    """One backend's tools. ``entered``: table version since which it gets every write."""
 
     link: Link
     prober: Prober
@@ -131,8 +131,9 @@ class Controller:
             key = view_key(pool.name, spec.name) if shard.keeps_view else None
             owner = Owner(self._proxy, pool.name, spec.name)
             name = owner.control() if shard.keeps_view else ""
-            if shard.keeps_view and pool.protocol == "redis":
-                self._holds[place] = Hold(plane, place, owner, self._linker(place), pool.health.timeout)
+            if shard.keeps_view:
+                if not pool.copies:
+                    self._holds[place] = Hold(plane, place, owner, self._linker(place), pool.health.timeout)
                 self._resyncs[place] = Resync(_Desk(self, place), owner, limiters[place[0]], clock)
             for backend in spec.backends:
                 link = Link(backend.address, pool.protocol, pool.login, pool.connect_timeout, name)
@@ -187,9 +188,7 @@ class Controller:
         if place is None:
             return f"there is no shard {shard!r} in a pool {pool!r}"
         if place not in self._resyncs:
-            return (
-                f"shard {shard!r} cannot be resynchronised: only replicated Redis shards can in this version"
-            )
+            return f"shard {shard!r} has one backend, which is the truth whatever it holds"
         members = self._shards[place].members
         if backend is not None and not self._shards[place].is_configured(backend):
             return f"shard {shard!r} has no backend {backend!r}"
@@ -317,7 +316,7 @@ class Controller:
     async def _commit(self, place: Place, action: Commit) -> None:
         links = {
             address: self._backends[place, address].link
-            for address in (*action.arbiters, *action.view.in_sync)
+            for address in (*action.arbiters, *action.view.in_sync, *action.view.joining)
         }
         seconds = self._pools[place[0]].health.timeout
         outcome = await views.commit(action, links, seconds)
@@ -368,7 +367,8 @@ class Controller:
         self._table_epoch = routing.epoch
         self._is_outdated = False
         for (place, address), backend in self._backends.items():
-            if address not in self._shards[place].in_sync:
+            shard = self._shards[place]
+            if address not in (*shard.in_sync, *shard.fed):
                 backend.entered = 0
             elif not backend.entered:
                 backend.entered = routing.epoch

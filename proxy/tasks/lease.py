@@ -1,6 +1,6 @@
-"""A lease on a Redis: a key with a time to live that names its holder.
+"""A lease on a server: a key with a time to live that names its holder.
 
-Called by `proxy.tasks.resync`. Taken only where nobody holds it, kept by saying so again in time, gone by
+Called by `proxy.tasks.job`. Taken only where nobody holds it, kept by saying so again in time, gone by
 itself when its holder is. Must not know what it is for.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from proxy.control.routing import resp_request
 from proxy.tasks.link import Link, LinkError, Talk
-from proxy.tasks.wire import ErrorReply, reason_of
+from proxy.tasks.wire import ErrorReply, Listing, reason_of
 
 
 async def hold(link: Link, key: str, holder: str, lease: float, seconds: float) -> bool:
@@ -21,6 +21,8 @@ async def hold(link: Link, key: str, holder: str, lease: float, seconds: float) 
     Raises:
         LinkError: no usable answer.
     """
+    if link.protocol == "memcached":
+        return await _change_memcached(link, key, holder, max(1, round(lease)), seconds)
     keep = resp_request("SET", key, holder, "PX", str(int(lease * 1000)))
     return await _change(link, key, holder, keep, True, seconds)
 
@@ -31,7 +33,10 @@ async def release(link: Link, key: str, holder: str, seconds: float) -> None:
     Raises:
         LinkError: no usable answer; it then ends by itself.
     """
-    await _change(link, key, holder, resp_request("DEL", key), False, seconds)
+    if link.protocol == "memcached":
+        await _change_memcached(link, key, holder, -1, seconds)
+    else:
+        await _change(link, key, holder, resp_request("DEL", key), False, seconds)
 
 
 async def _change(link: Link, key: str, holder: str, change: bytes, if_free: bool, seconds: float) -> bool:
@@ -48,5 +53,27 @@ async def _change(link: Link, key: str, holder: str, change: bytes, if_free: boo
         if refusal is not None:
             raise LinkError(reason_of(refusal))
         return replies[2] is not None
+
+    return await link.exchange(work, seconds)
+
+
+async def _change_memcached(link: Link, key: str, holder: str, lease: int, seconds: float) -> bool:
+    """The same with whole seconds; -1 ends the lease."""
+
+    async def work(talk: Talk) -> bool:
+        (listing,) = await talk(f"gets {key}\r\n".encode(), 1)
+        if not isinstance(listing, Listing):
+            raise LinkError(reason_of(listing))
+        value = listing.values.get(key.encode())
+        if (value is None and lease < 0) or (value is not None and value.data != holder.encode()):
+            return False
+        verb, token = (b"cas", b" %d" % value.cas) if value is not None else (b"add", b"")
+        head = b"%s %s 0 %d %d%s\r\n" % (verb, key.encode(), lease, len(holder), token)
+        (reply,) = await talk(head + holder.encode() + b"\r\n", 1)
+        if reply in (b"EXISTS", b"NOT_FOUND", b"NOT_STORED"):
+            return False
+        if reply != b"STORED":
+            raise LinkError(reason_of(reply))
+        return True
 
     return await link.exchange(work, seconds)

@@ -41,6 +41,7 @@ class Link:
         login: name and password, or None.
         connect_timeout: seconds to resolve and connect.
         name: what the connection is called on the server (Redis only), "" for nothing.
+        reader: makes what reads the replies; the protocol's ordinary one if it is None.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Link:
         login: tuple[str, bytes] | None,
         connect_timeout: float,
         name: str = "",
+        reader: Callable[[], Reader] | None = None,
     ) -> None:
         self.name = name
         """Given to each new connection; whoever changes it renames an open one himself."""
@@ -59,7 +61,8 @@ class Link:
         self._login = login
         self._connect_timeout = connect_timeout
         self._socket: trio.socket.SocketType | None = None
-        self._reader: Reader = READERS[protocol]()
+        self._new_reader: Callable[[], Reader] = reader or READERS[protocol]
+        self._reader: Reader = self._new_reader()
         self._lock = trio.Lock()
         self._idle = trio.lowlevel.ParkingLot()
         self._watch: trio.CancelScope | None = None
@@ -156,7 +159,7 @@ class Link:
         return replies
 
     async def _connect(self) -> None:
-        self._reader = READERS[self.protocol]()
+        self._reader = self._new_reader()
         try:
             with trio.fail_after(self._connect_timeout):
                 self._socket = await self._open()

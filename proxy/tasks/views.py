@@ -71,7 +71,7 @@ async def commit(
     """Records the view: on its first member, then on the others at once.
 
     Args:
-        links: by address; every member of the view and every arbiter.
+        links: by address; every arbiter and everybody in the view.
         seconds: for each member.
     """
     view = action.view
@@ -105,7 +105,7 @@ async def commit(
                 missed.append(address)
 
     async with trio.open_nursery() as nursery:
-        for address in others:
+        for address in (*others, *view.joining):
             nursery.start_soon(tell, address)
     return lost[0] if lost else CommitWon(view, tuple(sorted(missed)))
 

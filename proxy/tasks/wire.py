@@ -1,12 +1,12 @@
 """The two client protocols as far as control connections speak them; bytes in, replies out, no IO.
 
-Used by `proxy.tasks.link`. `RespReader` and `MemcachedReader` take any split of the byte stream and
-return whole replies in order. Must not know sockets, backends or views.
+Used by `proxy.tasks.link`. Readers take any split of the byte stream and return whole replies in order.
+Must not know sockets, backends or views.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,7 +50,23 @@ class Listing:
     statistics: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
-Reply = bytes | int | None | ErrorReply | Listing | list["Reply"]
+@dataclass(frozen=True, slots=True)
+class MetaReply:
+    """A reply to a meta command: ``HD``, ``VA`` and so on, its flags, the data block of a VA."""
+
+    status: bytes
+    flags: list[bytes]
+    data: bytes = b""
+
+    def number(self, flag: bytes) -> int | None:
+        """The number behind a flag: 7 of ``c7``."""
+        for word in self.flags:
+            if word[:1] == flag and word[1:].lstrip(b"-").isdigit():
+                return int(word[1:])
+        return None
+
+
+Reply = bytes | int | None | ErrorReply | Listing | MetaReply | list["Reply"]
 """RESP strings are bytes, nil is None; a one-line memcached reply is bytes without its line end."""
 
 
@@ -142,6 +158,73 @@ class MemcachedReader:
             raise WireError("a data block does not end where it says")
         value = Value(bytes(self._buffer[start:end]), int(words[2]), int(words[4]) if len(words) == 5 else 0)
         return words[1], value, end + 2
+
+
+class MetaReader:
+    """Replies to memcached's meta commands; other lines are bytes.
+
+    Args:
+        limit: bytes that one reply may take.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def replies(self) -> list[Reply]:
+        found: list[Reply] = []
+        buffer, start = self._buffer, 0
+        while (end := buffer.find(b"\r\n", start)) >= 0:
+            words = bytes(buffer[start:end]).split(b" ")
+            taken = end + 2
+            if words[0] == b"VA":
+                if len(words) < 2 or not words[1].isdigit():
+                    raise WireError("a VA line is malformed")
+                stop = taken + int(words[1])
+                if len(buffer) < stop + 2:
+                    break
+                if buffer[stop : stop + 2] != b"\r\n":
+                    raise WireError("a data block does not end where it says")
+                found.append(MetaReply(b"VA", words[2:], bytes(buffer[taken:stop])))
+                taken = stop + 2
+            elif words[0] in META_STATUSES:
+                found.append(MetaReply(words[0], words[1:]))
+            else:
+                found.append(b" ".join(words))
+            start = taken
+        del buffer[:start]
+        if len(buffer) > self._limit:
+            raise WireError("a reply is too long")
+        return found
+
+
+META_STATUSES = frozenset({b"HD", b"EN", b"NS", b"EX", b"NF", b"MN"})
+
+
+class DumpReader:
+    """The keys that ``lru_crawler metadump`` lists, handed on as they come; one reply, its last line."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        self._rest += data
+        if len(self._rest) > REPLY_BYTES_LIMIT:
+            raise WireError("a line is too long")
+
+    def replies(self) -> list[Reply]:
+        *lines, self._rest = self._rest.split(b"\n")
+        found: list[Reply] = []
+        for line in lines:
+            if line.startswith(b"key="):
+                self._take(line.rstrip(b"\r"))
+            elif line.rstrip(b"\r") != b"OK":  # the first line since memcached 1.6.43
+                found.append(line.rstrip(b"\r"))
+        return found
 
 
 READERS: Mapping[str, type[RespReader] | type[MemcachedReader]] = {

@@ -7,6 +7,7 @@ the server binds it, so callers also retry when the bind fails; what is here mak
 import os
 import random
 import socket
+from collections import deque
 from pathlib import Path
 
 # Below the kernel's ephemeral range (from 32768 on), so that no outgoing connection of any process
@@ -23,12 +24,16 @@ LISTEN = "0A"
 """The state column of /proc/net/tcp for a listening socket."""
 
 _random = random.Random(os.urandom(8))  # not the tests' seed: parallel workers must choose differently
+_given: deque[int] = deque(maxlen=200)
+"""Nobody may have bound these yet, or a server that was killed is to return on one."""
 
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nothing is bound to at this moment."""
     for _ in range(1000):
         port = _random.choice(PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             # As servers do it: a port whose last connections are in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,6 +41,7 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.append(port)
             return port
     raise RuntimeError("no free port found")
 

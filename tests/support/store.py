@@ -4,6 +4,7 @@ Called by integration tests and by `support.traffic`. Knows just enough of each 
 and read all that a server holds; whatever a test says about one protocol alone it sends as bytes.
 """
 
+import base64
 import itertools
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -172,13 +173,22 @@ class MemcachedStore(Store):
             fields = dict(field.partition(b"=")[::2] for field in line.split())
             found[unquote_to_bytes(fields[b"key"])] = fields[b"exp"] != b"-1"
         for key, expires in list(found.items()):
-            self.raw.send(b"get %b\r\n" % key)
-            values = self.read_values()
-            if key.startswith(RESERVED) or not values:
+            value = None if key.startswith(RESERVED) else self._item(key)
+            if value is None:
                 del found[key]
             else:
-                found[key] = (*values[key], expires)
+                found[key] = (*value, expires)
         return found
+
+    def _item(self, key: bytes) -> tuple[bytes, bytes] | None:
+        """Value and flags, of keys that text cannot name as well."""
+        self.raw.send(b"mg %b v f b\r\n" % base64.b64encode(key))
+        status, *words = self.raw.read_line().split()
+        if status == b"EN":
+            return None
+        assert status == b"VA", status
+        length, flags, *_ = words
+        return self.raw.read_exactly(int(length) + 2)[:-2], flags[1:]
 
 
 _READ_WHOLE: Mapping[bytes, tuple[bytes, ...]] = {

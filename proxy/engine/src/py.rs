@@ -249,7 +249,7 @@ struct ShardTable {
 #[pymethods]
 impl ShardTable {
     #[new]
-    #[pyo3(signature = (*, name, weight, backends, lead, in_sync, reads, spread, epoch, restore))]
+    #[pyo3(signature = (*, name, weight, backends, lead, in_sync, reads, spread, epoch, restore, joining=vec![], lease=0.0))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         name: String,
@@ -261,6 +261,8 @@ impl ShardTable {
         spread: bool,
         epoch: u64,
         restore: Vec<u8>,
+        joining: Vec<u8>,
+        lease: f64,
     ) -> PyResult<Self> {
         let backends: Vec<_> = backends
             .iter()
@@ -268,18 +270,19 @@ impl ShardTable {
             .collect();
         let in_range =
             |position: &u8| usize::from(*position) < backends.len().min(route::MAX_BACKENDS);
-        if !in_sync.iter().chain(&reads).chain(&lead).all(in_range) {
+        let mut positions = in_sync.iter().chain(&reads).chain(&lead).chain(&joining);
+        if !positions.all(in_range) {
             return Err(invalid(format!(
                 "shard {name}: a position is not one of its backends"
             )));
         }
-        let in_sync = in_sync
-            .iter()
-            .fold(0, |mask, position| mask | 1 << position);
+        let mask = |positions: &[u8]| positions.iter().fold(0, |mask, at| mask | 1 << at);
         let shard = route::Shard {
             backends,
             lead,
-            in_sync,
+            in_sync: mask(&in_sync),
+            joining: mask(&joining),
+            lease: millis(lease, "lease")?,
             reads,
             spread,
             epoch,

@@ -27,6 +27,10 @@ pub struct Shard {
     pub backends: Vec<Backend>,
     pub lead: Option<u8>,
     pub in_sync: u16,
+    /// Those that get every write behind the leader's answer, and are not read from.
+    pub joining: u16,
+    /// Milliseconds for which what the leader has shown on a connection holds; 0 for ever.
+    pub lease: u64,
     pub reads: Vec<u8>,
     pub spread: bool,
     pub epoch: u64,
@@ -38,6 +42,12 @@ impl Shard {
     #[inline]
     pub fn is_replicated(&self) -> bool {
         self.backends.len() > 1
+    }
+
+    /// Everybody that a write goes to.
+    #[inline]
+    pub fn members(&self) -> u16 {
+        self.in_sync | self.joining
     }
 }
 
@@ -68,6 +78,12 @@ impl Shard {
         }
         if self.in_sync >> count != 0 {
             return Err("in_sync names a backend that the shard does not have".to_owned());
+        }
+        if self.joining >> count != 0 || self.joining & self.in_sync != 0 {
+            return Err(
+                "joining names a backend that is in sync or that the shard does not have"
+                    .to_owned(),
+            );
         }
         if let Some(lead) = self.lead {
             if self.in_sync & (1 << lead) == 0 {

@@ -38,6 +38,8 @@ pub enum ReplyTo {
         seq: u32,
         part: u16,
     },
+    /// The record was asked for again (`worker/renew.rs`).
+    Record,
     /// Nobody.
     Nobody,
 }
@@ -103,6 +105,12 @@ pub struct Conn {
     pub attempts: u32,
     /// Epoch of the table whose records it was asked to show.
     pub greeted_epoch: u64,
+    /// When the greeting was sent. Worker clock in milliseconds.
+    pub greeted_at: u64,
+    /// When the record was last asked for and then shown; 0 never. Worker clock in milliseconds.
+    pub shown_at: u64,
+    /// When it was last asked for by `worker/renew.rs`.
+    pub asked_at: u64,
     pub greetings: VecDeque<Greeting>,
     pub greeting_out: OutBuf,
     pub out: OutBuf,
@@ -135,6 +143,9 @@ impl Conn {
             last_reply: 0,
             attempts: 0,
             greeted_epoch: 0,
+            greeted_at: 0,
+            shown_at: 0,
+            asked_at: 0,
             greetings: VecDeque::new(),
             greeting_out: OutBuf::default(),
             out: OutBuf::default(),
@@ -159,7 +170,14 @@ impl Conn {
 
     /// True if a write is unanswered, even one that was given up.
     pub fn is_writing(&self) -> bool {
-        self.inflight.iter().any(|pending| !pending.read)
+        let is_write = |pending: &Pending| !pending.read && pending.to != ReplyTo::Record;
+        self.inflight.iter().any(is_write)
+    }
+
+    /// What it has shown says nothing about the table that is new.
+    pub fn forget_shown(&mut self) {
+        self.shown_at = 0;
+        self.asked_at = 0;
     }
 
     /// True if some byte of the request may have reached the backend.

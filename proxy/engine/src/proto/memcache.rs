@@ -419,6 +419,8 @@ pub enum ReplyKind {
     Tokens,
     /// `STAT` lines up to `END`, or one line.
     Stats,
+    /// `VA` with its data block, or one line: what `mg` answers.
+    Item,
 }
 
 /// A reply that is not memcached's.
@@ -456,6 +458,17 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
                 resume.at = end;
             }
             ReplyKind::Stats if line.starts_with(b"STAT ") => resume.at = next,
+            ReplyKind::Item if line.starts_with(b"VA ") => {
+                let Some(length) = word_as_length(line, 1) else {
+                    return Step::Invalid(BadReply);
+                };
+                let end = next + length + 2;
+                if end > buf.len() {
+                    return Step::Incomplete;
+                }
+                *resume = Resume::default();
+                return Step::Complete(end);
+            }
             _ => {
                 *resume = Resume::default();
                 let known = line
@@ -474,8 +487,13 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
 /// The length in `VALUE key flags length [cas]`.
 #[inline]
 fn value_length(line: &[u8]) -> Option<usize> {
+    word_as_length(line, 3)
+}
+
+#[inline]
+fn word_as_length(line: &[u8], at: usize) -> Option<usize> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let length = line.split(|byte| *byte == b' ').nth(3)?;
+    let length = line.split(|byte| *byte == b' ').nth(at)?;
     unsigned(length)
         .filter(|length| *length < i32::MAX as u64)
         .map(|length| length as usize)
@@ -488,6 +506,40 @@ pub fn value_block(reply: &[u8]) -> Option<(&[u8], usize)> {
     let rest = line.strip_prefix(b"VALUE ")?;
     let key = rest.split(|byte| *byte == b' ').next()?;
     Some((key, newline + 1 + value_length(line)? + 2))
+}
+
+/// What `mg key v f t` shows of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item<'a> {
+    pub data: &'a [u8],
+    pub flags: u64,
+    /// Seconds left; -1 for ever.
+    pub ttl: i64,
+}
+
+/// The reply to `mg key v f t` at the start of `reply`, with its length; `Some((None, _))` is a miss. None if
+/// it is another reply, or not whole.
+pub fn item(reply: &[u8]) -> Option<(Option<Item<'_>>, usize)> {
+    let newline = memchr(b'\n', reply)?;
+    let line = reply[..newline].strip_suffix(b"\r")?;
+    if line == b"EN" {
+        return Some((None, newline + 1));
+    }
+    let mut words = line.strip_prefix(b"VA ")?.split(|byte| *byte == b' ');
+    let length = unsigned(words.next()?)? as usize;
+    let (mut flags, mut ttl) = (None, None);
+    for word in words {
+        match word.split_first()? {
+            (b'f', number) => flags = Some(unsigned(number)?),
+            (b't', b"-1") => ttl = Some(-1),
+            (b't', number) => ttl = Some(i64::try_from(unsigned(number)?).ok()?),
+            _ => {}
+        }
+    }
+    let end = length.checked_add(newline + 1)?;
+    let data = reply.get(newline + 1..end)?;
+    let (flags, ttl) = (flags?, ttl?);
+    (reply.get(end..end + 2)? == b"\r\n").then_some((Some(Item { data, flags, ttl }), end + 2))
 }
 
 /// CAS tokens given to clients of replicated shards carry a tag in these upper bits. A server counts

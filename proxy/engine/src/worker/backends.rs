@@ -8,6 +8,7 @@
 //! `greeting.rs` has the verification, `loss.rs` the way back to Closed or Held.
 
 use super::*;
+use crate::conn::ReplyTo;
 use crate::proto::memcache::{self as text, ReplyKind};
 use crate::proto::{resp, Step};
 use crate::stats::BackendCount;
@@ -236,6 +237,11 @@ impl Worker {
                 .of(BackendCount::LateReplies)
                 .add(1);
             self.backend_stats(index).of(BackendCount::Inflight).sub(1);
+            return;
+        }
+        if pending.to == ReplyTo::Record {
+            self.backend_stats(index).of(BackendCount::Inflight).sub(1);
+            self.shown_again(index, pending.sent_at, reply);
             return;
         }
         let stats = self.backend_stats(index);

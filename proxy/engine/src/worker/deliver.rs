@@ -38,7 +38,7 @@ impl Worker {
                 let bytes = bytes.to_vec();
                 self.mail[worker as usize].push(Message::Reply { to, bytes });
             }
-            ReplyTo::Nobody => {}
+            ReplyTo::Record | ReplyTo::Nobody => {}
         }
     }
 

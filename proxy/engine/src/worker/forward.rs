@@ -5,6 +5,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
+use super::behind::Behind;
 use super::clients::Taken;
 use super::*;
 use crate::command::overlay::Effect;
@@ -24,6 +25,8 @@ pub(super) enum Copies<'a> {
     Other { bytes: &'a [u8], replies: u16 },
     /// These bytes, once the leader has said STORED; nothing otherwise.
     IfStored { bytes: &'a [u8] },
+    /// What follows from the leader's answer, as somebody is joining.
+    Behind(Behind<'a>),
     /// What `effect` says; `keys` are positions in `args`.
     Effect {
         row: &'static Row,
@@ -275,10 +278,16 @@ impl Worker {
         {
             return false;
         }
-        if table.in_sync.count_ones() == 1 {
-            return has_room(&self.conns, lead);
+        let (members, lease) = (table.members(), table.lease);
+        if members.count_ones() == 1 && !has_room(&self.conns, lead) {
+            return false;
         }
-        let members = table.in_sync;
+        if lease > 0 && !self.is_shown(pool, shard, lead, lane, lease) {
+            return false;
+        }
+        if members.count_ones() == 1 {
+            return true;
+        }
         for backend in 0..16u8 {
             if members & (1 << backend) == 0 {
                 continue;
@@ -314,7 +323,7 @@ impl Worker {
         };
         if !out.write {
             self.send_read(to, out, 0);
-        } else if shard.in_sync.count_ones() > 1 {
+        } else if shard.members().count_ones() > 1 {
             self.replicate(to, out);
         } else {
             let index = self.conn_for(out.pool, out.shard, lead, out.lane);
@@ -510,8 +519,9 @@ impl Worker {
         backend: u8,
         failure: shared::Failure,
     ) {
-        let in_sync = self.shard_table(pool, shard).in_sync;
-        if in_sync & (1 << backend) == 0 || in_sync.count_ones() < 2 {
+        let table = self.shard_table(pool, shard);
+        let is_last = table.in_sync.count_ones() < 2 && table.joining & (1 << backend) == 0;
+        if table.members() & (1 << backend) == 0 || is_last {
             return;
         }
         let flags = &self.shared.shards[pool as usize][shard as usize];

@@ -38,6 +38,7 @@ impl Worker {
     pub(super) fn greet(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
         conn.greeted_epoch = self.table.epoch;
+        conn.greeted_at = self.now_ms;
         if conn.lane == 1 {
             conn.greeting_out
                 .extend(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n");
@@ -64,6 +65,12 @@ impl Worker {
         let now = self.now_ms;
         let conn = &mut self.conns[index as usize];
         conn.state = ConnState::Ready;
+        // It may be a table that came in between whose record it has not shown.
+        conn.shown_at = if conn.greeted_epoch == self.table.epoch {
+            conn.greeted_at
+        } else {
+            0
+        };
         conn.attempts = 0;
         conn.last_reply = now;
         for pending in &mut conn.inflight {
@@ -114,7 +121,12 @@ impl Worker {
     }
 
     pub(super) fn finish_greeting(&mut self, index: u32) {
-        if self.conns[index as usize].greetings.is_empty() {
+        if !self.conns[index as usize].greetings.is_empty() {
+            return;
+        }
+        if self.is_greeting_late(index) {
+            self.fail_conn(index, Failure::ConnectTimeout);
+        } else {
             self.open(index);
         }
     }

@@ -137,7 +137,7 @@ impl Worker {
     }
 
     /// Makes the request again from its bytes and sends it. It was checked where it came from.
-    fn carry_out(&mut self, handover: &Handover) {
+    pub(super) fn carry_out(&mut self, handover: &Handover) {
         let Handover {
             pool,
             shard,

@@ -17,6 +17,7 @@
 use super::repair::Check;
 use crate::command::overlay::Effect;
 use crate::command::{effect, expiry, Row};
+use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Resume};
 use crate::sys;
 
@@ -35,6 +36,15 @@ pub(super) enum Shape {
 pub(super) enum Held {
     /// A memcached write, if the leader says STORED.
     IfStored(Vec<u8>),
+    /// A memcached set if the leader says STORED; if it failed, the key is gone there (`behind.rs`).
+    Set { bytes: Vec<u8>, key: Vec<u8> },
+    /// These bytes, whatever the leader says that is no error.
+    Same { bytes: Vec<u8>, replies: u16 },
+    /// The leader's items of these keys, whose replies are collected here.
+    Items {
+        keys: Vec<Vec<u8>>,
+        replies: Vec<u8>,
+    },
     /// The state of these keys.
     State(Vec<Vec<u8>>),
     /// What follows from the leader's replies, which are collected here.
@@ -49,6 +59,8 @@ pub(super) enum Held {
 pub(super) struct Plan {
     /// On each leg that gets the leader's bytes.
     pub replies: u16,
+    /// Kind of the replies behind the first.
+    pub then: ReplyKind,
     pub shape: Shape,
     pub held: Option<Held>,
     pub check: Option<Box<Check>>,
@@ -59,6 +71,7 @@ impl Plan {
     pub const fn plain() -> Plan {
         Plan {
             replies: 1,
+            then: ReplyKind::Line,
             shape: Shape::Last,
             held: None,
             check: None,

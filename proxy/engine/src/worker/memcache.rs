@@ -1,5 +1,6 @@
 //! Requests of Memcached clients (classic text): parse, route, split.
 
+use super::behind::Behind;
 use super::clients::Taken;
 use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::split::{Merge, Parts};
@@ -151,8 +152,10 @@ impl Worker {
     ) -> R {
         // A conditional write is decided by the leader; the others store what it stored.
         let conditional = matches!(verb, Verb::Add | Verb::Replace | Verb::Cas);
+        let table = self.shard_table(pool, shard);
+        let has_joining = table.joining != 0;
         let mut copy = Vec::new();
-        if conditional && self.shard_table(pool, shard).is_replicated() {
+        if conditional && table.is_replicated() {
             for word in [
                 b"set ",
                 args.get(1),
@@ -168,10 +171,12 @@ impl Worker {
             }
             copy.extend_from_slice(data_block(bytes));
         }
-        let copies = if copy.is_empty() {
-            Copies::Same
-        } else {
-            Copies::IfStored { bytes: &copy }
+        let copies = match verb {
+            _ if !copy.is_empty() => Copies::IfStored { bytes: &copy },
+            _ if !has_joining => Copies::Same,
+            Verb::Set => Copies::Behind(Behind::Set { key: args.get(1) }),
+            Verb::Delete => Copies::Behind(Behind::Same),
+            _ => Copies::Behind(items(args, 1, 2)),
         };
         let (lane, write, kind) = (0, verb.row().write, ReplyKind::Line);
         send(
@@ -226,7 +231,7 @@ impl Worker {
         out.shard = self.placed.first().map_or(0, |first| first.0);
         if self.is_one_shard() {
             let touches = touches(verb, args);
-            out.copies = copies_of_touches(&touches, count);
+            out.copies = self.copies_of_touches(pool, out.shard, &touches, args);
             return self.dispatch(index, generation, meta, &out);
         }
         let mut parts = Parts {
@@ -297,6 +302,26 @@ impl Worker {
         self.dispatch_parts(index, generation, meta, merge, parts, &out)
     }
 
+    /// What a get or gat of one shard sends to those that do not answer it.
+    fn copies_of_touches<'a>(
+        &self,
+        pool: u16,
+        shard: u16,
+        touches: &'a [u8],
+        args: Args<'a>,
+    ) -> Copies<'a> {
+        if touches.is_empty() {
+            Copies::Same
+        } else if self.shard_table(pool, shard).joining != 0 {
+            Copies::Behind(items(args, 2, args.len()))
+        } else {
+            Copies::Other {
+                bytes: touches,
+                replies: (args.len() - 2) as u16,
+            }
+        }
+    }
+
     /// A request handed over by another worker, made again from its bytes.
     pub(super) fn carry_out_memcache(&mut self, handover: &Handover, list: &mut Vec<Arg>) {
         let Handover {
@@ -320,13 +345,18 @@ impl Worker {
                     write: verb.row().write,
                     kind: reply_kind(verb),
                     bytes,
-                    copies: copies_of_touches(&touches, args.len() - first_key(verb)),
+                    copies: self.copies_of_touches(*pool, *shard, &touches, args),
                     trailer: b"",
                 };
                 self.send(*to, &out);
             }
             Verb::FlushAll => {
-                let restore = self.shard_table(*pool, *shard).restore.clone();
+                let table = self.shard_table(*pool, *shard);
+                let restore = table.restore.clone();
+                let copies = match table.joining {
+                    0 => Copies::Same,
+                    _ => Copies::Behind(Behind::Same),
+                };
                 let out = Outgoing {
                     pool: *pool,
                     shard: *shard,
@@ -334,7 +364,7 @@ impl Worker {
                     write: true,
                     kind: ReplyKind::Line,
                     bytes,
-                    copies: Copies::Same,
+                    copies,
                     trailer: &restore,
                 };
                 self.send(*to, &out);
@@ -380,14 +410,9 @@ fn touches(verb: Verb, args: Args) -> Vec<u8> {
     bytes
 }
 
-fn copies_of_touches(touches: &[u8], count: usize) -> Copies<'_> {
-    match touches.is_empty() {
-        true => Copies::Same,
-        false => Copies::Other {
-            bytes: touches,
-            replies: count as u16,
-        },
-    }
+/// The words from `first` on, up to `end`, as keys whose items travel.
+fn items(args: Args<'_>, first: usize, end: usize) -> Behind<'_> {
+    Behind::Items { args, first, end }
 }
 
 /// The request without its `noreply`: the proxy has to know the outcome even if the client does not.

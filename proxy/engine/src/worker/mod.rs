@@ -13,6 +13,7 @@
 //! replica the worker reports it, lets the shard's writes wait, and goes on with the next table.
 
 mod backends;
+mod behind;
 mod clients;
 mod deliver;
 mod forward;
@@ -22,6 +23,7 @@ mod legs;
 mod loss;
 mod memcache;
 mod repair;
+mod renew;
 mod replicate;
 mod requests;
 pub mod shared;
@@ -334,6 +336,7 @@ impl Worker {
         self.next_tick = self.now_ms + TICK_MS;
         self.expire_requests();
         self.expire_waits();
+        self.wake_unshown();
         if self.now_ms >= self.next_sweep {
             self.next_sweep = self.now_ms + SWEEP_MS;
             self.sweep();

@@ -8,7 +8,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::legs::{transaction, Held, Shape};
-use super::replicate::{LogEntry, Op, NOBODY};
+use super::replicate::{Batch, LogEntry, Op, NOBODY};
 use super::*;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
@@ -117,6 +117,7 @@ impl Worker {
             shard,
             lane,
             lead,
+            members: targets,
             targets,
             replied: 0,
             refused: 0,
@@ -144,7 +145,14 @@ impl Worker {
             kind,
             ready: false,
         });
-        self.send_leg(op, generation, lead, &bytes, replies, kind, b"");
+        let batch = Batch {
+            bytes: &bytes,
+            replies,
+            kind,
+            then: kind,
+            trailer: b"",
+        };
+        self.send_leg(op, generation, lead, batch);
     }
 
     /// The repair of a write has ended.

@@ -10,6 +10,7 @@
 //! log: [held op 7] [ready op 8] ...  ◄──────────────────────────────┘ the ready front goes to the others
 //! ```
 
+use super::behind;
 use super::forward::{Copies, Outgoing};
 use super::legs::{self, Held, Plan, Shape};
 use super::repair::Check;
@@ -30,6 +31,9 @@ pub(super) struct Op {
     pub shard: u16,
     pub lane: u8,
     pub lead: u8,
+    /// Everybody who had to get it when it was begun.
+    pub members: u16,
+    /// Those of them who do get it.
     pub targets: u16,
     pub replied: u16,
     pub refused: u16,
@@ -61,14 +65,26 @@ pub(super) struct LogEntry {
     pub ready: bool,
 }
 
+/// What one replica is sent for a write.
+#[derive(Clone, Copy)]
+pub(super) struct Batch<'a> {
+    pub bytes: &'a [u8],
+    pub replies: u16,
+    /// Kind of the first reply, and of those behind it.
+    pub kind: ReplyKind,
+    pub then: ReplyKind,
+    pub trailer: &'a [u8],
+}
+
 impl Worker {
-    /// Sends a write to every in-sync replica.
+    /// Sends a write to every replica that is in sync or joins.
     pub(super) fn replicate(&mut self, to: ReplyTo, out: &Outgoing) {
         let table = self.shard_table(out.pool, out.shard);
-        let (targets, lead) = (table.in_sync, table.lead.unwrap_or(0));
+        let (targets, lead) = (table.members(), table.lead.unwrap_or(0));
         let mut made = Vec::new();
         let plan = match out.copies {
             Copies::IfStored { bytes } => Plan::held(Held::IfStored(bytes.to_vec())),
+            Copies::Behind(what) => behind::plan(what, out.bytes, out.trailer, &mut made),
             Copies::Effect {
                 row,
                 effect,
@@ -84,6 +100,7 @@ impl Worker {
             shard: out.shard,
             lane: out.lane,
             lead,
+            members: targets,
             targets,
             replied: 0,
             refused: 0,
@@ -102,7 +119,14 @@ impl Worker {
         self.shard_state(out.pool, out.shard).lane_writes[out.lane as usize] += 1;
         let first = if made.is_empty() { out.bytes } else { &made };
         let (replies, trailer) = (plan.replies, out.trailer);
-        self.send_leg(op, generation, lead, first, replies, out.kind, trailer);
+        let batch = Batch {
+            bytes: first,
+            replies,
+            kind: out.kind,
+            then: plan.then,
+            trailer,
+        };
+        self.send_leg(op, generation, lead, batch);
         let (bytes, replies, kind) = match out.copies {
             Copies::Other { bytes, replies } => (bytes, replies, ReplyKind::Line),
             _ if is_held => (&b""[..], 1, ReplyKind::Line),
@@ -125,23 +149,26 @@ impl Worker {
         }
         for backend in 0..16u8 {
             if backend != lead && targets & (1 << backend) != 0 {
-                self.send_leg(op, generation, backend, bytes, replies, kind, out.trailer);
+                let batch = Batch {
+                    bytes,
+                    replies,
+                    kind,
+                    then: ReplyKind::Line,
+                    trailer,
+                };
+                self.send_leg(op, generation, backend, batch);
             }
         }
     }
 
     /// Queues a write on one replica; the last of its replies ends the leg.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn send_leg(
-        &mut self,
-        op: u32,
-        generation: u32,
-        backend: u8,
-        bytes: &[u8],
-        replies: u16,
-        kind: ReplyKind,
-        trailer: &[u8],
-    ) {
+    pub(super) fn send_leg(&mut self, op: u32, generation: u32, backend: u8, batch: Batch<'_>) {
+        let Batch {
+            bytes,
+            replies,
+            trailer,
+            ..
+        } = batch;
         let Some(state) = self.ops.get(op, generation) else {
             return;
         };
@@ -158,6 +185,7 @@ impl Worker {
             last,
         };
         for i in 0..replies {
+            let kind = if i == 0 { batch.kind } else { batch.then };
             let pending = self.pending(leg(i + 1 == replies), kind, false, 0);
             // The first entry carries the bytes, so that a torn batch counts as sent.
             self.enqueue(index, if i == 0 { bytes } else { b"" }, pending);
@@ -194,8 +222,10 @@ impl Worker {
             state.replied |= bit;
         }
         if backend == state.lead && state.held.is_some() {
-            if let Some(Held::Follow { replies, .. }) = &mut state.held {
-                replies.extend_from_slice(bytes);
+            match &mut state.held {
+                Some(Held::Follow { replies, .. }) => replies.extend_from_slice(bytes),
+                Some(Held::Items { replies, .. }) if !is_first => replies.extend_from_slice(bytes),
+                _ => {}
             }
             if last {
                 self.decide(op, generation, bytes);
@@ -235,6 +265,8 @@ impl Worker {
         let bit = 1u16 << state.lead;
         let (pool, shard) = (state.pool, state.shard);
         let mut copy = None;
+        // It was done, but not what came of it.
+        let mut is_unclear = false;
         match state.held.take() {
             Some(Held::IfStored(bytes)) => {
                 state.keep_reply(state.lead, reply);
@@ -243,6 +275,30 @@ impl Worker {
                 } else if crate::proto::memcache::is_error(reply) {
                     state.refused |= bit;
                 }
+            }
+            Some(Held::Set { bytes, key }) => {
+                state.keep_reply(state.lead, reply);
+                if reply == b"STORED\r\n" {
+                    copy = Some((bytes, 1));
+                } else if crate::proto::memcache::is_error(reply) {
+                    copy = Some((behind::delete(&key), 1));
+                }
+            }
+            Some(Held::Same { bytes, replies }) => {
+                state.keep_reply(state.lead, reply);
+                if crate::proto::memcache::is_error(reply) {
+                    state.refused |= bit;
+                } else {
+                    copy = Some((bytes, replies));
+                }
+            }
+            Some(Held::Items { keys, replies }) => {
+                let now = (sys::unix_micros() / 1_000_000) as i64;
+                let is_done = state.refused & bit == 0;
+                copy = behind::items_copy(&keys, &replies, now)
+                    .filter(|_| is_done)
+                    .map(|bytes| (bytes, keys.len() as u16));
+                is_unclear = is_done && copy.is_none();
             }
             Some(Held::State(keys)) => match legs::state_copy(reply, &keys) {
                 Some((first, bytes)) if state.refused & bit == 0 => {
@@ -268,11 +324,18 @@ impl Worker {
             }
             None => {}
         }
-        if copy.is_none() {
+        if is_unclear {
+            // So nobody can be told: they leave before the client is answered.
+            state.failed |= state.targets & !bit;
+        } else if copy.is_none() {
             state.check = None;
             state.targets = bit;
         }
+        let lost = if is_unclear { state.failed } else { 0 };
         self.settle_entry(op, generation, pool, shard, copy);
+        for backend in (0..16u8).filter(|backend| lost & (1 << backend) != 0) {
+            self.write_failed(pool, shard, backend, Failure::RefusedWrite);
+        }
         self.check_op(op, generation);
     }
 
@@ -313,18 +376,17 @@ impl Worker {
                 continue;
             };
             let others = state.targets & !state.failed & !(1 << state.lead);
-            let now = self.shard_table(pool, shard).in_sync;
+            let now = self.shard_table(pool, shard).members();
             for backend in 0..16u8 {
                 if others & now & (1 << backend) != 0 {
-                    self.send_leg(
-                        entry.op,
-                        entry.generation,
-                        backend,
-                        &entry.bytes,
-                        entry.replies,
-                        entry.kind,
-                        b"",
-                    );
+                    let batch = Batch {
+                        bytes: &entry.bytes,
+                        replies: entry.replies,
+                        kind: entry.kind,
+                        then: ReplyKind::Line,
+                        trailer: b"",
+                    };
+                    self.send_leg(entry.op, entry.generation, backend, batch);
                 } else if others & (1 << backend) != 0 {
                     self.leg_failed(entry.op, entry.generation, backend, Failure::Closed);
                 }
@@ -355,7 +417,14 @@ impl Worker {
             // The others never heard of it, so only the leader can know the outcome.
             state.check = None;
             state.targets = bit;
+            let (is_sent, members) = (!state.unsent, state.members);
             self.settle_entry(op, generation, pool, shard, None);
+            // The leader may be the only one in sync and stay, with the write or without it. Whoever joins
+            // may have been given that key already, so it cannot become its equal any more.
+            let joining = self.shard_table(pool, shard).joining & members;
+            for other in (0..16u8).filter(|other| is_sent && joining & (1 << other) != 0) {
+                self.write_failed(pool, shard, other, Failure::Closed);
+            }
         }
         self.write_failed(pool, shard, backend, failure);
         self.check_op(op, generation);
@@ -378,23 +447,25 @@ impl Worker {
                 self.write_failed(pool, shard, backend, Failure::RefusedWrite);
             }
         }
-        let in_sync = self.shard_table(pool, shard).in_sync;
-        if outstanding & in_sync == 0 {
+        let table = self.shard_table(pool, shard);
+        let (in_sync, required) = (table.in_sync, table.members());
+        if outstanding & required == 0 {
             self.verify(op, generation);
         }
         let ack = self.shared.config.pools[pool as usize].ack;
         let Some(state) = self.ops.get_mut(op, generation) else {
             return;
         };
-        let members = state.targets & in_sync;
+        let members = state.targets & required;
         let lead_done = (state.replied | state.failed) & (1 << state.lead) != 0;
         let is_met = match ack {
-            Ack::All => outstanding & in_sync == 0 && state.check.is_none(),
+            Ack::All => outstanding & required == 0 && state.check.is_none(),
             Ack::Quorum => {
-                lead_done && (state.replied & in_sync).count_ones() * 2 > members.count_ones()
-                    || outstanding & in_sync == 0
+                let voters = (state.targets & in_sync).count_ones();
+                lead_done && (state.replied & in_sync).count_ones() * 2 > voters
+                    || outstanding & required == 0
             }
-            Ack::Primary => lead_done || outstanding & in_sync == 0,
+            Ack::Primary => lead_done || outstanding & required == 0,
         };
         if !state.answered && is_met {
             let failed = state.failed & members;
@@ -442,18 +513,19 @@ impl Worker {
     /// Whoever came into sync while a write was under way does not get that one, so it has to leave
     /// again. Proxies hold their writes for that moment; only one that was cut off gets here.
     pub(super) fn fail_gained(&mut self, pool: u16, shard: u16, gained: u16) {
-        let mut is_missed = false;
+        let mut missed = 0;
         for (op, generation) in self.ops.keys() {
             let Some(state) = self.ops.get_mut(op, generation) else {
                 continue;
             };
-            if state.pool == pool && state.shard == shard {
-                state.targets |= gained;
-                state.failed |= gained;
-                is_missed = true;
+            let lacks = gained & !state.members;
+            if state.pool == pool && state.shard == shard && lacks != 0 {
+                state.targets |= lacks;
+                state.failed |= lacks;
+                missed |= lacks;
             }
         }
-        for backend in (0..16u8).filter(|backend| is_missed && gained & (1 << backend) != 0) {
+        for backend in (0..16u8).filter(|backend| missed & (1 << backend) != 0) {
             self.write_failed(pool, shard, backend, Failure::Closed);
         }
     }

@@ -259,7 +259,8 @@ impl Shared {
             for (shard, flags) in pool.shards.iter().zip(flags) {
                 let in_sync = u32::from(shard.in_sync);
                 let kept = if in_sync.count_ones() > 1 { in_sync } else { 0 };
-                flags.suspects.fetch_and(kept, SeqCst);
+                let joining = u32::from(shard.joining);
+                flags.suspects.fetch_and(kept | joining, SeqCst);
             }
         }
         let epoch = table.epoch;

@@ -138,17 +138,36 @@ impl Worker {
                     };
                     self.hand_over(worker, to, &out);
                 }
-                _ => self.send(
-                    ReplyTo::Part {
+                _ => {
+                    let generation = gather_generation;
+                    let to = ReplyTo::Part {
                         gather,
-                        generation: gather_generation,
+                        generation,
                         part,
-                    },
-                    &out,
-                ),
+                    };
+                    self.send_part(to, &out);
+                }
             }
         }
         Flow::Taken
+    }
+
+    /// Sends a part. What it is to a backend that joins follows from its own bytes.
+    fn send_part(&mut self, to: ReplyTo, out: &Outgoing) {
+        if !out.write || self.shard_table(out.pool, out.shard).joining == 0 {
+            self.send(to, out);
+            return;
+        }
+        let Outgoing {
+            pool, shard, lane, ..
+        } = *out;
+        self.carry_out(&Handover {
+            pool,
+            shard,
+            lane,
+            to,
+            bytes: out.bytes.to_vec(),
+        });
     }
 
     /// A part is answered; with the last one the whole is.

@@ -29,12 +29,13 @@ impl Worker {
             .suspects
             .load(SeqCst);
         let state = &mut self.pools[pool as usize].shards[shard as usize];
-        state.awaiting_view = u32::from(after.in_sync) & suspects != 0;
+        state.awaiting_view = u32::from(after.members()) & suspects != 0;
         let gained = after.in_sync & !before.in_sync;
-        let is_outnumbered = gained != 0 && before.in_sync.count_ones() == 1;
+        let is_outnumbered =
+            after.members() & !before.members() != 0 && before.members().count_ones() == 1;
         for backend in 0..after.backends.len() {
-            let was = before.in_sync & (1 << backend) != 0;
-            let is = after.in_sync & (1 << backend) != 0;
+            let was = before.members() & (1 << backend) != 0;
+            let is = after.members() & (1 << backend) != 0;
             let moved = before.backends[backend].address != after.backends[backend].address;
             let changed = before.backends[backend].verify != after.backends[backend].verify;
             for lane in 0..LANES {
@@ -42,7 +43,10 @@ impl Worker {
                 if index == NO_CONN {
                     continue;
                 }
-                let conn = &self.conns[index as usize];
+                let conn = &mut self.conns[index as usize];
+                if changed {
+                    conn.forget_shown();
+                }
                 // A write that waits for its connection was meant for one backend alone, and there
                 // are more by now: better not sent than missed by the others.
                 let is_short = is_outnumbered && conn.state != ConnState::Ready;
@@ -57,8 +61,11 @@ impl Worker {
                 }
             }
         }
-        if before.in_sync != 0 {
+        if before.in_sync != 0 && gained != 0 {
             self.fail_gained(pool, shard, gained);
+            if let Some(lead) = before.lead.filter(|_| before.in_sync.count_ones() == 1) {
+                self.fail_lone_writes(pool, shard, lead, gained);
+            }
         }
         self.recheck_ops(pool, shard);
         self.wake_later(pool, shard);

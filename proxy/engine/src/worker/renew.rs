@@ -1,0 +1,124 @@
+//! Writes go to a leader only while it has lately shown, on that very connection, the record that the table
+//! knows: the table's lease (`ShardTable.lease` in `_engine.pyi`).
+//!
+//! A proxy that has not heard of a new view stops writing by itself within the lease, whatever has become of
+//! its control plane. So whoever brings a backend back on a server that can neither list nor cut connections
+//! knows how long to wait until no write goes to the leader alone. The record is asked for in the stream of
+//! requests, a few times per lease while there are writes; an idle connection is asked before its next one.
+
+use super::*;
+use crate::conn::ReplyTo;
+use crate::proto::memcache::ReplyKind;
+use memchr::memmem;
+use shared::{EventKind, Failure};
+
+/// Asked again after this share of the lease, so that an answer comes long before its end.
+const ASKS_PER_LEASE: u64 = 3;
+/// Between two questions that were not answered with the record: it may be on its way back after a flush.
+const PACE_MS: u64 = 20;
+
+impl Worker {
+    /// True if a write may go by the lease. Has the leader asked in time, and again when it is too late.
+    pub(super) fn is_shown(
+        &mut self,
+        pool: u16,
+        shard: u16,
+        lead: u8,
+        lane: u8,
+        lease: u64,
+    ) -> bool {
+        let index = self.conn_for(pool, shard, lead, lane);
+        let conn = &self.conns[index as usize];
+        if conn.state != ConnState::Ready {
+            // A write waits there until the greeting has shown the record.
+            return true;
+        }
+        let age = self.now_ms - conn.shown_at;
+        if age * ASKS_PER_LEASE >= lease && self.now_ms >= conn.asked_at + PACE_MS {
+            self.ask_record(index);
+        }
+        age < lease
+    }
+
+    fn ask_record(&mut self, index: u32) {
+        let conn = &self.conns[index as usize];
+        let table = &self.table.pools[conn.pool as usize].shards[conn.shard as usize];
+        let verify = &table.backends[conn.backend as usize].verify;
+        let Some((request, _)) = verify.iter().find(|(_, needle)| !needle.is_empty()) else {
+            // Nothing to show, so nothing to wait for.
+            self.conns[index as usize].shown_at = self.now_ms;
+            return;
+        };
+        let request = request.clone();
+        let pending = self.pending(ReplyTo::Record, ReplyKind::Values, false, 0);
+        let conn = &mut self.conns[index as usize];
+        conn.asked_at = self.now_ms;
+        conn.greeted_epoch = self.table.epoch;
+        self.enqueue(index, &request, pending);
+    }
+
+    /// The answer to a question of `sent_at`, the low bits of the worker clock.
+    pub(super) fn shown_again(&mut self, index: u32, sent_at: u32, reply: &[u8]) {
+        let conn = &self.conns[index as usize];
+        let (pool, shard, backend) = (conn.pool, conn.shard, conn.backend);
+        let verify = &self.shard_table(pool, shard).backends[backend as usize].verify;
+        let needle = verify.iter().find(|(_, needle)| !needle.is_empty());
+        if needle.is_some_and(|(_, needle)| memmem::find(reply, needle).is_some()) {
+            let age = u64::from((self.now_ms as u32).wrapping_sub(sent_at));
+            let conn = &mut self.conns[index as usize];
+            conn.shown_at = conn.shown_at.max(self.now_ms.saturating_sub(age));
+        } else if conn.greeted_epoch == self.table.epoch {
+            self.conns[index as usize].shown_at = 0;
+            self.report(EventKind::VerifyFailed, pool, shard, backend, "record", b"");
+        }
+    }
+
+    /// True if the greeting took longer than what it has shown is good for.
+    pub(super) fn is_greeting_late(&self, index: u32) -> bool {
+        let conn = &self.conns[index as usize];
+        let lease = self.shard_table(conn.pool, conn.shard).lease;
+        lease > 0 && self.now_ms - conn.greeted_at >= lease
+    }
+
+    /// Clients whose leader has shown another record are not woken by an answer.
+    pub(super) fn wake_unshown(&mut self) {
+        for pool in 0..self.pools.len() {
+            for shard in 0..self.pools[pool].shards.len() {
+                if self.table.pools[pool].shards[shard].lease > 0 {
+                    self.wake_later(pool as u16, shard as u16);
+                }
+            }
+        }
+    }
+
+    /// Answers writes that went to the leader alone before somebody joined, and are unanswered now that he is
+    /// in sync: he may lack them. Proxies stop writing long before that; only a clock that stood still, or a
+    /// server that did, gets here.
+    pub(super) fn fail_lone_writes(&mut self, pool: u16, shard: u16, lead: u8, gained: u16) {
+        let mut lost = Vec::new();
+        for lane in 0..LANES {
+            let index = self.pools[pool as usize].shards[shard as usize].conns[lead as usize][lane];
+            if index == NO_CONN {
+                continue;
+            }
+            for pending in &mut self.conns[index as usize].inflight {
+                let is_lone = matches!(
+                    pending.to,
+                    ReplyTo::Slot { .. } | ReplyTo::Part { .. } | ReplyTo::Remote { .. }
+                );
+                if is_lone && !pending.read && !pending.tombstone {
+                    lost.push(std::mem::replace(&mut pending.to, ReplyTo::Nobody));
+                }
+            }
+        }
+        if lost.is_empty() {
+            return;
+        }
+        for backend in (0..16u8).filter(|backend| gained & (1 << backend) != 0) {
+            self.write_failed(pool, shard, backend, Failure::Closed);
+        }
+        for to in lost {
+            self.fail(pool, to, Wire::WriteLost);
+        }
+    }
+}

@@ -1,0 +1,375 @@
+"""A Memcached backend that was lost comes back by itself, and nothing is lost when the other one goes then.
+
+Real processes, as in ``test_resync.py``. What is copied is compared by value, flags and time to live.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+from support.cluster import Cluster
+from support.eventually import eventually
+from support.proxy_process import ProxyProcess, pool
+from support.random_writes import memcached_write, read_memcached
+from support.servers import MemcachedServer
+from support.store import QUICK, MemcachedStore, Refused, connect
+from support.traffic import Traffic
+
+from proxy.admin.client import ask_resync
+
+pytestmark = pytest.mark.fault
+
+A, B = 0, 1
+BACK_SECONDS = 30.0
+AUTO = {"auto": True}
+SLOW = {"auto": True, "rate": "100KiB"}
+"""So that there is a middle to break something in."""
+
+
+def wait_back(cluster: Cluster, number: int, *proxies: ProxyProcess) -> None:
+    for each in proxies or (cluster.proxy,):
+        each.wait_state("p", cluster.address(number), "in_sync", within=BACK_SECONDS)
+
+
+def wait_phase(cluster: Cluster, phase: str, *proxies: ProxyProcess) -> ProxyProcess:
+    """The proxy that is at it, once it has come that far."""
+
+    def found() -> ProxyProcess | None:
+        for each in proxies or (cluster.proxy,):
+            shards = each.status()["pools"]["p"]["shards"].values()
+            work = [
+                backend["resync"] for shard in shards for backend in shard["backends"] if "resync" in backend
+            ]
+            if any(each["phase"] == phase for each in work):
+                return each
+        return None
+
+    worker = eventually(found, within=15, what=f"a proxy is {phase}")
+    assert isinstance(worker, ProxyProcess)
+    return worker
+
+
+@contextmanager
+def traffic_through(*proxies: ProxyProcess, writers: int = 4) -> Iterator[Traffic]:
+    """Traffic through all of these; no violation and no failed write when the block ends, nothing lost."""
+    ports = itertools.cycle([each.ports["p"] for each in proxies])
+    with Traffic(lambda: connect("memcached", next(ports)), writers=writers, readers=4) as traffic:
+        yield traffic
+        traffic.flow(500)
+    assert traffic.violations == []
+    assert traffic.failed_writes == []
+    for each in proxies:
+        if each.is_running():
+            with connect("memcached", each.ports["p"]) as client:
+                assert traffic.lost(client) == []
+
+
+@contextmanager
+def random_writes(port: int, seed: int) -> Iterator[None]:
+    """One client that sends random writes of all verbs until the block ends."""
+    stopping = threading.Event()
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        rng = random.Random(seed)
+        try:
+            with connect("memcached", port) as client:
+                while not stopping.is_set():
+                    requests = [memcached_write(rng) for _ in range(rng.randrange(1, 8))]
+                    client.raw.send(b"".join(requests))
+                    for _ in requests:
+                        read_memcached(client)
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+    assert ended == []
+
+
+def fill(client: MemcachedStore, count: int, size: int = 5) -> None:
+    for number in range(count):
+        client.raw.send(
+            b"set fill%d %d 0 %d\r\n%b\r\n" % (number, number, size, b"%d" % (number % 10) * size)
+        )
+    for _ in range(count):
+        assert client.raw.read_line() == b"STORED\r\n"
+
+
+@pytest.mark.parametrize(("proxies", "workers"), [(1, 1), (2, 2), (3, 1)])
+def test_a_killed_backend_comes_back_and_can_take_over(
+    proxies: int, workers: int, rng: random.Random
+) -> None:
+    with Cluster("memcached", reads="spread", resync=AUTO, workers=workers) as cluster:
+        all_of_them = [cluster.proxy, *(cluster.start_proxy() for _ in range(proxies - 1))]
+        with traffic_through(*all_of_them) as traffic:
+            with random_writes(cluster.proxy.ports["p"], rng.randrange(1 << 30)):
+                for victim in (A, B):
+                    cluster.servers[0][victim].kill9()
+                    traffic.flow()
+                    cluster.servers[0][victim].restart()
+                    wait_back(cluster, victim, *all_of_them)
+                    traffic.flow(1000)
+            assert {key: found for key, found in cluster.differences().items() if b"traffic" not in key} == {}
+            cluster.servers[0][A].kill9()
+            traffic.flow(1000)
+        runs = sum(each.metric("shardproxy_resync_runs_total", result="done") for each in all_of_them)
+        assert runs == 2
+        print(f"{proxies} proxies: longest wait of all {traffic.longest_pause():.3f} s")
+
+
+def test_everything_about_an_item_is_copied() -> None:
+    large = b"x" * 900_000
+    with Cluster("memcached", resync=AUTO) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 3000)
+        assert client.ask(b"set large 7 0 900000\r\n" + large) == b"STORED"
+        assert client.ask(b"set short 4294967295 1000 1\r\ns") == b"STORED"
+        assert client.ask(b"set long 0 2591999 1\r\nl") == b"STORED"
+        assert client.ask(b"touch long 2592000") == b"TOUCHED"
+        assert client.ask(b"set empty 1 0 0\r\n") == b"STORED"
+        with MemcachedStore(cluster.servers[0][A].port) as direct:  # a key that text cannot name
+            assert direct.ask(b"ms AAEgCv8= 3 b T0 F5\r\nbin") == b"HD"
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_back(cluster, B)
+        assert cluster.differences() == {}
+        with MemcachedStore(cluster.servers[0][B].port) as direct:
+            assert 900 < int(direct.ask(b"mg short t").split(b"t")[1]) <= 1000
+            assert 2_590_000 < int(direct.ask(b"mg long t").split(b"t")[1]) <= 2_592_000
+            assert direct.ask(b"mg AAEgCv8= b f s") == b"HD f5 s3"
+        cluster.servers[0][A].kill9()
+        assert client.get(b"large") == large
+
+
+def test_what_was_deleted_meanwhile_stays_deleted() -> None:
+    with Cluster("memcached", resync=AUTO) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 100)
+        cluster.servers[0][B].stop()
+        assert client.ask(b"delete fill7") == b"DELETED"
+        assert client.ask(b"set fill8 0 0 3\r\nnew") == b"STORED"
+        cluster.servers[0][B].cont()
+        wait_back(cluster, B)
+        assert cluster.differences() == {}
+        cluster.servers[0][A].kill9()
+        assert client.get(b"fill7") is None
+        assert client.get(b"fill8") == b"new"
+
+
+def test_writes_of_all_kinds_while_it_is_copied(rng: random.Random) -> None:
+    with Cluster("memcached", resync=SLOW, workers=2) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 2500)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        # Some keys are copied by now and some are not.
+        for number in rng.sample(range(2500), 600):
+            key, verb = b"fill%d" % number, rng.randrange(7)
+            request = [
+                b"append %b 0 0 1\r\n+" % key,
+                b"prepend %b 0 0 1\r\n-" % key,
+                b"delete %b" % key,
+                b"incr %b 5" % key,
+                b"touch %b 5000" % key,
+                b"replace %b 3 0 1\r\nr" % key,
+                b"add %b 3 0 1\r\na" % key,
+            ][verb]
+            assert b"ERROR" not in client.ask(request)
+        client.raw.send(b"gat 4000 fill1 fill2 fill3\r\n")
+        client.read_values()
+        assert cluster.proxy.backend_states("p")[cluster.address(B)] == "joining"
+        wait_back(cluster, B)
+        assert cluster.differences() == {}
+
+
+def test_a_flush_while_it_is_copied() -> None:
+    with Cluster("memcached", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 2500)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        assert client.ask(b"flush_all") == b"OK"
+        client.set(b"after", b"1")
+        wait_back(cluster, B)
+        assert cluster.differences() == {}
+        cluster.servers[0][A].kill9()
+        assert client.get(b"fill1") is None
+        assert client.get(b"after") == b"1"
+
+
+def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
+    with Cluster("memcached", reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 4000)
+        proxies = [cluster.proxy, cluster.start_proxy()]
+        cluster.servers[0][A].kill9()
+        cluster.servers[0][A].restart()
+        worker = wait_phase(cluster, "copying", *proxies)
+        survivor = next(each for each in proxies if each is not worker)
+        with traffic_through(survivor) as traffic:
+            worker.kill9()
+            traffic.flow(500)
+            wait_back(cluster, A, survivor)
+            assert cluster.servers[0][A].is_running()
+            traffic.flow(500)
+        assert survivor.metric("shardproxy_resync_runs_total", result="done") == 1
+        with MemcachedStore(cluster.servers[0][A].port) as direct:
+            direct.raw.send(b"stats\r\n")
+            statistics = direct.raw.read_until(b"END\r\n")
+        assert b"STAT cmd_flush 0\r\n" in statistics, "it was not emptied again"
+
+
+def test_the_target_dies_half_way() -> None:
+    with Cluster("memcached", reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 2000)
+        with traffic_through(cluster.proxy) as traffic:
+            for _ in range(2):
+                cluster.servers[0][A].kill9()
+                cluster.servers[0][A].restart()
+                wait_phase(cluster, "copying")
+            cluster.servers[0][A].kill9()
+            traffic.flow()
+            cluster.servers[0][A].restart()
+            wait_back(cluster, A)
+            traffic.flow(500)
+
+
+def test_the_leader_dies_half_way() -> None:
+    with Cluster("memcached", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 2000)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        cluster.servers[0][A].kill9()
+        cluster.wait_state(A, "down")
+        with pytest.raises(Refused):
+            client.get(b"fill1")
+        assert cluster.proxy.backend_states("p")[cluster.address(B)] != "in_sync", "it holds a part only"
+        cluster.servers[0][A].restart()  # empty, which is all there is now
+        wait_back(cluster, A)
+        wait_back(cluster, B)
+        client.set(b"k", b"1")
+        assert cluster.differences() == {}
+
+
+def test_three_replicas_and_one_more_that_dies() -> None:
+    with (
+        Cluster("memcached", replicas=3, reads="spread", resync=SLOW) as cluster,
+        cluster.connect() as client,
+    ):
+        assert isinstance(client, MemcachedStore)
+        fill(client, 2000)
+        with traffic_through(cluster.proxy) as traffic:
+            cluster.servers[0][2].kill9()
+            cluster.servers[0][2].restart()
+            wait_phase(cluster, "copying")
+            cluster.servers[0][A].kill9()
+            traffic.flow(500)
+            cluster.servers[0][A].restart()
+            wait_back(cluster, 2)
+            wait_back(cluster, A)
+            traffic.flow(500)
+        assert cluster.differences() == {}
+
+
+def test_a_proxy_that_hung_meanwhile_writes_to_nobody_alone() -> None:
+    # It knows nothing of the joining backend, has a connection to the leader and a request to send there.
+    with Cluster("memcached", reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 1500)
+        hanging = cluster.start_proxy()
+        with connect("memcached", hanging.ports["p"]) as behind:
+            behind.set(b"fill3", b"1")
+            cluster.servers[0][B].kill9()
+            hanging.wait_state("p", cluster.address(B), "down")
+            behind.set(b"fill3", b"2")
+            hanging.stop()
+            cluster.servers[0][B].restart()
+            wait_back(cluster, B, cluster.proxy)
+            for number in range(20):  # more than one moment: some at once, some after a look around
+                behind.raw.send(behind.set_request(b"fill%d" % number, b"late%d" % number))
+            hanging.cont()
+            for _ in range(20):
+                with suppress(Refused):
+                    behind.read_set()  # whatever it is told, both have the write or neither
+            hanging.wait_state("p", cluster.address(B), "in_sync")
+            assert cluster.differences() == {}
+
+
+def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
+    with Cluster("memcached", resync=AUTO) as cluster, cluster.connect() as client:
+        client.set(b"k", b"1")
+        cluster.servers[0][B].kill9()
+        client.set(b"k", b"2")
+        cluster.servers[0][B].restart()
+        with MemcachedStore(cluster.servers[0][B].port) as direct:
+            direct.set(b"__shardproxy:view:other/s1", b"{}")
+            direct.set(b"theirs", b"precious")
+            metric = "shardproxy_resync_runs_total"
+            eventually(lambda: cluster.proxy.metric(metric, result="foreign_record") > 0, within=15)
+            assert direct.get(b"theirs") == b"precious"
+        assert cluster.proxy.backend_states("p")[cluster.address(B)] == "stale"
+
+
+@pytest.mark.parametrize(
+    ("option", "result"), [("-C", "unsupported"), ("-F", "refused"), ("-X", "refused"), ("-I 512k", "refused")]
+)
+def test_a_server_that_cannot_be_made_equal_stays_out(option: str, result: str) -> None:
+    with MemcachedServer() as a, MemcachedServer(*option.split()) as b:
+        pools = {"p": pool("memcached", [a.address, b.address], **{**QUICK, "resync": AUTO})}
+        with ProxyProcess({"pools": pools}) as proxy, connect("memcached", proxy.ports["p"]) as client:
+            client.set(b"k", b"1")
+            b.stop()
+            client.set(b"k", b"x" * 600_000)
+            b.cont()
+            metric = "shardproxy_resync_runs_total"
+            eventually(lambda: proxy.metric(metric, result=result) > 0, within=20)
+            assert proxy.backend_states("p")[b.address] != "in_sync"
+            client.set(b"k", b"3")
+            assert "resynchronisation given up" in proxy.log_text()
+
+
+def test_the_rate_is_kept_and_progress_is_shown() -> None:
+    with Cluster("memcached", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 200, size=2000)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        backend = cluster.shard_status()["backends"][B]
+        assert backend["state"] == "joining"
+        eventually(
+            lambda: cluster.shard_status()["backends"][B]["resync"]["seconds_left"] is not None, within=5
+        )
+        wait_back(cluster, B)
+        done = next(line for line in cluster.proxy.log_text().splitlines() if " resynchronised " in line)
+        fields = dict(word.split("=", 1) for word in done.split() if "=" in word)
+        assert int(fields["bytes"]) > 400_000
+        assert float(fields["seconds"]) > int(fields["bytes"]) / 102_400 - 1, "not faster than allowed"
+
+
+def test_with_auto_false_it_is_done_when_asked() -> None:
+    with Cluster("memcached", resync={"auto": False}) as cluster, traffic_through(cluster.proxy) as traffic:
+        admin = f"127.0.0.1:{cluster.proxy.ports['admin']}"
+        cluster.servers[0][A].kill9()
+        cluster.servers[0][A].restart()
+        cluster.wait_state(A, "stale")
+        traffic.flow(2000)
+        assert cluster.proxy.backend_states("p")[cluster.address(A)] == "stale"
+        assert ask_resync(admin, "p", "s1", cluster.address(A)) is None
+        wait_back(cluster, A)
