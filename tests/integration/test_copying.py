@@ -327,7 +327,8 @@ def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "result"), [("-C", "unsupported"), ("-F", "refused"), ("-X", "refused"), ("-I 512k", "refused")]
+    ("option", "result"),
+    [("-C", "unsupported"), ("-F", "refused"), ("-X", "refused"), ("-I 512k", "refused")],
 )
 def test_a_server_that_cannot_be_made_equal_stays_out(option: str, result: str) -> None:
     with MemcachedServer() as a, MemcachedServer(*option.split()) as b:

@@ -16,11 +16,14 @@ from proxy.control.event import (
     Join,
     Probed,
     ProbeNow,
+    Restore,
     VerifyFailed,
+    WriteFailed,
 )
 from proxy.control.fence import Owner, fence
 from proxy.control.following import LAG_BYTES, Server, advance, has_caught_up, judge, read_server
 from proxy.control.model import (
+    WRITE_LEASE_SECONDS,
     BackendSpec,
     BackendState,
     Condition,
@@ -41,6 +44,7 @@ from proxy.control.resync import (
     may_overwrite,
     pick,
 )
+from proxy.control.routing import shard_routing
 from proxy.control.shard import step
 from proxy.control.state import ShardState, new_shard
 from proxy.control.view import encode, next_view
@@ -199,10 +203,10 @@ def probed(address: str, record: bytes | None, **facts: object) -> Probed:
 class World:
     """A shard whose view is ``view``; its commits succeed when told to."""
 
-    def __init__(self, *in_sync: str, of: tuple[str, ...] = (A, B)) -> None:
+    def __init__(self, *in_sync: str, of: tuple[str, ...] = (A, B), protocol: str = "redis") -> None:
         spec = ShardSpec("s", tuple(BackendSpec(each) for each in of))
         self.now = 0.0
-        self.shard: ShardState = new_shard(PoolSpec("p", "redis", (spec,), request_timeout=1.0), spec, 0.0)
+        self.shard: ShardState = new_shard(PoolSpec("p", protocol, (spec,), request_timeout=1.0), spec, 0.0)
         self.actions: tuple[object, ...] = ()
         view = View("p", "s", 5, in_sync[0], in_sync, tuple(f"r{each}" for each in in_sync))
         for address in of:
@@ -330,6 +334,96 @@ def test_the_table_is_published_again_when_a_doubt_was_unfounded() -> None:
     assert world.shard.revision == before + 1
     world.happen(probed(B, world.shard.record))
     assert world.shard.revision == before + 1
+
+
+# A backend that is fed.
+
+
+def fed_world() -> World:
+    """A leads, and B is fed under the view of epoch 6."""
+    world = World(A, of=(A, B, C), protocol="memcached")
+    world.happen(Join(B, f"r{B}", fans_out=True)).win()
+    return world.happen(probed(B, world.shard.record))
+
+
+def test_writes_go_to_who_is_fed_and_are_not_held() -> None:
+    world = fed_world()
+    assert (world.shard.held_epoch, world.shard.fed, world.shard.in_sync) == (0, (B,), (A,))
+    table = shard_routing(world.shard, {})
+    assert (table.lead, table.in_sync, table.joining, table.reads) == (0, (0,), (1,), (0,))
+    assert table.lease == WRITE_LEASE_SECONDS
+    assert table.backends[1].verify == (table.backends[0].verify[0], (b"stats\r\n", b"STAT pid rb:1\r\n"))
+    assert pick(world.shard) == B, "whoever gets the lease goes on with it"
+
+
+def test_who_is_fed_is_not_overdue() -> None:
+    world = fed_world()
+    world.now = 1000.0
+    assert world.happen(probed(A, world.shard.record)).shard.pending is None
+    assert world.happen(Admit(B, f"r{B}", 6)).win().shard.in_sync == (A, B)
+    assert world.shard.fed == ()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        WriteFailed(B),
+        Probed(ProbeResult(B, incarnation=Incarnation("another"), record_known=True)),
+        probed(B, b"damaged"),
+        Dismiss(B),
+    ],
+)
+def test_who_is_fed_and_fails_has_to_be_out_of_the_view_first(event: Event) -> None:
+    world = fed_world().happen(event)
+    view = world.commit().view
+    assert (view.epoch, view.in_sync, view.joining, view.fans_out) == (7, (A,), (), False)
+    assert world.shard.fed == (B,), "writes it missed are not acknowledged before that is recorded"
+    assert world.win().shard.fed == ()
+    assert world.state(B) is not BackendState.IN_SYNC
+
+
+def test_who_is_fed_and_silent() -> None:
+    world = fed_world()
+    for _ in range(3):
+        assert world.shard.pending is None
+        world.happen(Probed(ProbeResult(B, failure=Reason.TIMEOUT)))
+    assert world.commit().view.joining == ()
+
+
+def test_a_flush_of_who_is_fed_is_noticed_and_not_hidden() -> None:
+    world = fed_world()
+    world.happen(probed(B, None, flushes=1))
+    assert not any(isinstance(each, Restore) and each.address == B for each in world.actions)
+    assert world.happen(probed(B, None, flushes=1)).commit().view.joining == ()
+
+
+def test_a_record_that_was_evicted_from_who_is_fed_is_put_back() -> None:
+    world = fed_world()
+    world.happen(probed(B, None)).happen(probed(B, None))
+    assert Restore(B, world.shard.record, True) in world.actions
+    assert world.shard.pending is None
+
+
+def test_another_member_that_leaves_ends_it() -> None:
+    # What was copied so far may hold a write that only the one that left had.
+    world = World(A, C, of=(A, B, C), protocol="memcached").happen(Join(B, f"r{B}", fans_out=True)).win()
+    world.happen(WriteFailed(C))
+    view = world.commit().view
+    assert (view.in_sync, view.joining) == ((A,), ())
+
+
+def test_a_write_that_failed_on_who_was_admitted_just_now_counts() -> None:
+    world = fed_world().happen(Admit(B, f"r{B}", 6)).happen(WriteFailed(B)).win()
+    assert world.commit().view.in_sync == (A,)
+
+
+def test_a_view_with_somebody_joining_whom_we_do_not_know() -> None:
+    # Our writes would not reach it.
+    world = World(A, of=(A, B), protocol="memcached")
+    assert world.shard.view is not None
+    stranger = next_view(world.shard.view, (A,), lead=A, joining=("d:1",), fans_out=True)
+    world.happen(probed(A, encode(stranger)))
+    assert world.commit().view.joining == ()
 
 
 # What may be touched.

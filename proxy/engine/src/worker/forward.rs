@@ -197,7 +197,16 @@ impl Worker {
                 here = Way::HereUnordered;
             }
         }
-        if self.may_go(out.pool, out.shard, out.lane, out.write) {
+        // A read of a client with requests under way may have to see a write that is to be made again.
+        let must_wait = !out.write
+            && !self.pools[out.pool as usize].shards[out.shard as usize]
+                .retries
+                .is_empty()
+            && self
+                .clients
+                .at(index)
+                .is_some_and(|client| !client.slots.is_empty());
+        if !must_wait && self.may_go(out.pool, out.shard, out.lane, out.write) {
             here
         } else {
             Way::Wait(Block::Shard)
@@ -253,7 +262,14 @@ impl Worker {
 
     /// True if a request for the shard can be sent now: its membership is settled, the other lane's
     /// writes are through, and there is room in the queues.
+    #[inline]
     pub(super) fn may_go(&mut self, pool: u16, shard: u16, lane: u8, write: bool) -> bool {
+        let state = &self.pools[pool as usize].shards[shard as usize];
+        (!write || state.retries.is_empty()) && self.may_go_first(pool, shard, lane, write)
+    }
+
+    /// The same for a write that stands before those that wait to be made again.
+    pub(super) fn may_go_first(&mut self, pool: u16, shard: u16, lane: u8, write: bool) -> bool {
         let (inflight, table) = (
             self.shared.config.pools[pool as usize].backend_inflight_limit,
             &self.table.pools[pool as usize].shards[shard as usize],
@@ -555,9 +571,9 @@ impl Worker {
     /// Has `wake_shard` run before the turn ends, if anything waits.
     pub(super) fn wake_later(&mut self, pool: u16, shard: u16) {
         let state = &self.pools[pool as usize].shards[shard as usize];
-        if (!state.waiting.is_empty() || !state.queue.is_empty())
-            && !self.woken.contains(&(pool, shard))
-        {
+        let waits =
+            !state.waiting.is_empty() || !state.queue.is_empty() || !state.retries.is_empty();
+        if waits && !self.woken.contains(&(pool, shard)) {
             self.woken.push((pool, shard));
         }
     }
@@ -596,6 +612,7 @@ impl Worker {
                 if expired {
                     self.wake_later(pool, shard);
                 }
+                self.expire_retries(pool, shard, 2 * timeout);
                 self.expire_queue(pool, shard, 2 * timeout);
                 if self.shard_state(pool, shard).awaiting_view {
                     self.expire_ops(pool, shard, timeout);

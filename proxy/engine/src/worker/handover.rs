@@ -87,6 +87,9 @@ impl Worker {
     }
 
     pub(super) fn pump_queue(&mut self, pool: u16, shard: u16) {
+        if !self.pump_retries(pool, shard) {
+            return;
+        }
         while let Some((handover, since)) = self.shard_state(pool, shard).queue.pop_front() {
             let write = self.is_write_request(pool, &handover.bytes);
             if !self.may_go(pool, shard, handover.lane, write) {

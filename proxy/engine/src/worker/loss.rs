@@ -58,6 +58,7 @@ impl Worker {
         let (pool, shard, backend, lane, keep) =
             (conn.pool, conn.shard, conn.backend, conn.lane, conn.keep);
         let mut offset = 0;
+        let retries = self.shard_state(pool, shard).retries.len();
         for pending in inflight {
             let start = offset;
             offset += pending.len as usize;
@@ -76,8 +77,12 @@ impl Worker {
                 }
                 to if pending.read && keep => {
                     let bytes = out.held_slice(start, pending.len as usize);
-                    self.retry_read(index, pool, shard, lane, &pending, bytes);
-                    let _ = to;
+                    if self.shard_state(pool, shard).retries.len() > retries {
+                        // A write before it is to be made again, and may be of the same client.
+                        self.retry_behind(pool, shard, lane, to, bytes);
+                    } else {
+                        self.retry_read(index, pool, shard, lane, &pending, bytes);
+                    }
                 }
                 to if pending.read => {
                     self.fail(
@@ -102,6 +107,7 @@ impl Worker {
             }
         }
         out.reset();
+        self.flush_log(pool, shard);
         self.wake_later(pool, shard);
     }
 
@@ -234,6 +240,16 @@ impl Worker {
             if u64::from((now as u32).wrapping_sub(pending.sent_at)) < timeout {
                 return;
             }
+            let to = pending.to;
+            if self.is_undecided(to) {
+                // What stands behind it on this connection is settled with it, in this order.
+                self.fail_conn(index, Failure::Timeout);
+                return;
+            }
+            let conn = &mut self.conns[index as usize];
+            let Some(pending) = conn.inflight.get_mut(at) else {
+                return;
+            };
             pending.tombstone = true;
             let pending = *pending;
             if at == 0 {

@@ -26,6 +26,7 @@ mod repair;
 mod renew;
 mod replicate;
 mod requests;
+mod retry;
 pub mod shared;
 mod split;
 mod tables;
@@ -84,6 +85,8 @@ struct ShardState {
     waiting: VecDeque<(u32, u32)>,
     /// Handed-over requests that wait, with the millisecond they came; in order.
     queue: VecDeque<(Handover, u64)>,
+    /// Writes that go before all others once there is a new view (`retry.rs`).
+    retries: VecDeque<retry::Retry>,
     /// Writes for the non-leading replicas that may not go yet (`replicate.rs`).
     log: VecDeque<LogEntry>,
     /// Writes wait for a table without the suspects.
@@ -163,6 +166,7 @@ impl Worker {
                     conns: vec![[NO_CONN; LANES]; shard.backends.len()],
                     waiting: VecDeque::new(),
                     queue: VecDeque::new(),
+                    retries: VecDeque::new(),
                     log: VecDeque::new(),
                     awaiting_view: false,
                     lane_writes: [0; LANES],
@@ -271,9 +275,11 @@ impl Worker {
                 .iter()
                 .any(|conn| !conn.inflight.is_empty() || !conn.greetings.is_empty())
             || self.pools.iter().any(|pool| {
-                pool.shards
-                    .iter()
-                    .any(|shard| !shard.waiting.is_empty() || !shard.queue.is_empty())
+                pool.shards.iter().any(|shard| {
+                    !shard.waiting.is_empty()
+                        || !shard.queue.is_empty()
+                        || !shard.retries.is_empty()
+                })
             })
     }
 

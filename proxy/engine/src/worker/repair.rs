@@ -124,6 +124,7 @@ impl Worker {
             failed: 0,
             answered: false,
             unsent: false,
+            request: Vec::new(),
             reply: Vec::new(),
             reply_from: NOBODY,
             shape: Shape::Last,
@@ -153,6 +154,7 @@ impl Worker {
             trailer: b"",
         };
         self.send_leg(op, generation, lead, batch);
+        self.flush_log(pool, shard);
     }
 
     /// The repair of a write has ended.

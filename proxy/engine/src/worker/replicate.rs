@@ -41,6 +41,8 @@ pub(super) struct Op {
     pub answered: bool,
     /// Nobody was sent it, and nobody will be.
     pub unsent: bool,
+    /// As the client sent it, where it may have to be made again (`retry.rs`).
+    pub request: Vec<u8>,
     pub reply: Vec<u8>,
     pub reply_from: u8,
     pub shape: Shape,
@@ -107,6 +109,7 @@ impl Worker {
             failed: 0,
             answered: false,
             unsent: false,
+            request: Vec::new(),
             reply: self.spare.pop().unwrap_or_default(),
             reply_from: NOBODY,
             shape: plan.shape,
@@ -127,12 +130,19 @@ impl Worker {
             trailer,
         };
         self.send_leg(op, generation, lead, batch);
+        if self.ops.get(op, generation).is_none() {
+            self.flush_log(out.pool, out.shard);
+            return; // it failed at once, and is to be made again
+        }
         let (bytes, replies, kind) = match out.copies {
             Copies::Other { bytes, replies } => (bytes, replies, ReplyKind::Line),
             _ if is_held => (&b""[..], 1, ReplyKind::Line),
             _ => (first, replies, out.kind),
         };
         if is_held || !self.shard_state(out.pool, out.shard).log.is_empty() {
+            if let Some(state) = self.ops.get_mut(op, generation) {
+                state.request = out.bytes.to_vec();
+            }
             let bytes = [bytes, out.trailer].concat();
             let ready = !is_held;
             let replies = replies + u16::from(!out.trailer.is_empty());
@@ -363,6 +373,11 @@ impl Worker {
                 }
             }
         }
+        self.flush_log(pool, shard);
+    }
+
+    /// Sends what stands ready in front of a shard's log.
+    pub(super) fn flush_log(&mut self, pool: u16, shard: u16) {
         while self
             .shard_state(pool, shard)
             .log
@@ -398,11 +413,46 @@ impl Worker {
     /// has applied the write.
     pub(super) fn leg_unsent(&mut self, op: u32, generation: u32, backend: u8) {
         if let Some(state) = self.ops.get_mut(op, generation) {
-            state.unsent |= backend == state.lead && state.held.is_some();
+            let (pool, shard, is_lead) = (state.pool, state.shard, backend == state.lead);
+            let is_unsent = is_lead && self.is_logged(op, generation, pool, shard);
+            if let Some(state) = self.ops.get_mut(op, generation) {
+                state.unsent |= is_unsent;
+            }
         }
     }
 
-    /// A replica did not answer, and will not, or its answer is lost.
+    /// True for the leg of a leader whose answer the others wait for.
+    pub(super) fn is_undecided(&self, to: ReplyTo) -> bool {
+        let ReplyTo::Leg {
+            op,
+            generation,
+            backend,
+            ..
+        } = to
+        else {
+            return false;
+        };
+        self.ops.get(op, generation).is_some_and(|state| {
+            state.lead == backend && self.is_logged(op, generation, state.pool, state.shard)
+        })
+    }
+
+    /// True if only the leader was sent it so far.
+    fn is_logged(&self, op: u32, generation: u32, pool: u16, shard: u16) -> bool {
+        let log = &self.pools[pool as usize].shards[shard as usize].log;
+        let is_it = |entry: &LogEntry| entry.op == op && entry.generation == generation;
+        log.iter().any(is_it)
+    }
+
+    /// Takes an entry out. What stands behind it may go now (`flush_log`), but not before the writes that
+    /// failed with this one are out as well.
+    pub(super) fn drop_entry(&mut self, op: u32, generation: u32, pool: u16, shard: u16) {
+        let log = &mut self.shard_state(pool, shard).log;
+        log.retain(|entry| entry.op != op || entry.generation != generation);
+    }
+
+    /// A replica did not answer, and will not, or its answer is lost. When all that failed with it have been
+    /// told, the log is to be flushed.
     pub(super) fn leg_failed(&mut self, op: u32, generation: u32, backend: u8, failure: Failure) {
         let Some(state) = self.ops.get_mut(op, generation) else {
             return;
@@ -413,18 +463,15 @@ impl Worker {
         }
         state.failed |= bit;
         let (pool, shard) = (state.pool, state.shard);
-        if backend == state.lead && state.held.take().is_some() {
+        if backend == state.lead && self.is_logged(op, generation, pool, shard) {
             // The others never heard of it, so only the leader can know the outcome.
-            state.check = None;
-            state.targets = bit;
-            let (is_sent, members) = (!state.unsent, state.members);
-            self.settle_entry(op, generation, pool, shard, None);
-            // The leader may be the only one in sync and stay, with the write or without it. Whoever joins
-            // may have been given that key already, so it cannot become its equal any more.
-            let joining = self.shard_table(pool, shard).joining & members;
-            for other in (0..16u8).filter(|other| is_sent && joining & (1 << other) != 0) {
-                self.write_failed(pool, shard, other, Failure::Closed);
+            if self.retry_held(op, generation, failure) {
+                return;
             }
+            if let Some(state) = self.ops.get_mut(op, generation) {
+                (state.held, state.check, state.targets) = (None, None, bit);
+            }
+            self.drop_entry(op, generation, pool, shard);
         }
         self.write_failed(pool, shard, backend, failure);
         self.check_op(op, generation);

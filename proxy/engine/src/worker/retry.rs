@@ -1,0 +1,138 @@
+//! Writes that a leader was to decide and did not, and those that stood behind them in the shard's log: they
+//! wait for the view without it, and are made again.
+//!
+//! Nobody but the leader was sent such a write. Once the view without that leader is recorded, what it did with
+//! it no longer counts: it will be filled from the others before it serves again. So the write was not applied,
+//! and its client sees a pause, not an error. If the leader stays, as the last one that is in sync, the outcome
+//! is unknown unless nothing was sent, and the client is told so (P6).
+//!
+//! These writes stand before all others of the shard, and so do later requests of their clients (P1).
+
+use super::*;
+use crate::conn::ReplyTo;
+use shared::Failure;
+
+/// A write that waits to be made again.
+pub(super) struct Retry {
+    handover: Handover,
+    /// The leader that was sent it; None if nobody was.
+    doubted: Option<u8>,
+    /// Milliseconds of the worker clock.
+    since: u64,
+}
+
+impl Worker {
+    /// Takes a write whose leader has failed, and that the others were not sent yet, out of flight. False if
+    /// it cannot be made again.
+    pub(super) fn retry_held(&mut self, op: u32, generation: u32, failure: Failure) -> bool {
+        let Some(state) = self.ops.get_mut(op, generation) else {
+            return false;
+        };
+        if state.answered || state.repairs.is_some() || state.request.is_empty() {
+            return false;
+        }
+        let (pool, shard, lane, lead) = (state.pool, state.shard, state.lane, state.lead);
+        let (doubted, to) = ((!state.unsent).then_some(lead), state.to);
+        let bytes = std::mem::take(&mut state.request);
+        self.ops.remove(op);
+        self.drop_entry(op, generation, pool, shard);
+        self.write_failed(pool, shard, lead, failure);
+        let since = self.now_ms;
+        let shard_state = self.shard_state(pool, shard);
+        shard_state.lane_writes[lane as usize] -= 1;
+        shard_state.retries.push_back(Retry {
+            handover: Handover {
+                pool,
+                shard,
+                lane,
+                to,
+                bytes,
+            },
+            doubted,
+            since,
+        });
+        self.idle = false;
+        self.wake_later(pool, shard);
+        true
+    }
+
+    /// Queues a request behind such writes.
+    pub(super) fn retry_behind(
+        &mut self,
+        pool: u16,
+        shard: u16,
+        lane: u8,
+        to: ReplyTo,
+        bytes: &[u8],
+    ) {
+        let (since, bytes) = (self.now_ms, bytes.to_vec());
+        self.shard_state(pool, shard).retries.push_back(Retry {
+            handover: Handover {
+                pool,
+                shard,
+                lane,
+                to,
+                bytes,
+            },
+            doubted: None,
+            since,
+        });
+    }
+
+    /// Makes those again that may go. True if none is left.
+    pub(super) fn pump_retries(&mut self, pool: u16, shard: u16) -> bool {
+        loop {
+            let Some(front) = self.shard_state(pool, shard).retries.front() else {
+                return true;
+            };
+            let (lane, doubted) = (front.handover.lane, front.doubted);
+            let table = self.shard_table(pool, shard);
+            // Where nobody leads it may return as the truth.
+            let stays = doubted
+                .is_some_and(|lead| table.lead.is_none() || table.in_sync & (1 << lead) != 0);
+            let is_settled = !self.shard_state(pool, shard).awaiting_view;
+            if !(stays && is_settled) && !self.may_go_first(pool, shard, lane, true) {
+                return false;
+            }
+            let Some(retry) = self.shard_state(pool, shard).retries.pop_front() else {
+                return true;
+            };
+            if stays {
+                self.doubt(&retry);
+            } else {
+                self.carry_out(&retry.handover);
+            }
+        }
+    }
+
+    /// Gives up those that have waited too long.
+    pub(super) fn expire_retries(&mut self, pool: u16, shard: u16, timeout: u64) {
+        let now = self.now_ms;
+        while let Some(front) = self.shard_state(pool, shard).retries.front() {
+            if now < front.since + timeout {
+                return;
+            }
+            let Some(retry) = self.shard_state(pool, shard).retries.pop_front() else {
+                return;
+            };
+            if retry.doubted.is_some() {
+                self.doubt(&retry);
+            } else {
+                self.fail(pool, retry.handover.to, Wire::WriteNotSent);
+            }
+        }
+    }
+
+    /// Tells the client that nobody knows. Whoever joins may have been given the key as it was before, and
+    /// cannot become the leader's equal any more.
+    fn doubt(&mut self, retry: &Retry) {
+        let Handover {
+            pool, shard, to, ..
+        } = retry.handover;
+        let joining = self.shard_table(pool, shard).joining;
+        for backend in (0..16u8).filter(|backend| joining & (1 << backend) != 0) {
+            self.write_failed(pool, shard, backend, Failure::Closed);
+        }
+        self.fail(pool, to, Wire::WriteLost);
+    }
+}
