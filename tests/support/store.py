@@ -168,8 +168,9 @@ class MemcachedStore(Store):
     def contents(self) -> dict[bytes, Any]:
         self.raw.send(b"lru_crawler metadump hash\r\n")
         found: dict[bytes, Any] = {}
-        # Its lines end with LF alone, the last one with CRLF.
-        for line in self.raw.read_until(b"END\r\n").splitlines()[:-1]:
+        # Its lines end with LF alone, the last one with CRLF; newer servers say OK first.
+        lines = self.raw.read_until(b"END\r\n").splitlines()
+        for line in (each for each in lines if each.startswith(b"key=")):
             fields = dict(field.partition(b"=")[::2] for field in line.split())
             found[unquote_to_bytes(fields[b"key"])] = fields[b"exp"] != b"-1"
         for key, expires in list(found.items()):
