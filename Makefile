@@ -21,6 +21,7 @@ SEED ?=
 PYTEST ?=
 MODEL ?=
 BENCH ?=
+RECOVERY ?=
 
 # rustup's directory, for shells opened before its installation; /usr/sbin, where Debian puts nutcracker.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
@@ -28,7 +29,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
 CRATE := proxy/engine
 BIN := .venv/bin
 
-.PHONY: help build run test chaos model lint fmt bench fuzz dist lock clean
+.PHONY: help build run test chaos model lint fmt bench recovery fuzz dist lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -70,6 +71,11 @@ bench: ## this proxy, nutcracker and no proxy in turn; prints ratios, writes ben
 	@.ci/setup cargo backends nutcracker engine
 	cd $(CRATE) && cargo build --locked --release --quiet --bin loadgen
 	$(BIN)/python bench/run.py $(BENCH)
+
+recovery: ## what a lost backend costs, and how fast 1 GiB is back (RECOVERY="--mebibytes 200")
+	@.ci/setup cargo backends engine
+	cd $(CRATE) && cargo build --locked --release --quiet --bin loadgen
+	$(BIN)/python bench/recovery.py $(RECOVERY)
 
 fuzz: ## a minute of fuzzing over all parsers (needs a nightly Rust and cargo-fuzz)
 	@.ci/setup cargo

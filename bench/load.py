@@ -82,16 +82,27 @@ def _run_loadgen(target: Target, scenario: Scenario, seconds: float) -> Measured
 
 
 def _loadgen(target: Target, scenario: Scenario, *arguments: str) -> dict[str, float | str]:
-    options = ["--protocol", target.protocol, "--address", f"127.0.0.1:{target.port}"]
-    options += ["--clients", str(scenario.clients), "--value-bytes", str(scenario.value_bytes)]
+    options = ["--clients", str(scenario.clients), "--value-bytes", str(scenario.value_bytes)]
     options += ["--keys", str(KEYS)]
+    try:
+        return loadgen(target.protocol, target.port, *options, *arguments)
+    except LoadFailed as failure:
+        raise LoadFailed(f"{target.name}, {scenario.name}: {failure}") from None
+
+
+def loadgen(protocol: str, port: int, *arguments: str) -> dict[str, float | str]:
+    """Runs our own load generator and returns what it reports.
+
+    Raises:
+        LoadFailed: it ended with an error, or most requests were answered with one.
+    """
+    options = ["--protocol", protocol, "--address", f"127.0.0.1:{port}"]
     done = subprocess.run([LOADGEN, *options, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LoadFailed(f"{target.name}, {scenario.name}: {done.stderr.strip()}")
+        raise LoadFailed(done.stderr.strip())
     report: dict[str, float | str] = json.loads(done.stdout)
     if float(report["errors"]) * 2 > float(report["requests"]):
-        first = report["first_error"]
-        raise LoadFailed(f"{target.name}, {scenario.name}: {report['errors']} errors: {first}")
+        raise LoadFailed(f"{report['errors']} errors: {report['first_error']}")
     return report
 
 

@@ -78,7 +78,7 @@ def write_json(measurements: Measurements, settings: Mapping[str, object]) -> Pa
     """Writes every round and what it was measured on; returns the path, dated in UTC."""
     document = {
         "settings": dict(settings),
-        "machine": _machine(),
+        "machine": machine(),
         "medians": {
             scenario: {name: dataclasses.asdict(median(rows)) for name, rows in targets.items() if rows}
             for scenario, targets in measurements.items()
@@ -94,7 +94,8 @@ def write_json(measurements: Measurements, settings: Mapping[str, object]) -> Pa
     return path
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
+    """What it is measured on."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "cpu": model[0].partition(": ")[2] if model else platform.machine(),

@@ -4,6 +4,7 @@ Called by integration tests. Knows how the pieces are put together, nothing of w
 """
 
 import copy
+from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,7 @@ class Cluster:
         shards: how many.
         replicas: backends per shard.
         workers: threads of the proxy.
+        servers: kinds of servers by protocol, where they are not the usual ones.
         relays: True to put a relay between the proxy and each backend.
         options: further keys of the pool, over those of `support.store.QUICK`.
 
@@ -39,11 +41,12 @@ class Cluster:
         replicas: int = 2,
         workers: int = 1,
         relays: bool = False,
+        servers: Mapping[str, type[Server]] = SERVERS,
         **options: Any,
     ) -> None:
         self.protocol = protocol
         self._stack = ExitStack()
-        kind = SERVERS[protocol]
+        kind = servers.get(protocol, SERVERS[protocol])
         self.servers: list[list[Server]] = []
         self.relays: list[list[Relay]] = []
         try:
