@@ -43,9 +43,10 @@ def memcached_copy(server: Server) -> dict[bytes, Any]:
     """Value, flags and expiry in unix seconds (-1 for none) of each key."""
     expiries = {}
     with MemcachedStore(server.port) as store:
-        store.raw.send(b"lru_crawler metadump all\r\n")
-        # Its lines end with a mere LF, so this is the whole listing.
-        for line in store.raw.read_until(b"END\r\n").splitlines()[:-1]:
+        store.raw.send(b"lru_crawler metadump hash\r\n")
+        # Its lines end with a mere LF, so this is the whole listing. A walk of the LRU (`all`) misses items.
+        lines = store.raw.read_until(b"END\r\n").splitlines()
+        for line in (each for each in lines if each.startswith(b"key=")):
             fields = dict(part.partition(b"=")[::2] for part in line.split())
             expiries[unquote_to_bytes(fields[b"key"])] = int(fields[b"exp"])
         found = {}
