@@ -1,7 +1,7 @@
 """The faults that `plant` puts into a copy of the source, each as small as a slip of the pen.
 
-A plant replaces a text that stands in a file exactly once, so that one that the code has outgrown is
-noticed. ``first`` and ``count`` name the seeds that are run until the checker complains.
+A plant replaces a text that stands in a file exactly once; `tests/unit/test_chaos_plants.py` says which
+the code has outgrown. Those of a protocol's resynchronisation need schedules that expect it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ class Plant:
 
 
 WORKER = "proxy/engine/src/worker/"
+RESYNC = "proxy/tasks/resync.py"
+LOSSES = ("stale read", "stale increment", "repeated answer", "lost write", "disagreement", "divergence")
+"""What a backend shows that is taken for in sync and is not."""
 
 PLANTS: Mapping[str, Plant] = {
     "acknowledge_before_replica": Plant(
         "with `ack: all`, the client is answered as soon as the leader has answered",
         WORKER + "replicate.rs",
-        "Ack::All => outstanding & in_sync == 0,",
+        "Ack::All => outstanding & in_sync == 0 && state.check.is_none(),",
         "Ack::All => lead_done,",
         (1, 34, 94, 19, 11),
         ("stale read", "stale increment", "disagreement", "lost write", "divergence"),
@@ -63,8 +66,8 @@ PLANTS: Mapping[str, Plant] = {
     "drop_held_entry": Plant(
         "a write that waited for the leader's decision is never sent to the replicas",
         WORKER + "replicate.rs",
-        "        if copy.is_none() {\n            state.targets = bit;",
-        "        copy = None;\n        if copy.is_none() {\n            state.targets = bit;",
+        "        if copy.is_none() {\n            state.check = None;",
+        "        copy = None;\n        if copy.is_none() {\n            state.check = None;",
         (7, 19, 1, 91),
         ("divergence", "stale read", "lost write"),
     ),
@@ -83,5 +86,30 @@ PLANTS: Mapping[str, Plant] = {
         "-CLUSTERDOWN the connection to the backend was lost, nothing was applied",
         (22, 46, 105, 15, 73),
         ("dishonest error", "double increment"),
+    ),
+    # Resynchronisation of Redis. (That of Memcached: a copy without verification, once it is there.)
+    "admit_without_offset": Plant(
+        "a backend stops being a replica before it has applied all that the leader wrote",
+        RESYNC,
+        "if not has_caught_up(leader, target) or record != shard.record:",
+        "if not target.is_linked:",
+        (1,),
+        LOSSES,
+    ),
+    "skip_fence": Plant(
+        "a backend is admitted without waiting until all proxies hold their writes",
+        RESYNC,
+        "if is_held_here and not found.missing:",
+        "if found is not None:",
+        (1,),
+        LOSSES,
+    ),
+    "overwrite_unseen": Plant(
+        "a backend is made a replica whatever its own record says by then",
+        RESYNC,
+        "if not may_overwrite(shard, record, pair.target.address):",
+        "if record is shard:",
+        (1,),
+        (*LOSSES, "no rest", "not healed", "failed read"),
     ),
 }
