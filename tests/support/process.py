@@ -4,10 +4,13 @@ The base of the servers in `support.servers` and of `support.proxy_process`; kno
 All calls are plain and short, so that pytest functions and trio tasks use them alike.
 """
 
+import os
 import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -47,6 +50,10 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self._ports_fixed = False
+        self.environment: Mapping[str, str] = {}
+        """Variables over our own, for its next start."""
+        self.inside: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Enters the network that it is started in and asked in: `Namespace.inside`, or the test's own."""
 
     def __repr__(self) -> str:
         state = f"pid {self._child.pid}" if self._child and self.is_running() else "not running"
@@ -172,15 +179,17 @@ class Process:
     def _spawn(self) -> None:
         if self._log is None:
             self._log = (self.directory / "log").open("ab")
-        self._child = subprocess.Popen(
-            self.command(),
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C in the terminal is for pytest, which then closes what it started.
-            start_new_session=True,
-        )
+        with self.inside():
+            self._child = subprocess.Popen(
+                self.command(),
+                cwd=self.directory,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in the terminal is for pytest, which then closes what it started.
+                start_new_session=True,
+            )
         started.append(self)
 
     def _wait_ready(self) -> None:

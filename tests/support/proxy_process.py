@@ -87,6 +87,8 @@ class ProxyProcess(Process):
         """Status and body of ``GET path`` on the admin server."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["admin"], timeout=5)
         try:
+            with self.inside():
+                connection.connect()
             connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read().decode()

@@ -62,7 +62,9 @@ class Server(Process):
     def is_ready(self) -> bool:
         if not listens(self.pid, self.port):
             return False
-        with RawClient(self.port, timeout=1.0) as client:
+        with self.inside():
+            client = RawClient(self.port, timeout=1.0)
+        with client:
             return self.answers(client)
 
     def answers(self, client: RawClient) -> bool:
