@@ -21,12 +21,16 @@ MEMCACHED_EXPIRY_SECONDS = 3
 """And memcached counts in whole seconds of its own clock."""
 
 
-def copy_of(protocol: str, server: Server) -> dict[bytes, Any]:
-    """By key, everything but the proxy's own records."""
-    return redis_copy(server) if protocol == "redis" else memcached_copy(server)
+def copy_of(protocol: str, server: Server, slack: float = 0.0) -> dict[bytes, Any]:
+    """By key, everything but the proxy's own records.
+
+    Args:
+        slack: seconds by which expiries may differ besides, where clocks have jumped.
+    """
+    return redis_copy(server, slack) if protocol == "redis" else memcached_copy(server, slack)
 
 
-def redis_copy(server: Server) -> dict[bytes, Any]:
+def redis_copy(server: Server, slack: float = 0.0) -> dict[bytes, Any]:
     """Type, value and expiry in unix milliseconds (-1 for none) of each key."""
     found = contents(server)
     with RedisStore(server.port) as store:
@@ -35,11 +39,11 @@ def redis_copy(server: Server) -> dict[bytes, Any]:
             expires = parse(store.raw.read_reply())
             if kind == b"string" and value.startswith(HYPERLOGLOG):
                 value = value[: CACHED_COUNT.start] + value[CACHED_COUNT.stop :]
-            found[key] = kind, value, Moment(expires, REDIS_EXPIRY_MS)
+            found[key] = kind, value, Moment(expires, REDIS_EXPIRY_MS + int(slack * 1000))
     return found
 
 
-def memcached_copy(server: Server) -> dict[bytes, Any]:
+def memcached_copy(server: Server, slack: float = 0.0) -> dict[bytes, Any]:
     """Value, flags and expiry in unix seconds (-1 for none) of each key."""
     expiries = {}
     with MemcachedStore(server.port) as store:
@@ -55,7 +59,7 @@ def memcached_copy(server: Server) -> dict[bytes, Any]:
                 continue
             store.raw.send(b"get %b\r\n" % key)
             if values := store.read_values():
-                found[key] = *values[key], Moment(expires, MEMCACHED_EXPIRY_SECONDS)
+                found[key] = *values[key], Moment(expires, MEMCACHED_EXPIRY_SECONDS + int(slack))
     return found
 
 
@@ -72,7 +76,9 @@ class Moment:
         self.tolerance = tolerance
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Moment) and abs(self.at - other.at) <= self.tolerance
+        if not isinstance(other, Moment) or (self.at < 0) != (other.at < 0):
+            return False
+        return abs(self.at - other.at) <= self.tolerance
 
     __hash__ = None  # type: ignore[assignment]  # equality is not transitive
 

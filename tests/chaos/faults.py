@@ -1,26 +1,39 @@
-"""How each fault of a schedule is done and undone, on real processes and relays.
+"""How each fault of a schedule is done and undone, on real processes and relays, and how often it bit.
 
-Called by `chaos.run`, from one thread per fault. Knows how to break things, not what must survive it.
+Called by `chaos.run`, from one thread per fault. Knows how to break things, not what must survive it. A
+fault that nobody felt proves nothing, so each deed returns a count of its effect: connections it hit,
+packets it took, writes that were refused, events that the proxies noticed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 
 from chaos.gates import Gate, Route
-from chaos.schedule import Fault
+from chaos.schedule import SORTS, Fault, Target
+from support.clock import Clock
 from support.eventually import eventually
+from support.network import Network
 from support.proxy_process import ProxyProcess
 from support.servers import Server
 from support.store import RedisStore
+from support.wire import Weather
 
 RESET_SECONDS = 0.1
 """Pause between the resets of one fault."""
+LOOK_SECONDS = 0.01
+"""Between two looks whether a backend is refilled."""
+AFTERMATH_SECONDS = 1.0
+"""For so long after it was stopped a proxy may still answer with what it waited for in vain: twice its time
+limit for a request."""
 
 
 @dataclass
@@ -30,18 +43,26 @@ class Stage:
     Args:
         servers, gates: by shard and position.
         survivors: per shard, the backend that is left alone.
+        network: where each proxy is in a namespace of its own.
+        clocks: of the processes whose clocks may jump, by their ids (`id`).
+        is_persistent: the servers keep what they hold over a restart.
 
     Attributes:
         interruptions: ``(proxy, from, to)`` of restarts.
         kills: those of them that left writes half done.
+        blackouts: ``(from, to)``: when the last copy of a shard was broken. Whoever begins one ends it.
     """
 
     servers: list[list[Server]]
     gates: list[list[Gate]]
     proxies: list[ProxyProcess]
     survivors: tuple[int, ...]
+    network: Network | None = None
+    clocks: Mapping[int, Clock] = field(default_factory=dict)
+    is_persistent: bool = False
     interruptions: list[tuple[int, float, float]] = field(default_factory=list)
     kills: list[tuple[int, float, float]] = field(default_factory=list)
+    blackouts: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._locks = {id(each): threading.RLock() for row in self.servers for each in row}
@@ -70,17 +91,34 @@ class Stage:
                 lock.release()
 
 
-Deed = Callable[[Stage, Fault], None]
+Deed = Callable[[Stage, Fault], int]
+"""Breaks what the fault says, mends it after its time, and returns how often it bit."""
 
 
-def perform(stage: Stage, fault: Fault, start: float) -> None:
-    """Waits for the fault's moment, breaks what it says, and mends it after its time.
+def _until_noticed(deed: Callable[[Stage, Fault], object]) -> Deed:
+    """Counts what the proxies noticed: probes that failed, and what their engines reported."""
 
-    Args:
-        start: when the clients began.
-    """
-    time.sleep(max(0.0, start + fault.at - time.monotonic()))
-    DEEDS[fault.sort](stage, fault)
+    def counted(stage: Stage, fault: Fault) -> int:
+        before = _noticed(stage)
+        deed(stage, fault)
+        after = _noticed(stage)
+        # A proxy that was restarted meanwhile counts from nought.
+        return sum(max(0, late - early) for early, late in zip(before, after, strict=True))
+
+    return counted
+
+
+def _noticed(stage: Stage) -> list[int]:
+    found = []
+    for proxy in stage.proxies:
+        count = 0.0
+        # It may be down by another fault just now.
+        with contextlib.suppress(OSError, RuntimeError, http.client.HTTPException):
+            count = proxy.metric("shardproxy_engine_events_total")
+            count += proxy.metric("shardproxy_backend_probes_total")
+            count -= proxy.metric("shardproxy_backend_probes_total", result="ok")
+        found.append(int(count))
+    return found
 
 
 def _kill(stage: Stage, fault: Fault) -> None:
@@ -115,34 +153,47 @@ def _configure(server: Server, *pairs: tuple[str, str]) -> None:
             store.ask("CONFIG", "SET", name, value)
 
 
-def _oom(stage: Stage, fault: Fault) -> None:
+def _refusals(server: Server, error: str) -> int:
+    """How often the server has answered with this error in this life."""
+    with RedisStore(server.port) as store:
+        lines = store.ask("INFO", "errorstats").decode().splitlines()
+    prefix = f"errorstat_{error}:count="
+    return sum(int(line.removeprefix(prefix)) for line in lines if line.startswith(prefix))
+
+
+def _oom(stage: Stage, fault: Fault) -> int:
     server = stage.server(fault)
     with stage.alone(server):
+        before = _refusals(server, "OOM")
         _configure(server, ("maxmemory-policy", "noeviction"), ("maxmemory", "1"))
         time.sleep(fault.seconds)
         _configure(server, ("maxmemory", "0"))
+        return _refusals(server, "OOM") - before
 
 
-def _oom_all(stage: Stage, fault: Fault) -> None:
+def _oom_all(stage: Stage, fault: Fault) -> int:
     # Whoever refuses a write that another takes is out, so the survivor is the last to refuse and the
     # first to take writes again.
     survivor = stage.servers[fault.shard][stage.survivors[fault.shard]]
     others = [server for server in stage.servers[fault.shard] if server is not survivor]
     with stage.alone(*others, survivor):
+        before = _refusals(survivor, "OOM")
         for server in (*others, survivor):
             _configure(server, ("maxmemory", "1"))
         time.sleep(fault.seconds)
         for server in (survivor, *others):
             _configure(server, ("maxmemory", "0"))
+        return _refusals(survivor, "OOM") - before
 
 
-def _misconf(stage: Stage, fault: Fault) -> None:
+def _misconf(stage: Stage, fault: Fault) -> int:
     """A snapshot that cannot be put in its place, as on a full disk: the server then refuses writes."""
     server = stage.server(fault)
     with stage.alone(server):
         obstacle = server.directory / "obstacle.rdb"
         obstacle.mkdir(exist_ok=True)
         (obstacle / "x").touch()
+        before = _refusals(server, "MISCONF")
         with RedisStore(server.port) as store:
             for name, value in (("dbfilename", obstacle.name), ("save", "3600 1000000")):
                 store.ask("CONFIG", "SET", name, value)
@@ -152,38 +203,111 @@ def _misconf(stage: Stage, fault: Fault) -> None:
             store.ask("CONFIG", "SET", "save", "")
             store.ask("CONFIG", "SET", "dbfilename", "dump.rdb")
         shutil.rmtree(obstacle)
+        return _refusals(server, "MISCONF") - before
 
 
-def _reset(stage: Stage, fault: Fault) -> None:
+def _reset(routes: list[Route], fault: Fault) -> None:
     until = time.monotonic() + fault.seconds
     while True:
-        for route in stage.routes(fault):
+        for route in routes:
             route.reset()
         if time.monotonic() > until:
             return
         time.sleep(RESET_SECONDS)
 
 
-def _on_routes(begin: Callable[[Route, Fault], None]) -> Deed:
-    def deed(stage: Stage, fault: Fault) -> None:
-        for route in stage.routes(fault):
+def _hold(begin: Callable[[Route, Fault], None]) -> Callable[[list[Route], Fault], None]:
+    def deed(routes: list[Route], fault: Fault) -> None:
+        for route in routes:
             begin(route, fault)
         time.sleep(fault.seconds)
-        for route in stage.routes(fault):
+        for route in routes:
             route.pass_through()
 
     return deed
 
 
-def _proxy_kill(stage: Stage, fault: Fault) -> None:
-    _restart_proxy(stage, fault, ProxyProcess.kill9)
+def _on_routes(deed: Callable[[list[Route], Fault], None]) -> Deed:
+    return lambda stage, fault: _disturb(stage.routes(fault), deed, fault)
 
 
-def _proxy_restart(stage: Stage, fault: Fault) -> None:
-    _restart_proxy(stage, fault, ProxyProcess.terminate)
+def _on_link(deed: Callable[[list[Route], Fault], None]) -> Deed:
+    return lambda stage, fault: _disturb([stage.gates[fault.shard][fault.backend].peers], deed, fault)
 
 
-def _restart_proxy(stage: Stage, fault: Fault, end: Callable[[ProxyProcess], object]) -> None:
+def _disturb(routes: list[Route], deed: Callable[[list[Route], Fault], None], fault: Fault) -> int:
+    before = sum(route.disturbed for route in routes)
+    deed(routes, fault)
+    return sum(route.disturbed for route in routes) - before
+
+
+def _on_wire(make: Callable[[float], tuple[Weather, Weather]]) -> Deed:
+    """Weather towards the backends and from them."""
+
+    def deed(stage: Stage, fault: Fault) -> int:
+        network = stage.network
+        assert network is not None
+        port = stage.gates[fault.shard][fault.backend].port
+        edges = range(len(stage.proxies)) if fault.proxy is None else [fault.proxy]
+        there, back = make(fault.amount)
+        before = network.counts()
+        for edge in edges:
+            network.set(edge, port, to_hub=there, from_hub=back)
+        time.sleep(fault.seconds)
+        for edge in edges:
+            network.set(edge, port, to_hub=Weather(), from_hub=Weather())
+        counted = network.counts() - before
+        return counted["overtook"] if back.delay else counted["lost"]
+
+    return deed
+
+
+def _clock(stage: Stage, fault: Fault) -> int:
+    return _jump(stage.clocks[id(stage.server(fault))], fault)
+
+
+def _proxy_clock(stage: Stage, fault: Fault) -> int:
+    assert fault.proxy is not None
+    proxy = stage.proxies[fault.proxy]
+
+    def look() -> None:
+        # Its status has the time of day, which it seldom needs otherwise.
+        with contextlib.suppress(OSError, RuntimeError, http.client.HTTPException):
+            proxy.status()
+
+    return _jump(stage.clocks[id(proxy)], fault, look)
+
+
+def _jump(clock: Clock, fault: Fault, look: Callable[[], None] = lambda: None) -> int:
+    before = clock.readings
+    clock.jump(fault.amount)
+    look()
+    time.sleep(fault.seconds)
+    clock.jump(0)
+    return clock.readings - before
+
+
+def _proxy_stop(stage: Stage, fault: Fault) -> None:
+    assert fault.proxy is not None
+    proxy = stage.proxies[fault.proxy]
+    with stage.alone(fault.proxy):
+        since = time.monotonic()
+        proxy.stop()
+        time.sleep(fault.seconds)
+        proxy.cont()
+        # What it was asked meanwhile has run out of time.
+        stage.interruptions.append((fault.proxy, since, time.monotonic() + AFTERMATH_SECONDS))
+
+
+def _proxy_kill(stage: Stage, fault: Fault) -> int:
+    return _restart_proxy(stage, fault, ProxyProcess.kill9)
+
+
+def _proxy_restart(stage: Stage, fault: Fault) -> int:
+    return _restart_proxy(stage, fault, ProxyProcess.terminate)
+
+
+def _restart_proxy(stage: Stage, fault: Fault, end: Callable[[ProxyProcess], object]) -> int:
     assert fault.proxy is not None
     proxy = stage.proxies[fault.proxy]
     with stage.alone(fault.proxy):
@@ -194,22 +318,86 @@ def _restart_proxy(stage: Stage, fault: Fault, end: Callable[[ProxyProcess], obj
         time.sleep(fault.seconds / 4)
         proxy.restart()
         stage.interruptions.append((fault.proxy, since, time.monotonic()))
+    return 1
+
+
+def disturb(stage: Stage, fault: Fault, within: float) -> tuple[Fault, int] | None:
+    """Does a fault while a backend of its shard is refilled: ``fault.during`` says to whom.
+
+    One that hits the last copy begins a blackout, which lasts until the shard is whole again.
+
+    Args:
+        within: longest wait for that to begin, in seconds.
+
+    Returns:
+        The fault as it was done, and how often it bit; None if nothing was refilled or nobody was there.
+    """
+    until = time.monotonic() + within
+    while (found := _refill(stage, fault)) is None:
+        if time.monotonic() > until:
+            return None
+        time.sleep(LOOK_SECONDS)
+    worker, source, target, in_sync = found
+    time.sleep(fault.at)
+    if fault.during == "another":
+        others = [each for each in range(len(stage.proxies)) if each != worker]
+        if not others:
+            return None
+        worker = others[0]
+    is_last = fault.during == "source" and in_sync < 2
+    if is_last and SORTS[fault.sort].target is not Target.LINK:
+        stage.blackouts.append((time.monotonic(), inf))
+    done = replace(
+        fault,
+        sort="stop" if fault.sort == "kill" and is_last and not stage.is_persistent else fault.sort,
+        backend=target if fault.during == "target" else source,
+        proxy=worker if fault.during in ("worker", "another") else None,
+    )
+    return done, DEEDS[done.sort](stage, done)
+
+
+def _refill(stage: Stage, fault: Fault) -> tuple[int, int, int, int] | None:
+    """The proxy that has a backend of the shard refilled, the positions of source and target, and how many
+    are in sync."""
+    addresses = [gate.address for gate in stage.gates[fault.shard]]
+    for number, proxy in enumerate(stage.proxies):
+        try:
+            shard = proxy.status()["pools"]["p"]["shards"][f"s{fault.shard + 1}"]
+        except (OSError, http.client.HTTPException):
+            continue
+        in_sync = sum(each["state"] == "in_sync" for each in shard["backends"])
+        for each in shard["backends"]:
+            if "resync" in each and shard["lead"] is not None:
+                source, target = addresses.index(shard["lead"]), addresses.index(each["address"])
+                return number, source, target, in_sync
+    return None
 
 
 DEEDS: Mapping[str, Deed] = {
-    "kill": _kill,
-    "stop": _stop,
+    "kill": _until_noticed(_kill),
+    "stop": _until_noticed(_stop),
     "oom": _oom,
     "misconf": _misconf,
     "oom_all": _oom_all,
-    "stop_all": _stop_all,
-    "reset": _reset,
-    "cut": _on_routes(lambda route, fault: route.cut_replies(int(fault.amount))),
-    "cut_reset": _on_routes(lambda route, fault: route.cut_replies(int(fault.amount), reset=True)),
-    "black_hole": _on_routes(lambda route, _: route.black_hole()),
-    "delay": _on_routes(lambda route, fault: route.delay(fault.amount)),
-    "refuse": _on_routes(lambda route, _: route.refuse()),
+    "stop_all": _until_noticed(_stop_all),
+    "reset": _on_routes(_reset),
+    "cut": _on_routes(_hold(lambda route, fault: route.cut_replies(int(fault.amount)))),
+    "cut_reset": _on_routes(_hold(lambda route, fault: route.cut_replies(int(fault.amount), reset=True))),
+    "black_hole": _on_routes(_hold(lambda route, _: route.black_hole())),
+    "delay": _on_routes(_hold(lambda route, fault: route.delay(fault.amount))),
+    "refuse": _on_routes(_hold(lambda route, _: route.refuse())),
     "proxy_kill": _proxy_kill,
     "proxy_restart": _proxy_restart,
+    "loss": _on_wire(lambda share: (Weather(loss=share), Weather(loss=share))),
+    "partition": _on_wire(lambda _: (Weather(loss=1.0), Weather(loss=1.0))),
+    "lose_requests": _on_wire(lambda _: (Weather(loss=1.0), Weather())),
+    "lose_replies": _on_wire(lambda _: (Weather(), Weather(loss=1.0))),
+    "reorder": _on_wire(lambda seconds: (Weather(delay=seconds), Weather(delay=seconds))),
+    "clock": _clock,
+    "proxy_clock": _proxy_clock,
+    "link_reset": _on_link(_reset),
+    "link_hole": _on_link(_hold(lambda route, _: route.black_hole())),
+    "link_delay": _on_link(_hold(lambda route, fault: route.delay(fault.amount))),
+    "proxy_stop": _until_noticed(_proxy_stop),
 }
 """By the names of `chaos.schedule.SORTS`."""

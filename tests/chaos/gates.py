@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from support.network import Network
 from support.ports import free_port
 from support.proxy_process import ProxyProcess
 from support.relay import Relay
+from support.wire import HUB
 
 # Of sock_diag(7).
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST = 4, 20, 1
@@ -33,6 +35,7 @@ class Route(Relay):
         """Relays this connection; resets it at once while the relay refuses."""
         with self._steering():
             if self._listener is None or self._closing:
+                self.disturbed += 1
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 client.close()
                 return
@@ -59,17 +62,22 @@ class Gate:
         target: the backend's port.
         proxies: in their order; the list may grow, and their processes change. One must be in it before
             it is started.
+        network: where each proxy has one of its own, which then tells them apart.
 
     Attributes:
         routes: by number of the proxy.
         peers: for everybody else: a backend that copies from this one.
     """
 
-    def __init__(self, target: int, proxies: Sequence[ProxyProcess], count: int) -> None:
+    def __init__(
+        self, target: int, proxies: Sequence[ProxyProcess], count: int, network: Network | None = None
+    ) -> None:
         self._proxies = proxies
+        self._network = network
         self.routes = [Route(target) for _ in range(count)]
         self.peers = Route(target)
-        self._listener = socket.create_server(("127.0.0.1", free_port()), backlog=128)
+        self.host = "127.0.0.1" if network is None else HUB
+        self._listener = socket.create_server((self.host, free_port()), backlog=128)
         self.port = int(self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
         self._thread.start()
@@ -89,15 +97,15 @@ class Gate:
     @property
     def address(self) -> str:
         """As the configuration names the backend."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def _run(self) -> None:
         while True:
             try:
-                client, (_, port) = self._listener.accept()
+                client, (host, port) = self._listener.accept()
             except OSError:
                 return
-            number = self._owner(port)
+            number = self._owner(port) if self._network is None else self._network.edge_of(host)
             route = self.peers if number is None else self.routes[number]
             route.adopt(client)
 

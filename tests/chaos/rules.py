@@ -32,6 +32,7 @@ class Promises:
             another: a proxy adopts a view that another made at its next probe (README, "No stale reads").
         reads_go_on: one in-sync backend was reachable all the time, so no read may fail.
         interruptions: ``(proxy, from, to)``: when its clients may have lost their connections.
+        blackouts: ``(from, to)``: when no copy of some shard was reachable, so reads may fail.
     """
 
     may_vanish: bool = False
@@ -39,6 +40,7 @@ class Promises:
     grace_seconds: float = 0.0
     reads_go_on: bool = True
     interruptions: tuple[tuple[int, float, float], ...] = ()
+    blackouts: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,7 @@ def answers(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
             yield Violation("closed", op.key, "the proxy closed the connection", (op,))
         elif op.text == "silence":
             yield Violation("silence", op.key, "neither an answer nor an error", (op,))
-        elif op.kind is Kind.GET and promises.reads_go_on:
+        elif op.kind is Kind.GET and promises.reads_go_on and not _is_dark(op, promises):
             yield Violation("failed read", op.key, "an in-sync backend could have answered", (op,))
 
 
@@ -321,6 +323,10 @@ def _grace(read: Op, writes: Sequence[Op], promises: Promises) -> float:
     """All writes to a key go through one proxy; a read through another one may lag."""
     is_other = bool(writes) and read.proxy != writes[-1].proxy and not read.is_final
     return promises.grace_seconds if is_other else 0.0
+
+
+def _is_dark(op: Op, promises: Promises) -> bool:
+    return any(op.begin <= to and op.end >= since for since, to in promises.blackouts)
 
 
 def _is_interrupted(op: Op, promises: Promises) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 PROTOCOLS = ("redis", "memcached")
@@ -27,15 +27,26 @@ class Target(Enum):
     PROXY = "proxy"
     SHARD = "shard"
     """All backends of a shard, the survivor included, which loses nothing by it."""
+    LINK = "link"
+    """The network between a backend and those that copy from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """A sort of fault: its weight in the draw, and the protocols it exists for."""
+    """A sort of fault.
+
+    Args:
+        weight: in the first draw.
+        protocols: those it exists for.
+        needs: what a machine may lack: ``network`` (namespaces with a wire), ``clock`` (that jumps). Such
+            faults take the place of others in some schedules, so that a seed noted before there were any is
+            still the schedule that it was.
+    """
 
     target: Target
-    weight: int
+    weight: int = 0
     protocols: tuple[str, ...] = PROTOCOLS
+    needs: str = ""
 
 
 SORTS: Mapping[str, Sort] = {
@@ -53,8 +64,38 @@ SORTS: Mapping[str, Sort] = {
     "refuse": Sort(Target.ROUTE, 2),
     "proxy_kill": Sort(Target.PROXY, 2),
     "proxy_restart": Sort(Target.PROXY, 2),
+    "loss": Sort(Target.ROUTE, needs="network"),
+    "partition": Sort(Target.ROUTE, needs="network"),
+    "lose_requests": Sort(Target.ROUTE, needs="network"),
+    "lose_replies": Sort(Target.ROUTE, needs="network"),
+    "reorder": Sort(Target.ROUTE, needs="network"),
+    "clock": Sort(Target.BACKEND, needs="clock"),
+    "proxy_clock": Sort(Target.PROXY, needs="clock"),
+    # Only while a backend is being refilled.
+    "link_reset": Sort(Target.LINK),
+    "link_hole": Sort(Target.LINK),
+    "link_delay": Sort(Target.LINK),
+    "proxy_stop": Sort(Target.PROXY),
 }
 """All faults; how each is done is in `chaos.faults`."""
+
+
+NEEDS: Mapping[str, float] = {"network": 0.2, "clock": 0.15}
+"""Share of the schedules with faults that need it."""
+SHARE = 0.7
+"""Of the faults of such a schedule."""
+LEAST_EXPIRY_SECONDS = 500
+"""The shortest that the workload sets. A clock jumps by less, so that no key may come or go by that."""
+
+DISTURBING: tuple[tuple[str, str], ...] = (
+    ("kill", "source"), ("kill", "target"), ("stop", "source"), ("stop", "target"),
+    ("link_reset", "source"), ("link_hole", "source"), ("link_delay", "source"),
+    ("black_hole", "source"), ("refuse", "target"), ("delay", "source"),
+    ("proxy_kill", "worker"), ("proxy_stop", "worker"), ("proxy_stop", "another"),
+    ("proxy_restart", "worker"),
+)  # fmt: skip
+"""What may happen to whom while a backend is refilled. A source that holds the last copy is stopped, not
+killed: `chaos.faults` sees to that, since only the run shows which one that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +110,9 @@ class Capabilities:
     resynchronises: frozenset[str] = frozenset()
 
 
-PRESENT = Capabilities()
-"""What it can do at present; the one place to change when it learns more."""
+PRESENT = Capabilities(frozenset({"redis"}))
+"""What it can do at present; the one place to change when it learns more (``"memcached"``)."""
+NOTHING = Capabilities()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +123,10 @@ class Fault:
         at, seconds: when, after the start of the clients, and for how long.
         backend: position in its shard.
         proxy: the proxy concerned; None for all of them.
-        amount: bytes until a cut, seconds of a delay.
+        amount: bytes until a cut, seconds of a delay or of a clock's jump, share of packets lost.
+        during: not by the clock, but ``at`` seconds after a backend of the shard is seen to be refilled, and
+            to whom: the ``source``, the ``target``, the ``worker``, which is the proxy that has it done, or
+            ``another`` proxy, if there is one.
     """
 
     sort: str
@@ -91,17 +136,22 @@ class Fault:
     backend: int = 0
     proxy: int | None = None
     amount: float = 0.0
+    during: str = ""
 
     def __str__(self) -> str:
         target = SORTS[self.sort].target
+        amount = f" ({self.amount:g})" if self.amount else ""
+        if self.during:
+            what = f"{self.sort}{amount} {self.during}"
+            return f"{self.at:5.2f} s into a refill of shard {self.shard} for {self.seconds:4.2f} s: {what}"
         where = {
             Target.BACKEND: f"backend {self.shard}.{self.backend}",
             Target.ROUTE: f"backend {self.shard}.{self.backend} "
             + ("from all" if self.proxy is None else f"from proxy {self.proxy}"),
             Target.PROXY: f"proxy {self.proxy}",
             Target.SHARD: f"shard {self.shard}",
+            Target.LINK: f"copies from backend {self.shard}.{self.backend}",
         }[target]
-        amount = f" ({self.amount:g})" if self.amount else ""
         return f"{self.at:5.2f} s for {self.seconds:4.2f} s: {self.sort}{amount} {where}"
 
 
@@ -131,6 +181,21 @@ class Schedule:
     survivors: tuple[int, ...]
     faults: tuple[Fault, ...]
     resynchronises: bool = False
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the machine must have; see `Sort`."""
+        return frozenset(SORTS[fault.sort].needs for fault in self.faults) - {""}
+
+    @property
+    def jump_seconds(self) -> float:
+        """The farthest that a clock is off."""
+        return max((abs(each.amount) for each in self.faults if "clock" in each.sort), default=0.0)
+
+    @property
+    def pause_seconds(self) -> float:
+        """The longest time that a proxy is stopped."""
+        return max((each.seconds for each in self.faults if each.sort == "proxy_stop"), default=0.0)
 
     def __str__(self) -> str:
         extras = [name for name in ("persistent", "evicts", "resynchronises") if getattr(self, name)]
@@ -166,6 +231,9 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
     faults = tuple(
         _fault(rng, moment, protocol, proxies, replicas, survivors, persistent, heals) for moment in moments
     )
+    faults = _apart(seed, protocol, proxies, faults)
+    if heals:
+        faults = _with_disturbance(seed, proxies, replicas, faults)
     return Schedule(
         seed=seed,
         protocol=protocol,
@@ -195,7 +263,7 @@ def _fault(
     persistent: bool,
     wanders: bool,
 ) -> Fault:
-    possible = [name for name, sort in SORTS.items() if protocol in sort.protocols]
+    possible = [name for name, sort in SORTS.items() if sort.weight and protocol in sort.protocols]
     if replicas == 1 and not persistent:
         possible.remove("kill")
     name = rng.choices(possible, [SORTS[each].weight for each in possible])[0]
@@ -223,3 +291,97 @@ def _fault(
         proxy=None if proxy < 0 or not is_route_or_proxy else proxy,
         amount=amount,
     )
+
+
+def _apart(seed: int, protocol: str, proxies: int, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+    """The faults, some of them replaced by ones that not every machine can have."""
+    rng = random.Random(f"apart {seed}")
+    need = rng.choices((*NEEDS, ""), (*NEEDS.values(), 1 - sum(NEEDS.values())))[0]
+    if not need:
+        return faults
+    sorts = [name for name, sort in SORTS.items() if sort.needs == need and protocol in sort.protocols]
+    chosen = rng.randrange(len(faults))
+    return tuple(
+        _special(rng, rng.choice(sorts), proxies, fault) if at == chosen or rng.random() < SHARE else fault
+        for at, fault in enumerate(faults)
+    )
+
+
+def _special(rng: random.Random, name: str, proxies: int, fault: Fault) -> Fault:
+    """A fault of this sort in the place of another. Where that was about a shard or a proxy, its backend is
+    one that may be touched as well."""
+    target = SORTS[name].target
+    proxy = None if target is Target.BACKEND else rng.randrange(proxies)
+    if target is Target.ROUTE and rng.random() < 0.5:
+        proxy = None
+    amount = 0.0
+    if name == "loss":
+        amount = rng.choice((0.02, 0.1, 0.3, 0.6))
+    elif name == "reorder":
+        amount = rng.choice((0.01, 0.05, 0.2, 0.5))
+    elif SORTS[name].needs == "clock":
+        amount = rng.choice((2.0, 10.0, 120.0)) * rng.choice((1, -1))
+    return replace(fault, sort=name, proxy=proxy, amount=amount, seconds=rng.choice((0.3, 0.6, 1.2, 2.0)))
+
+
+def _with_disturbance(seed: int, proxies: int, replicas: int, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+    """The faults, in half of the schedules with a kill among them and another fault while its victim is
+    refilled."""
+    rng = random.Random(f"disturbance {seed}")
+    if rng.random() < 0.5:
+        return faults
+    shard, backend, at = faults[0].shard, rng.randrange(replicas), rng.randrange(len(faults) + 1)
+    first = Fault("kill", 0.0, rng.choice((0.1, 0.3)), shard, backend)
+    sort, role = rng.choice(DISTURBING)
+    amount = rng.choice((0.05, 0.2, 0.6)) if sort in ("delay", "link_delay") else 0.0
+    proxy = rng.randrange(proxies) if SORTS[sort].target is Target.PROXY else None
+    second = Fault(
+        sort=sort,
+        at=rng.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
+        seconds=rng.choice((0.1, 0.3, 0.6, 1.2)),
+        shard=shard,
+        proxy=proxy,
+        amount=amount,
+        during=role,
+    )
+    return (*faults[:at], first, second, *faults[at:])
+
+
+def each_sort() -> list[Schedule]:
+    """For each sort and protocol a schedule with this fault alone, in which it cannot but bite."""
+    found = []
+    for protocol in PROTOCOLS:
+        for name, sort in SORTS.items():
+            is_healing = sort.target is Target.LINK or name == "proxy_stop"
+            if protocol not in sort.protocols or (is_healing and protocol not in PRESENT.resynchronises):
+                continue
+            amount = {"cut": 50.0, "cut_reset": 50.0, "loss": 0.3, "clock": 60.0, "proxy_clock": 60.0}.get(
+                name, 0.1
+            )
+            proxy = 0 if sort.target is Target.PROXY else None
+            fault = Fault(name, 0.5, 0.8, proxy=proxy, amount=amount)
+            faults: tuple[Fault, ...] = (fault,)
+            if is_healing:
+                # Long enough for the copy to be under way.
+                disturbance = replace(fault, at=0.0, during="source")
+                faults = (Fault("kill", 0.0, 0.1, backend=1), disturbance)
+            found.append(
+                Schedule(
+                    seed=len(found),
+                    protocol=protocol,
+                    proxies=2,
+                    workers=2,
+                    replicas=2,
+                    shards=1,
+                    reads="spread",
+                    interval=0.4,
+                    persistent=False,
+                    evicts=False,
+                    clients=4,
+                    seconds=2.0,
+                    survivors=(1,),
+                    faults=faults,
+                    resynchronises=is_healing,
+                )
+            )
+    return found

@@ -10,7 +10,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chaos.dialect import Dialect
@@ -52,7 +52,8 @@ class Workload:
 
     Args:
         dialect: the protocol.
-        ports: where each proxy listens.
+        connect: makes a connection to the proxy of this number.
+        proxies: how many.
         clients: per proxy; half of them write.
         seed: for what they ask; when they ask it is up to the machine.
         noise: also send random requests of all types, through the first proxy.
@@ -60,7 +61,8 @@ class Workload:
     """
 
     dialect: Dialect
-    ports: Sequence[int]
+    connect: Callable[[int], RawClient]
+    proxies: int
     clients: int
     seed: int
     noise: bool = True
@@ -75,7 +77,7 @@ class Workload:
         self._errors: list[BaseException] = []
         self._shared: list[list[bytes]] = []
         self._own: dict[tuple[int, int], list[bytes]] = {}
-        for proxy in range(len(self.ports)):
+        for proxy in range(self.proxies):
             names = [(b"reg", SHARED_KEYS), (b"count", COUNTERS), (b"list", LISTS)]
             self._shared.append(
                 [b"%b:p%d:%d" % (name, proxy, each) for name, count in names for each in range(count)]
@@ -90,13 +92,13 @@ class Workload:
 
     def start(self) -> None:
         """Writes every key once, then lets the clients go."""
-        for proxy, port in enumerate(self.ports):
-            with RawClient(port, timeout=ANSWER_SECONDS) as client:
+        for proxy in range(self.proxies):
+            with self.connect(proxy) as client:
                 session = next(self._sessions)
                 for key in self.keys:
                     if key.split(b":")[1] == b"p%d" % proxy:
                         self._prepare(client, key, proxy, session)
-        for proxy in range(len(self.ports)):
+        for proxy in range(self.proxies):
             for client_number in range(self.clients):
                 self._spawn(self._client, proxy, client_number)
         if self.noise:
@@ -112,9 +114,9 @@ class Workload:
         if self._errors:
             raise self._errors[0]
 
-    def read_all(self, port: int, proxy: int) -> None:
-        """Final reads of every key from one place, a proxy or a backend."""
-        with RawClient(port, timeout=ANSWER_SECONDS) as client:
+    def read_all(self, proxy: int) -> None:
+        """Final reads of every key through one proxy."""
+        with self.connect(proxy) as client:
             session = next(self._sessions)
             for key in self.keys:
                 op = self._op(Kind.GET, key, None, proxy, session)
@@ -134,7 +136,7 @@ class Workload:
         try:
             while not self._stopping.is_set():
                 try:
-                    with RawClient(self.ports[proxy], timeout=ANSWER_SECONDS) as client:
+                    with self.connect(proxy) as client:
                         run(client, rng, proxy, number)  # type: ignore[operator]
                 except OSError:  # also that it is not there at the moment, or silent
                     time.sleep(RETRY_SECONDS)

@@ -76,6 +76,11 @@ class Network:
         for is_up, weather in ((1, to_hub), (0, from_hub)):
             self._order(f"{edge} {port} {is_up} {weather.loss} {weather.delay}")
 
+    def edge_of(self, host: str) -> int | None:
+        """The number of the edge with this address; None for the hub."""
+        number = int(host.rpartition(".")[2]) - wire.FIRST_EDGE
+        return number if 0 <= number < len(self.edges) else None
+
     def counts(self) -> Counter[str]:
         """How many packets were lost and so on so far, by the words of `wire.Wire.counts`."""
         return self._order("")

@@ -52,6 +52,8 @@ class Relay:
         self.target = target
         self.accepted = 0
         """Connections accepted so far."""
+        self.disturbed = 0
+        """Connections reset, cut or refused, and chunks delayed, so far: how often the modes below bit."""
         self._lock = threading.Lock()
         self._holding = False
         self._delay_seconds = 0.0
@@ -83,6 +85,9 @@ class Relay:
     def pass_through(self) -> None:
         """Ends every other mode: what was held back flows, and new connections are accepted."""
         with self._steering():
+            if self._holding:
+                sources = [pipe.source for pipe in self._pipes if pipe.source.fileno() >= 0]
+                self.disturbed += len(select.select(sources, [], [], 0)[0])
             self._holding = False
             self._delay_seconds = 0.0
             self._reply_bytes_left = None
@@ -151,6 +156,7 @@ class Relay:
         for pipe in pipes:
             for connection in (pipe.source, pipe.sink):
                 if connection.fileno() >= 0:
+                    self.disturbed += 1
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     connection.close()
         self._forget_closed()
@@ -228,9 +234,11 @@ class Relay:
             return
         if pipe.replies and self._reply_bytes_left is not None:
             pipe.ended = pipe.cut = len(data) > self._reply_bytes_left
+            self.disturbed += pipe.cut
             data = data[: self._reply_bytes_left]
             self._reply_bytes_left -= len(data)
         if data:
+            self.disturbed += pipe.replies and self._delay_seconds > 0
             pipe.queue.append((time.monotonic() + (self._delay_seconds if pipe.replies else 0.0), data))
 
     def _write(self, pipe: _Pipe) -> None:

@@ -11,6 +11,7 @@ Not by the kernel's netem, which many kernels are built without; this needs noth
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import random
@@ -146,10 +147,8 @@ COUNTED = ("lost", "delayed", "overtook")
 
 def _send(tunnels: list[int], target: int, packet: bytes) -> None:
     if target < len(tunnels):
-        try:
+        with contextlib.suppress(OSError):  # its queue is full: lost, as on any wire
             os.write(tunnels[target], packet)
-        except OSError:  # its queue is full, or it is no packet that the kernel takes: lost, as on any wire
-            pass
 
 
 if __name__ == "__main__":

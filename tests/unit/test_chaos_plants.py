@@ -16,4 +16,5 @@ def test_a_plant_replaces_a_text_that_stands_there_once(name: str) -> None:
     if not plant.needs_build:
         ast.parse(changed)
     assert plant.new in changed
-    assert plant.seeds and plant.rules
+    assert plant.seeds
+    assert plant.rules

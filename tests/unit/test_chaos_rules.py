@@ -221,6 +221,10 @@ def test_a_restarted_proxy_may_close_connections_then_and_there_only() -> None:
 def test_reads_may_fail_where_nobody_could_answer() -> None:
     failed = [op(Kind.GET, None, 0, 1, FAIL, text="-ERR read timed out")]
     assert broken(failed, Promises(reads_go_on=False)) == set()
+    assert broken(failed, Promises(blackouts=((0.5, 3.0),))) == set()
+    assert broken(failed, Promises(blackouts=((2.0, 3.0),))) == {"failed read"}
+    stale = [put(b"a", 0, 1), put(b"b", 2, 3), get(b"a", 4, 5)]
+    assert broken(stale, Promises(blackouts=((0, 9),))) == {"stale read"}, "but not be wrong"
 
 
 def test_copies_are_compared_key_by_key() -> None:
