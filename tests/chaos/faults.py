@@ -22,8 +22,9 @@ from chaos.schedule import SORTS, Fault, Target
 from support.clock import Clock
 from support.eventually import eventually
 from support.network import Network
+from support.ports import unread_connections
 from support.proxy_process import ProxyProcess
-from support.servers import Server
+from support.servers import RedisServer, Server
 from support.store import RedisStore
 from support.wire import Weather
 
@@ -129,22 +130,26 @@ def _kill(stage: Stage, fault: Fault) -> None:
         server.restart()
 
 
-def _stop(stage: Stage, fault: Fault) -> None:
+def _stop(stage: Stage, fault: Fault) -> int:
     server = stage.server(fault)
     with stage.alone(server):
-        server.stop()
-        time.sleep(fault.seconds)
-        server.cont()
+        return _stop_these([server], fault)
 
 
-def _stop_all(stage: Stage, fault: Fault) -> None:
+def _stop_all(stage: Stage, fault: Fault) -> int:
     servers = stage.servers[fault.shard]
     with stage.alone(*servers):
-        for server in servers:
-            server.stop()
-        time.sleep(fault.seconds)
-        for server in servers:
-            server.cont()
+        return _stop_these(servers, fault)
+
+
+def _stop_these(servers: list[Server], fault: Fault) -> int:
+    for server in servers:
+        server.stop()
+    time.sleep(fault.seconds)
+    waiting = sum(unread_connections(server.pid) for server in servers)
+    for server in servers:
+        server.cont()
+    return waiting
 
 
 def _configure(server: Server, *pairs: tuple[str, str]) -> None:
@@ -263,7 +268,18 @@ def _on_wire(make: Callable[[float], tuple[Weather, Weather]]) -> Deed:
 
 
 def _clock(stage: Stage, fault: Fault) -> int:
-    return _jump(stage.clocks[id(stage.server(fault))], fault)
+    server = stage.server(fault)
+    clock = stage.clocks[id(server)]
+    if isinstance(server, RedisServer):
+        return _jump(clock, fault)
+
+    def restart() -> None:
+        # Memcached reads the time of day when it starts, and keeps to that whatever becomes of it.
+        server.kill9()
+        server.restart()
+
+    with stage.alone(server):
+        return _jump(clock, fault, restart)
 
 
 def _proxy_clock(stage: Stage, fault: Fault) -> int:
@@ -287,16 +303,18 @@ def _jump(clock: Clock, fault: Fault, look: Callable[[], None] = lambda: None) -
     return clock.readings - before
 
 
-def _proxy_stop(stage: Stage, fault: Fault) -> None:
+def _proxy_stop(stage: Stage, fault: Fault) -> int:
     assert fault.proxy is not None
     proxy = stage.proxies[fault.proxy]
     with stage.alone(fault.proxy):
         since = time.monotonic()
         proxy.stop()
         time.sleep(fault.seconds)
+        waiting = unread_connections(proxy.pid)
         proxy.cont()
         # What it was asked meanwhile has run out of time.
         stage.interruptions.append((fault.proxy, since, time.monotonic() + AFTERMATH_SECONDS))
+    return waiting
 
 
 def _proxy_kill(stage: Stage, fault: Fault) -> int:
@@ -375,11 +393,11 @@ def _refill(stage: Stage, fault: Fault) -> tuple[int, int, int, int] | None:
 
 DEEDS: Mapping[str, Deed] = {
     "kill": _until_noticed(_kill),
-    "stop": _until_noticed(_stop),
+    "stop": _stop,
     "oom": _oom,
     "misconf": _misconf,
     "oom_all": _oom_all,
-    "stop_all": _until_noticed(_stop_all),
+    "stop_all": _stop_all,
     "reset": _on_routes(_reset),
     "cut": _on_routes(_hold(lambda route, fault: route.cut_replies(int(fault.amount)))),
     "cut_reset": _on_routes(_hold(lambda route, fault: route.cut_replies(int(fault.amount), reset=True))),
@@ -398,6 +416,6 @@ DEEDS: Mapping[str, Deed] = {
     "link_reset": _on_link(_reset),
     "link_hole": _on_link(_hold(lambda route, _: route.black_hole())),
     "link_delay": _on_link(_hold(lambda route, fault: route.delay(fault.amount))),
-    "proxy_stop": _until_noticed(_proxy_stop),
+    "proxy_stop": _proxy_stop,
 }
 """By the names of `chaos.schedule.SORTS`."""

@@ -84,8 +84,10 @@ NEEDS: Mapping[str, float] = {"network": 0.2, "clock": 0.15}
 """Share of the schedules with faults that need it."""
 SHARE = 0.7
 """Of the faults of such a schedule."""
-LEAST_EXPIRY_SECONDS = 500
-"""The shortest that the workload sets. A clock jumps by less, so that no key may come or go by that."""
+JUMPS_SECONDS = (2.0, 10.0, 120.0)
+"""Of clocks, either way. Expiries that the workload sets are longer, so no key may come or go by it."""
+SHARD_STOP_SECONDS = 0.15
+"""Of all its backends: shorter than the time limits, so that nobody may notice but by waiting."""
 
 DISTURBING: tuple[tuple[str, str], ...] = (
     ("kill", "source"), ("kill", "target"), ("stop", "source"), ("stop", "target"),
@@ -231,7 +233,7 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
     faults = tuple(
         _fault(rng, moment, protocol, proxies, replicas, survivors, persistent, heals) for moment in moments
     )
-    faults = _apart(seed, protocol, proxies, faults)
+    faults = _apart(seed, protocol, proxies, replicas, faults)
     if heals:
         faults = _with_disturbance(seed, proxies, replicas, faults)
     return Schedule(
@@ -275,7 +277,7 @@ def _fault(
         proxy = -1
     seconds = rng.choice((0.1, 0.3, 0.6, 1.2, 2.0))
     if target is Target.SHARD:
-        seconds = 0.15 if name == "stop_all" else seconds
+        seconds = SHARD_STOP_SECONDS if name == "stop_all" else seconds
     amount = {
         "cut": float(rng.randrange(400)),
         "cut_reset": float(rng.randrange(400)),
@@ -293,13 +295,17 @@ def _fault(
     )
 
 
-def _apart(seed: int, protocol: str, proxies: int, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+def _apart(
+    seed: int, protocol: str, proxies: int, replicas: int, faults: tuple[Fault, ...]
+) -> tuple[Fault, ...]:
     """The faults, some of them replaced by ones that not every machine can have."""
     rng = random.Random(f"apart {seed}")
     need = rng.choices((*NEEDS, ""), (*NEEDS.values(), 1 - sum(NEEDS.values())))[0]
     if not need:
         return faults
     sorts = [name for name, sort in SORTS.items() if sort.needs == need and protocol in sort.protocols]
+    if protocol == "memcached" and replicas == 1 and need == "clock":
+        sorts.remove("clock")  # it restarts the server, which then holds nothing
     chosen = rng.randrange(len(faults))
     return tuple(
         _special(rng, rng.choice(sorts), proxies, fault) if at == chosen or rng.random() < SHARE else fault
@@ -320,7 +326,7 @@ def _special(rng: random.Random, name: str, proxies: int, fault: Fault) -> Fault
     elif name == "reorder":
         amount = rng.choice((0.01, 0.05, 0.2, 0.5))
     elif SORTS[name].needs == "clock":
-        amount = rng.choice((2.0, 10.0, 120.0)) * rng.choice((1, -1))
+        amount = rng.choice(JUMPS_SECONDS) * rng.choice((1, -1))
     return replace(fault, sort=name, proxy=proxy, amount=amount, seconds=rng.choice((0.3, 0.6, 1.2, 2.0)))
 
 
@@ -359,11 +365,12 @@ def each_sort() -> list[Schedule]:
                 name, 0.1
             )
             proxy = 0 if sort.target is Target.PROXY else None
-            fault = Fault(name, 0.5, 0.8, proxy=proxy, amount=amount)
+            seconds = SHARD_STOP_SECONDS if name == "stop_all" else 0.8
+            fault = Fault(name, 0.5, seconds, proxy=proxy, amount=amount)
             faults: tuple[Fault, ...] = (fault,)
             if is_healing:
                 # Long enough for the copy to be under way.
-                disturbance = replace(fault, at=0.0, during="source")
+                disturbance = replace(fault, at=0.0, during="worker" if name == "proxy_stop" else "source")
                 faults = (Fault("kill", 0.0, 0.1, backend=1), disturbance)
             found.append(
                 Schedule(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import socket
 import struct
@@ -101,6 +102,7 @@ def _interface(name: str, order: int, value: bytes) -> None:
         fcntl.ioctl(control, order, struct.pack("16s24s", name.encode(), value))
 
 
+@functools.cache
 def why_not() -> str:
     """Why namespaces with a wire cannot be had here; empty if they can."""
     try:

@@ -61,6 +61,16 @@ def listens(pid: int, port: int) -> bool:
     return bool(inodes) and not inodes.isdisjoint(_open_files(pid))
 
 
+def unread_connections(pid: int) -> int:
+    """How many TCP connections of the process hold what it has not read yet."""
+    unread = set()
+    for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = row.split()
+        if fields[3] != LISTEN and int(fields[4].rpartition(":")[2], 16) > 0:
+            unread.add(f"socket:[{fields[9]}]")
+    return len(unread & _open_files(pid))
+
+
 def _open_files(pid: int) -> set[str]:
     files = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
