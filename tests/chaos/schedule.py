@@ -344,7 +344,7 @@ def _with_disturbance(seed: int, proxies: int, replicas: int, faults: tuple[Faul
     second = Fault(
         sort=sort,
         at=rng.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
-        seconds=rng.choice((0.1, 0.3, 0.6, 1.2)),
+        seconds=rng.choice((0.1, 0.3, 0.6, 1.2)) if sort != "proxy_stop" else rng.choice((0.6, 1.2, 4.0)),
         shard=shard,
         proxy=proxy,
         amount=amount,

@@ -93,7 +93,7 @@ PLANTS: Mapping[str, Plant] = {
         RESYNC,
         "if not has_caught_up(leader, target) or record != shard.record:",
         "if not target.is_linked:",
-        (1,),
+        (1354, 459, 222),
         LOSSES,
     ),
     "skip_fence": Plant(
@@ -101,7 +101,7 @@ PLANTS: Mapping[str, Plant] = {
         RESYNC,
         "if is_held_here and not found.missing:",
         "if found is not None:",
-        (1,),
+        (282, 442, 684),
         LOSSES,
     ),
     "overwrite_unseen": Plant(
