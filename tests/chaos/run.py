@@ -21,16 +21,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":  # as a script: find `chaos` and `support` beside it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from chaos.copies import copy_of
 from chaos.dialect import DIALECTS
-from chaos.faults import DEEDS, Stage, disturb
+from chaos.faults import DEEDS, Stage
 from chaos.gates import Gate
 from chaos.history import Outcome
+from chaos.refill import disturb
+from chaos.rest import HEAL_SECONDS, REST_SECONDS, at_rest, heals, in_sync, outline
 from chaos.rules import Promises, Violation, check, divergence, unfinished
 from chaos.schedule import NOTHING, PRESENT, PROTOCOLS, Capabilities, Fault, Schedule, draw, each_sort
 from chaos.workload import ANSWER_SECONDS, Workload
@@ -47,14 +48,8 @@ TIMEOUTS = {"connect": "300ms", "request": "500ms"}
 GRACE_SECONDS = 1.6
 """Beside the interval: a probe that times out, a view to be read and published, and a machine that is busy.
 So late may a proxy adopt a view that another one made."""
-REST_SECONDS = 20.0
-"""Longest wait for all proxies to agree once nothing is broken any more."""
-HEAL_SECONDS = 20.0
-"""Longest time to bring back a backend that holds next to nothing."""
 SHOWN_VIOLATIONS = 5
 SHOWN_LOG_LINES = 60
-
-Status = dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -222,11 +217,11 @@ def _break(schedule: Schedule, stage: Stage, start: float, report: Report) -> No
                 else:
                     report.bites.append(done)
                 if stage.blackouts and stage.blackouts[-1][1] == inf:
-                    is_whole = _heals(stage)
+                    is_whole = heals(stage)
                     stage.blackouts[-1] = stage.blackouts[-1][0], time.monotonic()
                     if not is_whole:
                         return
-            elif _heals(stage):
+            elif heals(stage):
                 perform(fault)
             else:
                 return  # which `_judge` will find as well
@@ -255,13 +250,13 @@ def _crashes(stage: Stage) -> list[Violation]:
 def _judge(schedule: Schedule, stage: Stage, work: Workload, report: Report, start: float) -> list[Violation]:
     violations = []
     status = None
-    if schedule.resynchronises and not _heals(stage):
+    if schedule.resynchronises and not heals(stage):
         states = [proxy.backend_states("p") for proxy in stage.proxies]
         violations.append(Violation("not healed", b"", f"within {HEAL_SECONDS} s; {states}"))
     try:
-        status = eventually(lambda: _at_rest(stage), within=REST_SECONDS, what="all proxies agree")
+        status = eventually(lambda: at_rest(stage), within=REST_SECONDS, what="all proxies agree")
     except AssertionError as restless:
-        views = [_outline(proxy.status()["pools"]["p"]["shards"]) for proxy in stage.proxies]
+        views = [outline(proxy.status()["pools"]["p"]["shards"]) for proxy in stage.proxies]
         violations.append(Violation("no rest", b"", f"{restless}; {views}"))
     for number in range(schedule.proxies):
         work.read_all(number)
@@ -269,14 +264,14 @@ def _judge(schedule: Schedule, stage: Stage, work: Workload, report: Report, sta
         return _check(schedule, stage, work, start) + violations
     excused = unfinished(work.history, stage.kills)
     for shard, row in enumerate(stage.servers):
-        found = _in_sync(status, shard)
-        in_sync = [row[at] for at, gate in enumerate(stage.gates[shard]) if gate.address in found]
+        found = in_sync(status, shard)
+        members = [row[at] for at, gate in enumerate(stage.gates[shard]) if gate.address in found]
         if not schedule.resynchronises and stage.gates[shard][schedule.survivors[shard]].address not in found:
             report.notes.append(f"the survivor of shard {shard} is out of sync: loss is to be expected")
         if not schedule.evicts:
             copies = {
                 server.address: copy_of(schedule.protocol, server, schedule.jump_seconds)
-                for server in in_sync
+                for server in members
             }
             # Noise goes through the first proxy and is not in the history.
             broken = any(proxy == 0 for proxy, _, _ in stage.kills)
@@ -300,42 +295,6 @@ def _check(schedule: Schedule, stage: Stage, work: Workload, start: float) -> li
         op.begin -= start
         op.end -= start
     return check(work.history, promises)
-
-
-def _at_rest(stage: Stage) -> Status | None:
-    """What all proxies say of the shards, if they say the same and each shard is led."""
-    views = [_outline(proxy.status()["pools"]["p"]["shards"]) for proxy in stage.proxies]
-    if any(view != views[0] for view in views) or any(shard["lead"] is None for shard in views[0].values()):
-        return None
-    return views[0]
-
-
-def _heals(stage: Stage) -> bool:
-    """Waits until every proxy finds every backend in sync; False if that takes too long."""
-
-    def is_whole() -> bool:
-        return all(set(proxy.backend_states("p").values()) == {"in_sync"} for proxy in stage.proxies)
-
-    try:
-        return eventually(is_whole, within=HEAL_SECONDS)
-    except AssertionError:
-        return False
-
-
-def _outline(shards: Status) -> Status:
-    return {
-        name: {
-            "lead": shard["lead"],
-            "epoch": shard["epoch"],
-            "in_sync": sorted(b["address"] for b in shard["backends"] if b["state"] == "in_sync"),
-        }
-        for name, shard in shards.items()
-    }
-
-
-def _in_sync(status: Status, shard: int) -> list[str]:
-    found: list[str] = status[f"s{shard + 1}"]["in_sync"]
-    return found
 
 
 def _log(proxy: ProxyProcess) -> str:

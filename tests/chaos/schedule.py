@@ -72,9 +72,9 @@ SORTS: Mapping[str, Sort] = {
     "clock": Sort(Target.BACKEND, needs="clock"),
     "proxy_clock": Sort(Target.PROXY, needs="clock"),
     # Only while a backend is being refilled.
-    "link_reset": Sort(Target.LINK),
-    "link_hole": Sort(Target.LINK),
-    "link_delay": Sort(Target.LINK),
+    "link_reset": Sort(Target.LINK, protocols=("redis",)),
+    "link_hole": Sort(Target.LINK, protocols=("redis",)),
+    "link_delay": Sort(Target.LINK, protocols=("redis",)),
     "proxy_stop": Sort(Target.PROXY),
 }
 """All faults; how each is done is in `chaos.faults`."""
@@ -235,7 +235,7 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
     )
     faults = _apart(seed, protocol, proxies, replicas, faults)
     if heals:
-        faults = _with_disturbance(seed, proxies, replicas, faults)
+        faults = _with_disturbance(seed, protocol, proxies, replicas, faults)
     return Schedule(
         seed=seed,
         protocol=protocol,
@@ -330,7 +330,9 @@ def _special(rng: random.Random, name: str, proxies: int, fault: Fault) -> Fault
     return replace(fault, sort=name, proxy=proxy, amount=amount, seconds=rng.choice((0.3, 0.6, 1.2, 2.0)))
 
 
-def _with_disturbance(seed: int, proxies: int, replicas: int, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+def _with_disturbance(
+    seed: int, protocol: str, proxies: int, replicas: int, faults: tuple[Fault, ...]
+) -> tuple[Fault, ...]:
     """The faults, in half of the schedules with a kill among them and another fault while its victim is
     refilled."""
     rng = random.Random(f"disturbance {seed}")
@@ -338,7 +340,7 @@ def _with_disturbance(seed: int, proxies: int, replicas: int, faults: tuple[Faul
         return faults
     shard, backend, at = faults[0].shard, rng.randrange(replicas), rng.randrange(len(faults) + 1)
     first = Fault("kill", 0.0, rng.choice((0.1, 0.3)), shard, backend)
-    sort, role = rng.choice(DISTURBING)
+    sort, role = rng.choice([each for each in DISTURBING if protocol in SORTS[each[0]].protocols])
     amount = rng.choice((0.05, 0.2, 0.6)) if sort in ("delay", "link_delay") else 0.0
     proxy = rng.randrange(proxies) if SORTS[sort].target is Target.PROXY else None
     second = Fault(

@@ -1,65 +1,153 @@
-"""The wire of the tests decides by port and direction, and hands over what it held when that is due."""
+"""Control connections' protocols: any split of the bytes gives the same replies, and rubbish an error."""
 
 from __future__ import annotations
 
-import random
-import struct
+import pytest
 
-from support.wire import FIRST_EDGE, Weather, Wire
+from proxy.control.model import Condition, Reason
+from proxy.tasks.prober import INFO_SECTIONS, read_memcached, read_redis
+from proxy.tasks.wire import (
+    REPLY_BYTES_LIMIT,
+    ErrorReply,
+    Listing,
+    MemcachedReader,
+    Reader,
+    Reply,
+    RespReader,
+    Value,
+    WireError,
+    condition_of,
+    reason_of,
+)
 
-PORT = 7000
-HUB_HOST, FAR = 1, FIRST_EDGE
-
-
-def packet(edge: int, port: int, *, up: bool, protocol: int = 6) -> bytes:
-    hosts = (FAR + edge, HUB_HOST) if up else (HUB_HOST, FAR + edge)
-    addresses = b"".join(bytes((198, 18, 0, host)) for host in hosts)
-    ports = struct.pack("!HH", *((40_000, port) if up else (port, 40_000)))
-    return bytes((0x45,)) + bytes(8) + bytes((protocol,)) + bytes(2) + addresses + ports + bytes(16)
-
-
-def test_what_is_not_spoken_of_passes() -> None:
-    wire = Wire(random.Random(1))
-    assert wire.take(2, packet(1, PORT, up=True), 0.0) == (0, packet(1, PORT, up=True))
-    assert wire.take(0, packet(1, PORT, up=False), 0.0) == (2, packet(1, PORT, up=False))
-    assert wire.take(1, b"\x60" + bytes(50), 0.0) is None, "no IPv6"
-    assert wire.take(1, b"\x45", 0.0) is None, "no packet"
-
-
-def test_loss_is_of_one_edge_one_port_one_way() -> None:
-    wire = Wire(random.Random(1))
-    wire.set((1, PORT, True), Weather(loss=1.0))
-    assert wire.take(2, packet(1, PORT, up=True), 0.0) is None
-    assert wire.take(2, packet(1, PORT, up=True, protocol=1), 0.0) is not None
-    assert wire.take(2, packet(1, PORT + 1, up=True), 0.0) is not None
-    assert wire.take(1, packet(0, PORT, up=True), 0.0) is not None
-    assert wire.take(0, packet(1, PORT, up=False), 0.0) is not None
-    assert wire.counts == {"lost": 1}
-    wire.set((1, PORT, True), Weather())
-    assert wire.take(2, packet(1, PORT, up=True), 0.0) is not None
-
-
-def test_some_are_lost() -> None:
-    wire = Wire(random.Random(1))
-    wire.set((0, PORT, False), Weather(loss=0.3))
-    passed = sum(wire.take(0, packet(0, PORT, up=False), 0.0) is not None for _ in range(1000))
-    assert 650 < passed < 750
+RESP = b"+OK\r\n$-1\r\n$5\r\na\r\nbc\r\n-NOAUTH Authentication required.\r\n*2\r\n:1\r\n+x\r\n:7\r\n"
+RESP_REPLIES: list[Reply] = [
+    b"OK",
+    None,
+    b"a\r\nbc",
+    ErrorReply("NOAUTH Authentication required."),
+    [1, b"x"],
+    7,
+]
+TEXT = (
+    b"STAT pid 7\r\nSTAT version 1.6.18\r\nEND\r\nVALUE k 5 4 99\r\nE\r\nD\r\nVALUE j 0 0\r\n\r\nEND\r\n"
+    b"STORED\r\nSERVER_ERROR out of memory storing object\r\nEND\r\n"
+)
+TEXT_REPLIES: list[Reply] = [
+    Listing({}, {b"pid": b"7", b"version": b"1.6.18"}),
+    Listing({b"k": Value(b"E\r\nD", 5, 99), b"j": Value(b"", 0)}),
+    b"STORED",
+    b"SERVER_ERROR out of memory storing object",
+    Listing(),
+]
+CASES = [(RespReader, RESP, RESP_REPLIES), (MemcachedReader, TEXT, TEXT_REPLIES)]
 
 
-def test_the_delayed_come_when_they_are_due_and_overtake() -> None:
-    wire = Wire(random.Random(1))
-    wire.set((0, PORT, True), Weather(delay=1.0))
-    sent = [packet(0, PORT, up=True) + bytes((number,)) for number in range(50)]
-    assert all(wire.take(1, each, 0.0) is None for each in sent)
-    first = wire.next_due()
-    assert first is not None
-    assert wire.due(first - 0.001) == []
-    early = wire.due(0.5)
-    late = wire.due(1.0)
-    assert early
-    assert late
-    arrived = [data for _, data in early + late]
-    assert sorted(arrived) == sorted(sent)
-    assert arrived != sent
-    assert wire.counts["overtook"] > 0
-    assert wire.next_due() is None
+@pytest.mark.parametrize(("make", "data", "expected"), CASES)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_any_split_gives_the_same_replies(
+    make: type[RespReader] | type[MemcachedReader], data: bytes, expected: list[Reply], size: int
+) -> None:
+    reader: Reader = make()
+    found: list[Reply] = []
+    for start in range(0, len(data), size):
+        reader.feed(data[start : start + size])
+        found += reader.replies()
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "data"),
+    [
+        (RespReader, b"?what\r\n"),
+        (MemcachedReader, b"VALUE k 0 x\r\n"),
+        (MemcachedReader, b"VALUE k 0\r\n"),
+        (MemcachedReader, b"VALUE k 0 -1\r\n"),
+        (MemcachedReader, b"VALUE k 0 1\r\nabc\r\n"),
+    ],
+)
+def test_rubbish_is_an_error(make: type[RespReader] | type[MemcachedReader], data: bytes) -> None:
+    reader = make()
+    reader.feed(data)
+    with pytest.raises(WireError):
+        reader.replies()
+
+
+@pytest.mark.parametrize(("make", "start"), [(RespReader, b"$2000000\r\n"), (MemcachedReader, b"")])
+def test_a_reply_without_end_is_bounded(make: type[RespReader] | type[MemcachedReader], start: bytes) -> None:
+    reader = make()
+    reader.feed(start)
+    for _ in range(REPLY_BYTES_LIMIT // 1024 - 1):
+        reader.feed(b"x" * 1024)
+        assert reader.replies() == []
+    with pytest.raises(WireError):
+        reader.feed(b"x" * 2048)
+
+
+@pytest.mark.parametrize(
+    ("reply", "condition", "reason"),
+    [
+        (ErrorReply("LOADING Redis is loading the dataset in memory"), Condition.LOADING, Reason.LOADING),
+        (ErrorReply("MISCONF Redis is configured to save"), Condition.MISCONF, Reason.MISCONF),
+        (ErrorReply("BUSY Redis is busy running a script."), Condition.BUSY, Reason.BUSY),
+        (ErrorReply("ERR something"), None, Reason.PROTOCOL),
+        (b"SERVER_ERROR out of memory storing object", Condition.OOM, Reason.OOM),
+        (b"CLIENT_ERROR unauthenticated", Condition.NOAUTH, Reason.NOAUTH),
+        (b"ERROR", None, Reason.PROTOCOL),
+        (None, None, Reason.PROTOCOL),
+    ],
+)
+def test_conditions_are_named(reply: Reply, condition: Condition | None, reason: Reason) -> None:
+    assert condition_of(reply) is condition
+    assert reason_of(reply) is reason
+
+
+def answers(ping: Reply = b"PONG", get: Reply = None, **sections: bytes) -> list[Reply]:
+    return [ping, *(sections.get(name, b"# Empty\r\n") for name in INFO_SECTIONS), get]
+
+
+def test_a_redis_answer() -> None:
+    result = read_redis(
+        "a:1",
+        answers(
+            get=b"record",
+            server=b"# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n",
+            replication=b"role:master\r\n",
+            commandstats=b"cmdstat_flushall:calls=2,usec=9\r\ncmdstat_flushdb:calls=1,usec=9\r\n",
+            keyspace=b"db0:keys=3,expires=0,avg_ttl=0\r\ndb5:keys=4,expires=1,avg_ttl=0\r\n",
+        ),
+    )
+    assert (result.failure, result.condition) == (None, None)
+    assert (result.record, result.record_known) == (b"record", True)
+    assert result.incarnation is not None
+    assert (result.incarnation.token, result.flushes, result.items) == ("abc", 3, 6)
+
+
+@pytest.mark.parametrize(
+    ("replies", "condition", "known"),
+    [
+        (answers(replication=b"role:slave\r\n"), Condition.READONLY, True),
+        (answers(persistence=b"loading:1\r\n", get=ErrorReply("LOADING x")), Condition.LOADING, False),
+        (answers(ping=ErrorReply("MISCONF x"), get=b"r"), Condition.MISCONF, True),
+        (answers(get=ErrorReply("NOPERM x")), Condition.NOAUTH, False),
+        (answers(ping=ErrorReply("BUSY x"), get=ErrorReply("BUSY x")), Condition.BUSY, False),
+    ],
+)
+def test_redis_conditions(replies: list[Reply], condition: Condition, known: bool) -> None:
+    result = read_redis("a:1", replies)
+    assert (result.failure, result.condition, result.record_known) == (None, condition, known)
+
+
+def test_something_else_on_the_port_is_a_failure() -> None:
+    assert read_redis("a:1", answers(ping=ErrorReply("ERR what"))).failure is Reason.PROTOCOL
+    assert read_memcached("a:1", [b"ERROR", b"ERROR"], "k").failure is Reason.PROTOCOL
+
+
+def test_a_memcached_answer() -> None:
+    statistics = Listing(
+        {}, {b"pid": b"7", b"time": b"1005", b"uptime": b"5", b"cmd_flush": b"2", b"curr_items": b"4"}
+    )
+    result = read_memcached("a:1", [statistics, Listing({b"k": Value(b"record", 0)})], "k")
+    assert result.incarnation is not None
+    assert (result.incarnation.token, result.flushes, result.items) == ("7@1000", 2, 3)
+    assert (result.record, result.record_known) == (b"record", True)

@@ -104,6 +104,6 @@ PLANTS: Mapping[str, Plant] = {
         (282, 442, 684),
         LOSSES,
     ),
-    # Not here: REPLICAOF without a look at the target's record. Before that stand the lease and the leader's run
-    # id, so no schedule has shown it; the model does (tests/model, `conditional`).
+    # Not here: REPLICAOF without a look at the target's record. Before that stand the lease and the run id of
+    # the leader, so no schedule has shown it; the model does (tests/model, `guarded`).
 }
