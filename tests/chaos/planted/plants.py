@@ -34,7 +34,7 @@ class Plant:
 
 
 WORKER = "proxy/engine/src/worker/"
-RESYNC = "proxy/tasks/resync.py"
+FOLLOWING = "proxy/tasks/following.py"
 LOSSES = ("stale read", "stale increment", "repeated answer", "lost write", "disagreement", "divergence")
 """What a backend shows that is taken for in sync and is not."""
 
@@ -42,7 +42,7 @@ PLANTS: Mapping[str, Plant] = {
     "acknowledge_before_replica": Plant(
         "with `ack: all`, the client is answered as soon as the leader has answered",
         WORKER + "replicate.rs",
-        "Ack::All => outstanding & in_sync == 0 && state.check.is_none(),",
+        "Ack::All => outstanding & required == 0 && state.check.is_none(),",
         "Ack::All => lead_done,",
         (94, 34, 19, 11, 1),
         ("stale read", "stale increment", "disagreement", "lost write", "divergence"),
@@ -66,8 +66,8 @@ PLANTS: Mapping[str, Plant] = {
     "drop_held_entry": Plant(
         "a write that waited for the leader's decision is never sent to the replicas",
         WORKER + "replicate.rs",
-        "        if copy.is_none() {\n            state.check = None;",
-        "        copy = None;\n        if copy.is_none() {\n            state.check = None;",
+        "        } else if copy.is_none() {\n            state.check = None;",
+        "        } else {\n            copy = None;\n            state.check = None;",
         (19, 7, 1, 91),
         ("divergence", "stale read", "lost write"),
     ),
@@ -90,7 +90,7 @@ PLANTS: Mapping[str, Plant] = {
     # Resynchronisation of Redis. (That of Memcached: a copy without verification, once it is there.)
     "admit_without_offset": Plant(
         "a backend stops being a replica before it has applied all that the leader wrote",
-        RESYNC,
+        FOLLOWING,
         "if not has_caught_up(leader, target) or record != shard.record:",
         "if not target.is_linked:",
         (1354, 459, 222),
@@ -98,7 +98,7 @@ PLANTS: Mapping[str, Plant] = {
     ),
     "skip_fence": Plant(
         "a backend is admitted without waiting until all proxies hold their writes",
-        RESYNC,
+        FOLLOWING,
         "if is_held_here and not found.missing:",
         "if found is not None:",
         (282, 442, 684),
