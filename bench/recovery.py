@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from run import refuse_debug_engine
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.servers import MemcachedServer, Server
-from support.store import connect
+from support.store import SERVERS, connect
 from support.traffic import Traffic
 
 VALUE_BYTES = 1024
@@ -53,10 +54,8 @@ class _Large(MemcachedServer):
 @contextmanager
 def cluster(protocol: str, replicas: int, rate: str = "0") -> Iterator[Cluster]:
     """One shard of that many backends behind a proxy with the default settings."""
-    servers = {"memcached": _Large}
-    with Cluster(
-        protocol, replicas=replicas, servers=servers, resync={"auto": True, "rate": rate}, **HEALTHY
-    ) as made:
+    options: dict[str, Any] = {**HEALTHY, "resync": {"auto": True, "rate": rate}}
+    with Cluster(protocol, replicas=replicas, servers={**SERVERS, "memcached": _Large}, **options) as made:
         yield made
 
 
@@ -73,7 +72,7 @@ def kill_leaders(protocol: str, rounds: int) -> Figures:
                 before = traffic.writes
                 began = time.monotonic()
                 victim.kill9()
-                eventually(lambda before=before: traffic.writes > before + 8, within=10)
+                eventually(partial(_more_writes, traffic, before), within=10)
                 pauses.append(time.monotonic() - began)
                 traffic.flow(500)
                 victim.restart()
@@ -90,6 +89,11 @@ def kill_leaders(protocol: str, rounds: int) -> Figures:
         "failed_writes": len(traffic.failed_writes),
         "lost_writes": len(lost),
     }
+
+
+def _more_writes(traffic: Traffic, before: int) -> bool:
+    """True once every writer was answered after the loss, and not only those whose answer was on its way."""
+    return traffic.writes > before + 8
 
 
 def bring_back(protocol: str, mebibytes: int) -> Figures:

@@ -139,7 +139,7 @@ class KeyList:
         self.size += key.size
 
     def batches(self, size_limit: int = BATCH_BYTES) -> Iterator[list[Key]]:
-        """All keys, in groups of at most `BATCH_KEYS` keys and, but for a single one, ``size_limit`` bytes."""
+        """All keys, in groups of at most `BATCH_KEYS` and, but for a single one, ``size_limit`` bytes."""
         start, size = 0, 0
         batch: list[Key] = []
         while start < len(self._lines):

@@ -301,14 +301,18 @@ class Copying:
             for (key, item, token), now in zip(added, shown, strict=True)
             if is_changed(item, now)
         ]
-        return await self._take_back([*changed, *await self._compare(occupied)])
+        differing, gone = await self._compare(occupied)
+        return [*await self._take_back([*changed, *differing]), *gone]
 
-    async def _compare(self, keys: Sequence[Key]) -> list[tuple[Key, int, bool]]:
-        """Those that the target holds otherwise: key, token there, whether the leader has it."""
+    async def _compare(self, keys: Sequence[Key]) -> tuple[list[tuple[Key, int, bool]], list[Key]]:
+        """Those that the target holds otherwise: key, token there, whether the leader has it. And those
+        that it holds no more."""
         there: list[tuple[Key, Shown]] = []
+        gone = []
         for part in _parts(keys):
             shown = await self._show(self._sink, fetch_request(part), len(part))
             there += [(key, item) for key, item in zip(part, shown, strict=True) if item is not None]
+            gone += [key for key, item in zip(part, shown, strict=True) if item is None]
         differing = []
         for part in _parts([key for key, _ in there]):
             shown = await self._show(self._source, fetch_request(part), len(part))
@@ -316,7 +320,7 @@ class Copying:
                 if not is_alike(held, item):
                     differing.append((key, held.token, item is not None))
             del there[: len(part)]
-        return differing
+        return differing, gone
 
     async def _take_back(self, copies: Sequence[tuple[Key, int, bool]]) -> list[Key]:
         """Removes old copies, unless something newer stands there; returns what to copy again."""

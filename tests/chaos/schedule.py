@@ -112,8 +112,8 @@ class Capabilities:
     resynchronises: frozenset[str] = frozenset()
 
 
-PRESENT = Capabilities(frozenset({"redis"}))
-"""What it can do at present; the one place to change when it learns more (``"memcached"``)."""
+PRESENT = Capabilities(frozenset(PROTOCOLS))
+"""What it can do at present."""
 NOTHING = Capabilities()
 
 

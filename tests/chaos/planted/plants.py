@@ -87,7 +87,22 @@ PLANTS: Mapping[str, Plant] = {
         (22, 46, 105, 15, 73),
         ("dishonest error", "double increment"),
     ),
-    # Resynchronisation of Redis. (That of Memcached: a copy without verification, once it is there.)
+    "copy_without_verification": Plant(
+        "what is copied to a Memcached is not compared with the leader again",
+        "proxy/control/copying.py",
+        "return now is None or now.token != fetched.token",
+        "return False",
+        (7004, 7005, 7009),
+        LOSSES,
+    ),
+    "write_without_lease": Plant(
+        "a proxy writes to a Memcached leader however long ago it has shown its record",
+        WORKER + "renew.rs",
+        "        age < lease\n",
+        "        age < u64::MAX\n",
+        (7004, 7005, 7009),
+        LOSSES,
+    ),
     "admit_without_offset": Plant(
         "a backend stops being a replica before it has applied all that the leader wrote",
         FOLLOWING,
