@@ -50,20 +50,25 @@ class CommitWon:
 
 @dataclass(frozen=True, slots=True)
 class CommitLost:
-    """Another proxy was first; ``record`` is what stands there now (None: it vanished, look again)."""
+    """Another proxy was first; ``record`` is what stands there now (None: it vanished, look again).
+
+    ``placed``: somebody took our view before, and may still show it.
+    """
 
     view: View
     address: str
     record: bytes | None
+    placed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CommitFailed:
-    """``address`` could not take the pending view."""
+    """``address`` could not take the pending view; ``placed`` as in `CommitLost`."""
 
     view: View
     address: str
     reason: Reason
+    placed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,8 @@ class Commit:
 
     ``arbiters`` are those that leave and stood before the first who stays. They are written first, if
     they answer at all: two proxies that each blame another backend would otherwise both win, each on
-    the survivors of its own view.
+    the survivors of its own view. ``witnesses`` leave too and stood behind: they are told with the rest,
+    since the first may die, and any of them that knows a rival means that we have lost.
 
     ``blank`` names those known to hold no record. Where one is missing otherwise, the member was
     flushed since it was last asked, and writing would hide that for ever: it must be refused.
@@ -139,6 +145,7 @@ class Commit:
     view: View
     blank: tuple[str, ...] = ()
     arbiters: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

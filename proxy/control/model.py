@@ -210,7 +210,9 @@ class View:
     the `Incarnation` token each had when the view was made. The tokens are in the record because a
     proxy that has just started remembers no process: without them a Redis that came back with an
     old snapshot (and the old record in it) would pass for in sync. ``joining_runs`` does the same for
-    those that join: one that restarts half-way has lost the writes that it was sent.
+    those that join: one that restarts half-way has lost the writes that it was sent. ``parent`` is the
+    in-sync list of the view this one came from (empty in a first view): of two rivals it tells which was
+    decided by whom.
 
     ``fans_out`` says what a view with somebody joining means: True, every write goes to them as well,
     behind the leader's answer; False, writes are held.
@@ -225,6 +227,7 @@ class View:
     joining: tuple[str, ...] = ()
     joining_runs: tuple[str, ...] = ()
     fans_out: bool = False
+    parent: tuple[str, ...] = ()
 
     def run_of(self, address: str) -> str:
         """The token recorded for whoever is in sync or joins, or ""."""

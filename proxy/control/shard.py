@@ -138,7 +138,7 @@ class _Step:
             flushes=result.flushes if result.record is not None else member.flushes,
         )
         if result.record is not None:
-            self._adopt(result.record)
+            self._adopt(result.record, result.address)
         if member.doubted and result.record_known and result.record == self.shard.record:
             self._note(self.shard.member(result.address), doubted=False)
             self.is_republished = True
@@ -179,9 +179,10 @@ class _Step:
     def on_commit_lost(self, event: CommitLost) -> None:
         if event.view != self.shard.pending:
             return
-        self.shard = replace(self.shard, pending=None)
+        self._give_up(event.view, event.placed)
         if event.record is not None:
-            self._adopt(event.record)
+            self._note_record(event.address, event.record)
+            self._adopt(event.record, event.address)
         if self.shard.is_configured(event.address):
             if self.shard.epoch < event.view.epoch:
                 # It holds nothing we can follow: it will refuse the next try as well.
@@ -191,10 +192,20 @@ class _Step:
     def on_commit_failed(self, event: CommitFailed) -> None:
         if event.view != self.shard.pending:
             return
-        self.shard = replace(self.shard, pending=None)
+        self._give_up(event.view, event.placed)
         if self.shard.is_configured(event.address):
             self._note(self.shard.member(event.address), unrecorded=True, warned=True)
             self.actions.append(ProbeNow(event.address))
+
+    def _give_up(self, view: View, placed: bool) -> None:
+        self.shard = replace(self.shard, pending=None, tried=view if placed else self.shard.tried)
+
+    def _note_record(self, address: str, record: bytes) -> None:
+        """What a commit was shown counts like a probe: who shows what we cannot follow is asked no more."""
+        if self.shard.is_configured(address):
+            member = self.shard.member(address)
+            if member.seen is not None:
+                self._note(member, seen=replace(member.seen, record=record, record_known=True))
 
     def on_join(self, event: Join) -> None:
         view = self.shard.view
@@ -229,19 +240,22 @@ class _Step:
 
     # Views.
 
-    def _adopt(self, record: bytes) -> None:
+    def _adopt(self, record: bytes, source: str) -> None:
         """Follows the view in the record if it beats ours; counts a conflict once per meeting."""
         if not self.shard.keeps_view or record == self.shard.record:
             return
         found = parse(record, self.shard.pool.name, self.shard.spec.name)
         if isinstance(found, Reason) or not any(self.shard.is_configured(each) for each in found.in_sync):
             return
-        if found == self.shard.pending:
-            return  # our own, on its way to the rest; it is ours once they have it
+        pending = self.shard.pending
+        if pending is not None and found.epoch <= pending.epoch:
+            return  # our own, or a rival that was first or will be refused: the outcome tells, and soon
         ours = self.shard.view
         reason = Reason.ADOPTED
         if ours is not None:
             if is_conflict(found, ours):
+                if source not in found.in_sync:
+                    return  # it was told as one that leaves, perhaps as the only one; that decides nothing
                 if record != self.shard.rival:
                     self.shard = replace(self.shard, conflicts=self.shard.conflicts + 1, rival=record)
                 reason = Reason.CONFLICT
@@ -254,7 +268,10 @@ class _Step:
         outcome, should it come, no longer matches."""
         was_lost = self.shard.view is not None and self.shard.lead is None
         known = self.shard.view.in_sync if self.shard.view is not None else view.in_sync
-        self.shard = replace(self.shard, view=view, record=record, pending=None, reason=reason)
+        tried = self.shard.tried
+        if tried is not None and (tried == view or tried.epoch < view.epoch):
+            tried = None
+        self.shard = replace(self.shard, view=view, record=record, pending=None, tried=tried, reason=reason)
         self._note_joining_since(self.now)
         for member in self.shard.members:
             if member.address not in view.in_sync:
@@ -315,9 +332,12 @@ class _Step:
             reason = Reason.ANSWERS if self.shard.reason in _WAITS else self.shard.reason
             self.shard = replace(self.shard, lost_since=None, reason=reason)
         is_over = self._is_joining_over(view)
-        if choice.survivors and self.shard.pending is None and (is_over or not agrees):
+        # What is left of a view of ours that lost must not be found and win: a newer one ends it.
+        is_haunted = self.shard.tried is not None and self.shard.tried.epoch == view.epoch
+        if choice.survivors and self.shard.pending is None and (is_over or is_haunted or not agrees):
             following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
-            self._propose(following, Reason.NOT_JOINED if agrees else choice.reason)
+            because = Reason.NOT_JOINED if is_over else Reason.CONFLICT
+            self._propose(following, because if agrees else choice.reason)
         elif self.shard.held_epoch and self.shard.lead is not None:
             # Clients wait: what follows is in the leader's record milliseconds from now.
             self.actions.append(ProbeNow(self.shard.lead))
@@ -380,12 +400,25 @@ class _Step:
             is_sure = self.shard.view is None or measure(self.shard, member) is not Finding.UNSURE
             if seen is not None and seen.record_known and seen.record is None and is_sure:
                 blank.append(address)
-        self.actions.append(Commit(view, tuple(blank), self._arbiters(view)))
+        self.actions.append(Commit(view, tuple(blank), *self._leavers(view)))
 
-    def _arbiters(self, view: View) -> tuple[str, ...]:
+    def _leavers(self, view: View) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Those that leave ahead of the first who stays, and those behind. One that shows a record we cannot
+        use decides nothing between proxies."""
         old = self.shard.view.in_sync if self.shard.view else ()
-        ahead = itertools.takewhile(lambda address: address not in view.in_sync, old)
-        return tuple(filter(self.shard.is_configured, ahead))
+        ahead = tuple(itertools.takewhile(lambda address: address not in view.in_sync, old))
+        behind = tuple(address for address in old[len(ahead) :] if address not in view.in_sync)
+        return tuple(filter(self._may_decide, ahead)), tuple(filter(self._may_decide, behind))
+
+    def _may_decide(self, address: str) -> bool:
+        if not self.shard.is_configured(address):
+            return False
+        seen = self.shard.member(address).seen
+        return seen is None or seen.record is None or self._is_followable(seen.record)
+
+    def _is_followable(self, record: bytes) -> bool:
+        found = parse(record, self.shard.pool.name, self.shard.spec.name)
+        return not isinstance(found, Reason) and any(map(self.shard.is_configured, found.in_sync))
 
     def _contact(self) -> None:
         """No view yet: wait for every first probe, then let bootstrap choose."""

@@ -68,9 +68,11 @@ class Member:
 class ShardState:
     """All that is known of one shard. ``record`` is the view's bytes as found, empty without a view.
 
-    ``pending`` is the view being committed; ``joining_since`` when we began to follow a view with somebody
-    joining, under which writes are held; ``lost_since`` when the last usable member went;
-    ``rival`` is the last record that was in conflict, so that it is counted once;
+    ``pending`` is the view being committed; ``tried`` one of ours that lost, or was given up, after somebody
+    took it: while our view is not newer, what is left of it may be taken for the winner.
+    ``joining_since`` is when we began to follow a view with somebody joining, under which writes are held;
+    ``lost_since`` when the last usable member went; ``rival`` the last record that was in conflict, so that
+    it is counted once;
     ``revision`` rises when the routing table must be published again.
     """
 
@@ -81,6 +83,7 @@ class ShardState:
     view: View | None = None
     record: bytes = b""
     pending: View | None = None
+    tried: View | None = None
     joining_since: float = 0.0
     lost_since: float | None = None
     reason: Reason = Reason.NOT_CONTACTED

@@ -8,7 +8,8 @@ connection is verified by finding exactly these bytes. Proxies that share backen
 shards and backends the same names, as they must agree on hashing.
 
     {"v":1,"pool":"p","shard":"s","epoch":7,"lead":"a:1",
-     "in_sync":["a:1"],"runs":["4f.."],"joining":["b:1"],"joining_runs":["9c.."],"fanout":true}
+     "in_sync":["a:1"],"runs":["4f.."],"joining":["b:1"],"joining_runs":["9c.."],"fanout":true,
+     "parent":["a:1","b:1"]}
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ RESERVED_PREFIX = "__shardproxy:"
 MEMBER_LIMIT = 16
 """As many backends as the engine takes per shard; more in a record is damage."""
 RECORD_BYTES_LIMIT = 16 * 1024
-"""16 members with host names of 255 bytes, twice, fit; what is longer was not written by us."""
+"""16 members with host names of 255 bytes, three times, fit; what is longer was not written by us."""
 
 
 def view_key(pool: str, shard: str) -> str:
@@ -44,6 +45,7 @@ def encode(view: View) -> bytes:
         "joining": list(view.joining),
         "joining_runs": list(view.joining_runs),
         "fanout": view.fans_out,
+        "parent": list(view.parent),
     }
     return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
@@ -77,6 +79,7 @@ def parse(record: bytes, pool: str, shard: str) -> View | Reason:
         joining=tuple(fields["joining"]),
         joining_runs=tuple(fields["joining_runs"]),
         fans_out=fields["fanout"],
+        parent=tuple(fields["parent"]),
     )
 
 
@@ -89,16 +92,18 @@ def _is_well_formed(fields: Mapping[str, object]) -> bool:
     if not texts or not _is_count(fields.get("epoch")) or not isinstance(fields.get("fanout"), bool):
         return False
     lists: dict[str, list[object]] = {}
-    for name in ("in_sync", "runs", "joining", "joining_runs"):
+    for name in ("in_sync", "runs", "joining", "joining_runs", "parent"):
         value = fields.get(name)
         if not isinstance(value, list) or len(value) > MEMBER_LIMIT:
             return False
         if not all(isinstance(item, str) for item in value):
             return False
         lists[name] = value
-    in_sync, joining = lists["in_sync"], lists["joining"]
+    in_sync, joining, parent = lists["in_sync"], lists["joining"], lists["parent"]
     return (
         fields["lead"] in in_sync
+        and len(set(parent)) == len(parent)
+        and (not parent or not set(parent).isdisjoint(in_sync))
         and len(lists["runs"]) == len(in_sync)
         and len(lists["joining_runs"]) == len(joining)
         and len(set(in_sync)) == len(in_sync)
@@ -110,15 +115,20 @@ def _is_well_formed(fields: Mapping[str, object]) -> bool:
 def beats(challenger: View, holder: View) -> bool:
     """True if ``challenger`` is to be followed instead of ``holder``.
 
-    The higher epoch wins. At one epoch with different contents (two sides of a partition each made
-    a view) the larger in-sync set wins, then the smaller record: any rule does, as long as every
-    proxy finds the same winner without asking.
+    The higher epoch wins. Two of one epoch are what a partition leaves, or a proxy that lost or died
+    half-way; every proxy must find the same winner without asking. Of two that came from one view, that
+    whose first member stands *later* in it wins: whoever made the other one had to ask this member too,
+    which takes one view of an epoch only, and so has lost, unless the two could not reach the same
+    backends. Then the larger set wins, then the smaller record. Where even the parents differ these
+    are compared first, by nothing but size and name, so that the order is total.
     """
-    if challenger.epoch != holder.epoch:
-        return challenger.epoch > holder.epoch
-    if challenger == holder:
-        return False
-    return (-len(challenger.in_sync), encode(challenger)) < (-len(holder.in_sync), encode(holder))
+    return _rank(challenger) < _rank(holder)
+
+
+def _rank(view: View) -> tuple[int, int, tuple[str, ...], int, int, bytes]:
+    """Least first."""
+    decider = min((at for at, address in enumerate(view.parent) if address in view.in_sync), default=0)
+    return -view.epoch, -len(view.parent), view.parent, -decider, -len(view.in_sync), encode(view)
 
 
 def is_conflict(one: View, other: View) -> bool:
@@ -154,6 +164,7 @@ def next_view(
         joining=tuple(joining),
         joining_runs=tuple(tokens.get(address, view.run_of(address)) for address in joining),
         fans_out=fans_out,
+        parent=view.in_sync,
     )
 
 

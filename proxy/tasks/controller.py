@@ -316,7 +316,12 @@ class Controller:
     async def _commit(self, place: Place, action: Commit) -> None:
         links = {
             address: self._backends[place, address].link
-            for address in (*action.arbiters, *action.view.in_sync, *action.view.joining)
+            for address in (
+                *action.arbiters,
+                *action.witnesses,
+                *action.view.in_sync,
+                *action.view.joining,
+            )
         }
         seconds = self._pools[place[0]].health.timeout
         outcome = await views.commit(action, links, seconds)

@@ -3,7 +3,8 @@
 Called by `proxy.tasks.controller` to perform `Commit` and `Restore`. What may overwrite what is decided
 by `may_write`, a pure function; the rest is the two protocols' ways to make it atomic. Must not know why
 a view changes. Members are written in the order of the old view: the first that answers decides between
-proxies that race, since a proxy that loses there has written nowhere.
+proxies that race, since a proxy that loses there has written nowhere. All others are told too, also those
+that leave: the first may die, or refuse one proxy and not the other. `tests/model` has the reasons.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import trio
 from proxy.control.event import Commit, CommitFailed, CommitLost, CommitWon, Restore
 from proxy.control.model import Reason, View
 from proxy.control.routing import resp_request
-from proxy.control.view import beats, encode, parse, view_key
+from proxy.control.view import beats, encode, is_conflict, parse, view_key
 from proxy.tasks.link import Link, LinkError, Talk
 from proxy.tasks.wire import ErrorReply, Listing, Reply, reason_of
 
@@ -48,66 +49,90 @@ class Held:
     record: bytes | None
 
 
-def may_write(current: bytes | None, view: View, *, blank: bool, settles: bool) -> bool:
+def may_write(current: bytes | None, view: View, *, blank: bool, settles: bool, address: str = "") -> bool:
     """Whether ``view`` may replace what stands on a backend.
 
     Args:
         current: the record there.
+        address: the backend.
         blank: an absent record is expected; otherwise its absence is a flush that must come to light.
-        settles: the view is agreed already, so it also replaces a loser of its own epoch. A proposal
-            never does: who came first has won.
+        settles: the view is agreed already, so it also replaces a loser of its own epoch, and whatever a
+            backend was told of that epoch as one that leaves. A proposal never does: who came first has
+            won.
     """
     if current is None:
         return blank
     found = parse(current, view.pool, view.shard)
     if isinstance(found, Reason):
         return False
-    return beats(view, found) if settles else found.epoch < view.epoch
+    if not settles:
+        return found.epoch < view.epoch
+    return beats(view, found) or (is_conflict(view, found) and address not in found.in_sync)
 
 
 async def commit(
     action: Commit, links: Mapping[str, Link], seconds: float
 ) -> CommitWon | CommitLost | CommitFailed:
-    """Records the view: on its first member, then on the others at once.
+    """Records the view: on whoever decides, then on the others at once.
 
     Args:
-        links: by address; every arbiter and everybody in the view.
-        seconds: for each member.
+        links: by address; everybody in the view, every arbiter and every witness.
+        seconds: for each member; those that leave get `ARBITER_SECONDS` at most.
     """
     view = action.view
+    placed = False
+    patience = min(seconds, ARBITER_SECONDS)
     for address in action.arbiters:
-        try:
-            outcome = await _put(links[address], view, False, False, min(seconds, ARBITER_SECONDS))
-        except LinkError:
-            continue  # it leaves because it fails; whoever else cannot reach it goes on to the next as well
-        if isinstance(outcome, Held) and _is_view(outcome.record, view):
-            return CommitLost(view, address, outcome.record)
+        heard = await _ask_leaver(links[address], view, patience)
+        if isinstance(heard, Held):
+            return CommitLost(view, address, heard.record, placed)
+        placed |= isinstance(heard, Stored)
     first, *others = view.in_sync
     try:
-        outcome = await _put(links[first], view, first in action.blank, False, seconds)
+        outcome = await _Put(view, first, first in action.blank).on(links[first], seconds)
     except LinkError as error:
-        return CommitFailed(view, first, error.reason)
+        return CommitFailed(view, first, error.reason, placed)
     if isinstance(outcome, Held):
-        return CommitLost(view, first, outcome.record)
+        return CommitLost(view, first, outcome.record, placed)
     missed: list[str] = []
     lost: list[CommitLost] = []
 
     async def tell(address: str) -> None:
         try:
-            result = await _put(links[address], view, address in action.blank, False, seconds)
+            result = await _Put(view, address, address in action.blank).on(links[address], seconds)
         except LinkError:
             missed.append(address)
             return
         if isinstance(result, Held):
             if _is_view(result.record, view):
-                lost.append(CommitLost(view, address, result.record))
+                lost.append(CommitLost(view, address, result.record, placed=True))
             else:
                 missed.append(address)
+
+    async def tell_leaver(address: str) -> None:
+        heard = await _ask_leaver(links[address], view, patience)
+        if isinstance(heard, Held):
+            lost.append(CommitLost(view, address, heard.record, placed=True))
 
     async with trio.open_nursery() as nursery:
         for address in (*others, *view.joining):
             nursery.start_soon(tell, address)
+        for address in action.witnesses:
+            nursery.start_soon(tell_leaver, address)
     return lost[0] if lost else CommitWon(view, tuple(sorted(missed)))
+
+
+async def _ask_leaver(link: Link, view: View, seconds: float) -> Stored | Held | None:
+    """Has one that leaves say whether it knows a rival: None if it does not answer, or holds no view.
+
+    It leaves because it fails; whoever else cannot reach it goes on to the next as well.
+    """
+    try:
+        outcome = await _Put(view, link.address).on(link, seconds)
+    except LinkError:
+        return None
+    is_telling = isinstance(outcome, Stored) or _is_view(outcome.record, view)
+    return outcome if is_telling else None
 
 
 def _is_view(record: bytes | None, view: View) -> bool:
@@ -120,58 +145,70 @@ async def restore(action: Restore, view: View, link: Link, seconds: float) -> bo
     Raises:
         LinkError: no usable answer.
     """
-    return isinstance(await _put(link, view, action.blank, True, seconds), Stored)
+    put = _Put(view, action.address, action.blank, settles=True)
+    return isinstance(await put.on(link, seconds), Stored)
 
 
-async def _put(link: Link, view: View, blank: bool, settles: bool, seconds: float) -> Stored | Held:
-    put = _put_redis if link.protocol == "redis" else _put_memcached
-    key = view_key(view.pool, view.shard)
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """One record to be put on one backend; the fields as in `may_write`."""
 
-    async def work(talk: Talk) -> Stored | Held:
-        for _ in range(RACES_LIMIT):
-            outcome = await put(talk, key, view, blank, settles)
-            if outcome is not None:
-                return outcome
-        raise LinkError(Reason.VIEW_NOT_TAKEN)
+    view: View
+    address: str
+    blank: bool = False
+    settles: bool = False
 
-    return await link.exchange(work, seconds)
+    @property
+    def key(self) -> str:
+        return view_key(self.view.pool, self.view.shard)
+
+    def judge(self, current: bytes | None) -> Stored | Held | None:
+        """The outcome if nothing is to be written, None if the view is."""
+        if current == encode(self.view):
+            return Stored()
+        is_free = may_write(current, self.view, blank=self.blank, settles=self.settles, address=self.address)
+        return None if is_free else Held(current)
+
+    async def on(self, link: Link, seconds: float) -> Stored | Held:
+        """Raises `LinkError`: no usable answer."""
+        put = _put_redis if link.protocol == "redis" else _put_memcached
+
+        async def work(talk: Talk) -> Stored | Held:
+            for _ in range(RACES_LIMIT):
+                outcome = await put(talk, self)
+                if outcome is not None:
+                    return outcome
+            raise LinkError(Reason.VIEW_NOT_TAKEN)
+
+        return await link.exchange(work, seconds)
 
 
-def _judge(current: bytes | None, view: View, blank: bool, settles: bool) -> Stored | Held | None:
-    """The outcome if nothing is to be written, None if the view is."""
-    if current == encode(view):
-        return Stored()
-    return None if may_write(current, view, blank=blank, settles=settles) else Held(current)
-
-
-async def _put_redis(talk: Talk, key: str, view: View, blank: bool, settles: bool) -> Stored | Held | None:
-    (current,) = await talk(resp_request("GET", key), 1)
+async def _put_redis(talk: Talk, put: _Put) -> Stored | Held | None:
+    (current,) = await talk(resp_request("GET", put.key), 1)
     current = _stored_bytes(current)
-    outcome = _judge(current, view, blank, settles)
+    outcome = put.judge(current)
     if outcome is not None:
         return outcome
     # Of a record that stands there not a byte may be missing: it is compared whole. None is ever empty.
-    swap = resp_request("EVAL", COMPARE_AND_SET, "1", key, current or b"", encode(view))
+    swap = resp_request("EVAL", COMPARE_AND_SET, "1", put.key, current or b"", encode(put.view))
     (reply,) = await talk(swap, 1)
     if isinstance(reply, ErrorReply) and reply.word in NO_SCRIPTS:
-        return await _put_redis_watched(talk, key, view, blank, settles)
+        return await _put_redis_watched(talk, put)
     if isinstance(reply, ErrorReply):
         raise LinkError(reason_of(reply))
     return Stored() if reply == 1 else None
 
 
-async def _put_redis_watched(
-    talk: Talk, key: str, view: View, blank: bool, settles: bool
-) -> Stored | Held | None:
+async def _put_redis_watched(talk: Talk, put: _Put) -> Stored | Held | None:
     """The same without a script; a server that is out of memory refuses this one."""
-    watched, current = await talk(resp_request("WATCH", key) + resp_request("GET", key), 2)
+    watched, current = await talk(resp_request("WATCH", put.key) + resp_request("GET", put.key), 2)
     if watched != b"OK":
         raise LinkError(reason_of(watched))
-    outcome = _judge(_stored_bytes(current), view, blank, settles)
+    outcome = put.judge(_stored_bytes(current))
     if outcome is not None:
         await talk(resp_request("UNWATCH"), 1)
         return outcome
-    change = resp_request("MULTI") + resp_request("SET", key, encode(view)) + resp_request("EXEC")
+    change = resp_request("MULTI") + resp_request("SET", put.key, encode(put.view)) + resp_request("EXEC")
     replies = await talk(change, 3)
     refusal = next((reply for reply in replies if isinstance(reply, ErrorReply)), None)
     if refusal is not None:
@@ -187,20 +224,20 @@ def _stored_bytes(reply: Reply) -> bytes | None:
     raise LinkError(reason_of(reply))
 
 
-async def _put_memcached(
-    talk: Talk, key: str, view: View, blank: bool, settles: bool
-) -> Stored | Held | None:
-    (listing,) = await talk(f"gets {key}\r\n".encode(), 1)
+async def _put_memcached(talk: Talk, put: _Put) -> Stored | Held | None:
+    (listing,) = await talk(f"gets {put.key}\r\n".encode(), 1)
     if not isinstance(listing, Listing):
         raise LinkError(reason_of(listing))
-    value = listing.values.get(key.encode())
-    outcome = _judge(value.data if value else None, view, blank, settles)
+    value = listing.values.get(put.key.encode())
+    outcome = put.judge(value.data if value else None)
     if outcome is not None:
         return outcome
-    record = encode(view)
+    record = encode(put.view)
     verb, token = (b"cas", b" %d" % value.cas) if value else (b"add", b"")
     reply: Reply
-    (reply,) = await talk(b"%s %s 0 0 %d%s\r\n%s\r\n" % (verb, key.encode(), len(record), token, record), 1)
+    (reply,) = await talk(
+        b"%s %s 0 0 %d%s\r\n%s\r\n" % (verb, put.key.encode(), len(record), token, record), 1
+    )
     if reply == b"STORED":
         return Stored()
     if reply in (b"EXISTS", b"NOT_FOUND", b"NOT_STORED"):

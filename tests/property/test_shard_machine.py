@@ -42,7 +42,8 @@ from proxy.control.model import (
 from proxy.control.routing import shard_routing
 from proxy.control.shard import step
 from proxy.control.state import ShardState, new_shard, readable
-from proxy.control.view import beats, encode, parse
+from proxy.control.view import encode, parse
+from proxy.tasks.views import may_write
 
 ADDRESSES = ("a:1", "b:1", "c:1")
 POSITIONS = st.integers(min_value=0, max_value=len(ADDRESSES) - 1)
@@ -161,11 +162,11 @@ class ShardMachine(RuleBasedStateMachine):
             return
         commit = self.commits.pop(0)
         view = commit.view
-        outcome = self.arbitrate(commit) or self.compare_and_set(view, commit.blank)
+        outcome = self.arbitrate(commit) or self.compare_and_set(commit)
         if deliver:
             self.happen(outcome)
         elif view == self.shard.pending:
-            self.happen(CommitFailed(view, view.in_sync[0], Reason.TIMEOUT))
+            self.happen(CommitFailed(view, view.in_sync[0], Reason.TIMEOUT, self.stands(view)))
 
     @rule(at=POSITIONS)
     def another_proxy_drops_one(self, at: int) -> None:
@@ -175,15 +176,14 @@ class ShardMachine(RuleBasedStateMachine):
             return
         rest = tuple(each for each in holder.in_sync if each != ADDRESSES[at])
         runs = tuple(holder.run_of(each) for each in rest)
-        view = View("p", "s", holder.epoch + 1, rest[0], rest, runs)
+        view = View("p", "s", holder.epoch + 1, rest[0], rest, runs, parent=holder.in_sync)
         survivor = self.server(rest[0])
         if not survivor.is_up or survivor.run != runs[0] or survivor.record != encode(holder):
             return
-        # Those that leave and stood before the survivor decide races, where they answer.
-        for address in holder.in_sync[: holder.in_sync.index(rest[0])]:
-            server = self.server(address)
-            if server.is_up and server.record is not None:
-                server.record = encode(view)
+        # Who leaves is told as well, where it answers: no rival of this epoch can be made without it.
+        left = self.servers[at]
+        if left.is_up and left.record is not None and left.condition is not Condition.LOADING:
+            left.record = encode(view)
         survivor.record = encode(view)
 
     @rule()
@@ -206,36 +206,40 @@ class ShardMachine(RuleBasedStateMachine):
         found = [each for each in views if isinstance(each, View)]
         return max(found, key=lambda each: each.epoch, default=None)
 
-    def arbitrate(self, commit: Commit) -> Event | None:
-        for address in commit.arbiters:
+    def stands(self, view: View) -> bool:
+        return any(each.record == encode(view) for each in self.servers)
+
+    def arbitrate(self, commit: Commit, witnesses: bool = False) -> Event | None:
+        for address in commit.witnesses if witnesses else commit.arbiters:
             server = self.server(address)
             held = parse(server.record, "p", "s") if server.record else None
             if not server.is_up or server.condition is Condition.LOADING or not isinstance(held, View):
                 continue
             if held != commit.view and held.epoch >= commit.view.epoch:
-                return CommitLost(commit.view, address, server.record)
+                return CommitLost(commit.view, address, server.record, self.stands(commit.view))
             server.record = encode(commit.view)
         return None
 
-    def compare_and_set(self, view: View, blank: tuple[str, ...]) -> Event:
+    def compare_and_set(self, commit: Commit) -> Event:
+        view, blank = commit.view, commit.blank
         missed = []
         for position, address in enumerate(view.in_sync):
             server = self.server(address)
             if not server.is_up or server.condition is Condition.LOADING:
                 if position == 0:
-                    return CommitFailed(view, address, Reason.TIMEOUT)
+                    return CommitFailed(view, address, Reason.TIMEOUT, self.stands(view))
                 missed.append(address)
                 continue
             held = parse(server.record, "p", "s") if server.record else None
             if isinstance(held, View) and held != view and held.epoch >= view.epoch:
-                return CommitLost(view, address, server.record)
+                return CommitLost(view, address, server.record, self.stands(view))
             if server.record is None and address not in blank:
                 if position == 0:
-                    return CommitLost(view, address, None)
+                    return CommitLost(view, address, None, self.stands(view))
                 missed.append(address)
                 continue
             server.record = encode(view)
-        return CommitWon(view, tuple(missed))
+        return self.arbitrate(commit, witnesses=True) or CommitWon(view, tuple(missed))
 
     def happen(self, event: Event) -> None:
         before = self.shard
@@ -250,10 +254,9 @@ class ShardMachine(RuleBasedStateMachine):
         elif isinstance(action, Restore):
             server = self.server(action.address)
             ours = parse(action.record, "p", "s")
-            held = parse(server.record, "p", "s") if server.record else None
             assert isinstance(ours, View)
-            may_write = beats(ours, held) if isinstance(held, View) else action.blank
-            if server.is_up and may_write:
+            is_free = may_write(server.record, ours, blank=action.blank, settles=True, address=action.address)
+            if server.is_up and is_free:
                 server.record = action.record
 
     def check_views(self, before: ShardState) -> None:

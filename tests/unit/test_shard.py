@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -227,13 +228,16 @@ class TestWriteFailed:
     def test_leadership_moves_on(self) -> None:
         assert serving(A, B, C).happen(WriteFailed(A)).win().lead == B
 
-    @pytest.mark.parametrize(("failed", "arbiters"), [((A,), (A,)), ((B,), ()), ((A, B), ())])
-    def test_who_leaves_from_the_front_decides_races(
-        self, failed: tuple[str, ...], arbiters: tuple[str, ...]
+    @pytest.mark.parametrize(
+        ("failed", "arbiters", "witnesses"),
+        [((A,), (A,), ()), ((B,), (), (B,)), ((A, B), (), (B,)), ((A, C), (), (C,))],
+    )
+    def test_who_leaves_from_the_front_decides_races_and_all_others_are_told(
+        self, failed: tuple[str, ...], arbiters: tuple[str, ...], witnesses: tuple[str, ...]
     ) -> None:
         world = serving(A, B, C).happen(*(WriteFailed(each) for each in reversed(failed)))
         (commit,) = [each for each in world.actions if isinstance(each, Commit)]
-        assert commit.arbiters == arbiters
+        assert (commit.arbiters, commit.witnesses) == (arbiters, witnesses)
 
     def test_the_last_is_never_removed_but_published_again(self) -> None:
         world = serving(A, B).happen(WriteFailed(B))
@@ -414,7 +418,69 @@ class TestOtherProxies:
         world.happen(CommitLost(ours, A, encode(theirs)))
         assert world.shard.view == theirs
         assert world.states()[C] == "stale"
-        assert world.win() == view_of(3, A, [A]), "B still has a failed write"
+        following = world.win()
+        assert (following.epoch, following.in_sync) == (3, (A,)), "B still has a failed write"
+        assert following.parent == (A, B)
+
+    def test_a_rival_is_not_followed_before_the_outcome_of_our_own_is_known(self) -> None:
+        world = serving(A, B, C).happen(WriteFailed(A))
+        ours = world.proposed()
+        theirs = encode(view_of(2, A, [A, B]))
+        world.answer(B, record=theirs)
+        assert (world.shard.epoch, world.shard.pending) == (1, ours)
+        world.happen(CommitWon(ours)).answer(A, record=encode(view_of(3, A, [A, B])))
+        assert world.shard.epoch == 3, "a newer one is, at any time"
+
+    def test_what_only_one_that_leaves_was_told_replaces_nothing_of_its_epoch(self) -> None:
+        world = serving(A, B, C).happen(WriteFailed(A))
+        ours = world.win()
+        rival = encode(replace(view_of(2, C, [C]), parent=(A, B, C)))
+        world.answer(A, record=rival)
+        assert (world.shard.view, world.shard.conflicts) == (ours, 0)
+        assert Restore(A, world.shard.record, blank=False) in world.actions
+        world.answer(C, record=rival)
+        assert (world.shard.epoch, world.shard.in_sync, world.shard.conflicts) == (2, (C,), 1)
+
+    @pytest.mark.parametrize("placed", [True, False])
+    def test_who_loses_half_way_makes_a_view_that_outdates_what_is_left(self, placed: bool) -> None:
+        world = serving(A, B, C).happen(WriteFailed(A))
+        ours = world.proposed()
+        theirs = view_of(2, C, [C])
+        world.happen(CommitLost(ours, C, encode(theirs), placed))
+        assert world.shard.view == theirs
+        if not placed:
+            assert not [each for each in world.actions if isinstance(each, Commit)]
+            return
+        following = world.win()
+        assert (following.epoch, following.in_sync, world.shard.reason) == (3, (C,), Reason.CONFLICT)
+        world.answer(B, record=encode(ours))
+        assert world.shard.view == following
+        assert not [each for each in world.actions if isinstance(each, Commit)]
+
+    def test_our_own_view_that_was_given_up_half_way_may_be_followed_after_all(self) -> None:
+        world = serving(A, B, C).happen(WriteFailed(A))
+        ours = world.proposed()
+        world.happen(CommitFailed(ours, B, Reason.TIMEOUT, placed=True))
+        second = world.proposed()
+        assert second.in_sync == (C,)
+        world.happen(CommitLost(second, A, encode(ours)))
+        assert world.shard.view == ours
+        assert world.shard.tried is None
+        following = world.win()
+        assert (following.epoch, following.in_sync) == (3, (C,)), "B takes no view"
+
+    @pytest.mark.parametrize("silent", [True, False])
+    def test_one_with_a_record_we_cannot_follow_is_not_asked_for_ever(self, silent: bool) -> None:
+        world = serving(A, B)
+        if silent:
+            world.fail(A, times=3)
+        else:
+            world.happen(WriteFailed(A))
+        ours = world.proposed()
+        strange = encode(View("p", "s", 9, "z:1", ("z:1",), ("r",)))
+        world.happen(CommitLost(ours, A, strange))
+        (commit,) = [each for each in world.actions if isinstance(each, Commit)]
+        assert (commit.view.in_sync, commit.arbiters) == ((B,), ())
 
     def test_a_member_elected_by_another_proxy_gets_writes_at_once(self) -> None:
         world = serving(A, B).fail(B, times=3)
@@ -426,11 +492,11 @@ class TestOtherProxies:
         assert world.fail(B).proposed().in_sync == (A,), "if it stays silent to us it leaves by a view"
 
     def test_a_conflict_is_counted_once_and_has_one_winner(self) -> None:
-        one, other = view_of(2, A, [A]), view_of(2, B, [B])
+        one, other = (A, encode(view_of(2, A, [A]))), (B, encode(view_of(2, B, [B])))
         ends = []
         for first, second in ((one, other), (other, one)):
-            world = serving(A, B).answer(A, record=encode(first))
-            world.answer(B, record=encode(second)).answer(B, record=encode(second))
+            world = serving(A, B).answer(first[0], record=first[1])
+            world.answer(second[0], record=second[1]).answer(second[0], record=second[1])
             assert world.shard.conflicts == 1
             ends.append(world.shard.view)
         assert ends[0] == ends[1]

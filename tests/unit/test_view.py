@@ -21,7 +21,7 @@ from proxy.control.view import (
     view_key,
 )
 
-VIEW = View("p", "s", 7, "a:1", ("a:1", "b:1"), ("ra", "rb"), ("c:1",), ("rc",))
+VIEW = View("p", "s", 7, "a:1", ("a:1", "b:1"), ("ra", "rb"), ("c:1",), ("rc",), parent=("a:1", "d:1"))
 FIELDS = json.loads(encode(VIEW))
 
 
@@ -32,7 +32,7 @@ def changed(**fields: object) -> bytes:
 def test_the_record_is_these_very_bytes() -> None:
     assert encode(VIEW) == (
         b'{"v":1,"pool":"p","shard":"s","epoch":7,"lead":"a:1","in_sync":["a:1","b:1"],'
-        b'"runs":["ra","rb"],"joining":["c:1"],"joining_runs":["rc"],"fanout":false}'
+        b'"runs":["ra","rb"],"joining":["c:1"],"joining_runs":["rc"],"fanout":false,"parent":["a:1","d:1"]}'
     )
     assert view_key("p", "s") == "__shardproxy:view:p/s"
 
@@ -77,6 +77,11 @@ def test_names_that_are_not_ascii_survive_in_ascii() -> None:
         changed(joining_runs=None),
         changed(fanout=None),
         changed(fanout=1),
+        changed(parent=None),
+        changed(parent=["a:1", 2]),
+        changed(parent=["a:1", "a:1"]),
+        changed(parent=["d:1"]),
+        changed(parent=["a:1", *(f"{n}:1" for n in range(MEMBER_LIMIT))]),
         changed(joining=[f"{n}:1" for n in range(MEMBER_LIMIT + 1)]),
         changed(extra="x" * RECORD_BYTES_LIMIT),
     ],
@@ -100,7 +105,11 @@ def test_fields_we_do_not_know_are_let_be() -> None:
 
 def test_the_next_view_keeps_runs_and_forgets_who_left_or_joined() -> None:
     view = next_view(VIEW, ["b:1"], lead="b:1")
-    assert view == View("p", "s", 8, "b:1", ("b:1",), ("rb",))
+    assert view == View("p", "s", 8, "b:1", ("b:1",), ("rb",), parent=("a:1", "b:1"))
+
+
+def test_a_first_view_has_no_parent() -> None:
+    assert first_view("p", "s", "a:1", {"a:1": ""}).parent == ()
 
 
 def test_the_next_view_names_a_new_life() -> None:
@@ -125,6 +134,11 @@ VIEWS = [
     next_view(VIEW, ["a:1"], lead="a:1"),
     next_view(VIEW, ["a:1", "b:1"], lead="b:1"),
     next_view(next_view(VIEW, ["b:1"], lead="b:1"), ["b:1"], lead="b:1"),
+    next_view(next_view(VIEW, ["a:1"], lead="a:1"), ["a:1"], lead="a:1"),
+    *(
+        replace(next_view(VIEW, ["a:1", "b:1"], lead="a:1"), parent=parent)
+        for parent in [(), ("b:1", "a:1"), ("a:1", "b:1", "c:1")]
+    ),
 ]
 
 
@@ -134,10 +148,19 @@ def test_any_two_views_have_exactly_one_winner() -> None:
     assert not any(beats(view, view) for view in VIEWS)
 
 
-def test_epoch_beats_size_beats_bytes() -> None:
+def of_three(*survivors: str) -> View:
+    """What follows c:1, b:1, a:1, whose succession runs against the order of addresses."""
+    runs = {"c:1": "rc", "b:1": "rb", "a:1": "ra"}
+    return next_view(first_view("p", "s", "c:1", runs), survivors, lead=survivors[0])
+
+
+def test_epoch_beats_succession_beats_size_beats_bytes() -> None:
     assert beats(VIEWS[4], VIEWS[3])
-    assert beats(VIEWS[3], VIEWS[1])
-    assert beats(VIEWS[2], VIEWS[1])
+    assert beats(of_three("b:1"), of_three("c:1", "a:1")), (
+        "b:1 stands later in the parent, and had to be asked"
+    )
+    assert beats(of_three("c:1", "b:1"), of_three("c:1"))
+    assert beats(of_three("c:1", "a:1"), of_three("c:1", "b:1"))
 
 
 def test_order_is_transitive() -> None:

@@ -13,80 +13,82 @@ impl Config {
             admits,
             ..Commit::default()
         };
+        let old = knows.view.mask();
+        let first = view.members()[0].0;
+        let ahead = |backend: &&(u8, u8)| view.mask() & 1 << backend.0 == 0;
         if self.rules.arbiters {
-            for (backend, _) in knows.view.members() {
-                if view.mask() & 1 << backend != 0 {
-                    break;
-                }
-                commit.order[commit.count as usize] = *backend;
-                commit.count += 1;
+            for (backend, _) in knows.view.members().iter().take_while(ahead) {
+                commit.order[commit.arbiters as usize] = *backend;
+                commit.arbiters += 1;
             }
         }
-        commit.arbiters = commit.count;
-        for (backend, _) in view.members() {
-            commit.order[commit.count as usize] = *backend;
-            commit.count += 1;
-        }
+        commit.order[commit.arbiters as usize] = first;
+        let asked = commit.order[..=commit.arbiters as usize].iter();
+        commit.left = view.mask() | if self.rules.everybody { old } else { 0 };
+        commit.left &= !asked.fold(0, |mask, backend| mask | 1 << backend);
         knows.commit = commit;
     }
 
-    /// The next message of `proxy.tasks.views.commit`.
-    pub fn commit_step(&self, state: &State, proxy: usize, steps: &mut Steps) {
+    /// The next messages of `proxy.tasks.views.commit`.
+    pub fn commit_steps(&self, state: &State, proxy: usize, steps: &mut Steps) {
         let commit = state.proxies[proxy].commit;
-        let (view, backend) = (commit.view, commit.order[commit.at as usize]);
-        let (is_arbiter, is_first) = (commit.at < commit.arbiters, commit.at == commit.arbiters);
+        if commit.at <= commit.arbiters {
+            return self.commit_step(state, proxy, commit.order[commit.at as usize], steps);
+        }
+        for backend in (0..self.backends as u8).filter(|backend| commit.left & 1 << backend != 0) {
+            self.commit_step(state, proxy, backend, steps);
+        }
+    }
+
+    fn commit_step(&self, state: &State, proxy: usize, backend: u8, steps: &mut Steps) {
+        let commit = state.proxies[proxy].commit;
+        let view = commit.view;
+        let is_first = commit.at == commit.arbiters;
         let is = state.backends[backend as usize];
         let mut next = *state;
-        let moved = Commit {
-            at: commit.at + 1,
-            ..commit
-        };
-        next.proxies[proxy].commit = moved;
-        let takes = is.record.epoch > 0
-            && (is.record == view || is.record.epoch < view.epoch)
-            && is.follows == 0;
+        let moved = &mut next.proxies[proxy].commit;
+        moved.at = (commit.at + 1).min(commit.arbiters + 1);
+        moved.left &= !(1 << backend);
+        let is_old = is.record.epoch < view.epoch;
+        let takes = is.record.epoch > 0 && (is.record == view || is_old) && is.follows == 0;
+        let may_stall = self.late_records && state.budget.stalls > 0;
+        if may_stall && takes && state.reaches(proxy, backend) && is.record != view && !is.mute {
+            let mut next = next;
+            next.budget.stalls -= 1;
+            next.proxies[proxy].late_record = LateRecord {
+                view,
+                backend,
+                over: is.record,
+            };
+            next.proxies[proxy].commit.placed = true;
+            self.not_told(
+                next,
+                proxy,
+                backend,
+                is_first,
+                steps,
+                "does not answer in time",
+            );
+        }
         if !state.reaches(proxy, backend) {
-            if is_first {
-                next.proxies[proxy].commit = Commit::default();
-                next.proxies[proxy].seen[backend as usize] = SILENT;
-                self.settle(&mut next, proxy);
-                return steps.add(next, || {
-                    format!("p{proxy} cannot reach {} for {view}", name(backend))
-                });
-            }
-            let mut fault = None;
-            if !is_arbiter {
-                next.proxies[proxy].commit.missed |= 1 << backend;
-                fault = self.finish_commit(&mut next, proxy);
-            }
-            next.split |= state.backends[backend as usize].up;
-            return steps.judged(next, fault, || {
-                format!(
-                    "p{proxy} cannot reach {} for {view}, goes on",
-                    name(backend)
-                )
-            });
+            return self.not_told(next, proxy, backend, is_first, steps, "cannot be reached");
+        }
+        if takes && is.mute {
+            return self.not_told(next, proxy, backend, is_first, steps, "refuses to write");
         }
         if takes {
-            // What stands on the first is decided; the others are only told.
-            let decides = is_arbiter || is_first;
-            let fault = match self.judge(state, proxy, &view) {
-                Ok(fault) => fault.filter(|_| decides),
-                Err(()) if decides => return,
-                Err(()) => None,
-            };
+            next.proxies[proxy].commit.placed = true;
             next.backends[backend as usize].record = view;
-            if view.beats(&next.newest) || (decides && !stands(&next, &next.newest)) {
-                next.newest = view;
-            }
             if commit.admits
                 && is_first
                 && self.procedure.is_some_and(Procedure::kills_at_admission)
             {
                 cut_off(&mut next, proxy, backend, PROXIES);
             }
-            let is_done = moved.at == commit.count;
-            let fault = fault.or_else(|| self.finish_commit(&mut next, proxy));
+            let is_done = next.proxies[proxy].commit.is_done();
+            let Ok(fault) = self.finish_commit(&mut next, proxy) else {
+                return;
+            };
             return steps.judged(next, fault, || {
                 format!(
                     "{} takes {view} from p{proxy}{}",
@@ -95,49 +97,116 @@ impl Config {
                 )
             });
         }
-        if is.record.epoch == 0 && (is_arbiter || !is_first) {
-            let mut fault = None;
-            if !is_arbiter {
-                next.proxies[proxy].commit.missed |= 1 << backend;
-                fault = self.finish_commit(&mut next, proxy);
-            }
-            return steps.judged(next, fault, || {
+        if is.record.epoch == 0 && !is_first {
+            return self.passed_over(next, proxy, backend, steps, || {
                 format!("{} has no record, p{proxy} goes on", name(backend))
             });
         }
-        if is_arbiter || is_first {
+        if commit.at <= commit.arbiters {
             self.lose(&mut next, proxy, is.record, backend);
         } else {
             next.proxies[proxy].commit.rival = is.record;
-            self.finish_commit(&mut next, proxy);
+            next.proxies[proxy].commit.rival_on = backend;
+            let Ok(_) = self.finish_commit(&mut next, proxy) else {
+                return;
+            };
         }
         steps.add(next, || {
             format!("{} refuses {view} of p{proxy}", name(backend))
         });
     }
 
+    fn not_told(
+        &self,
+        mut next: State,
+        proxy: usize,
+        backend: u8,
+        is_first: bool,
+        steps: &mut Steps,
+        why: &str,
+    ) {
+        let view = next.proxies[proxy].commit.view;
+        let label = || format!("{} {why}, for {view} of p{proxy}", name(backend));
+        if !is_first {
+            return self.passed_over(next, proxy, backend, steps, label);
+        }
+        self.give_up(&mut next, proxy);
+        next.proxies[proxy].seen[backend as usize] = SILENT;
+        self.settle(&mut next, proxy);
+        steps.add(next, label);
+    }
+
+    pub fn late_record_step(&self, state: &State, proxy: usize, steps: &mut Steps) {
+        let LateRecord {
+            view,
+            backend,
+            over,
+        } = state.proxies[proxy].late_record;
+        if view.epoch == 0 {
+            return;
+        }
+        let mut next = *state;
+        next.proxies[proxy].late_record = LateRecord::default();
+        let is = &mut next.backends[backend as usize];
+        if is.up && is.record == over && is.follows == 0 && !is.mute {
+            is.record = view;
+        }
+        steps.add(next, || {
+            format!("{} writes {view} of p{proxy} late", name(backend))
+        });
+    }
+
+    /// It could not be told.
+    fn passed_over(
+        &self,
+        mut next: State,
+        proxy: usize,
+        backend: u8,
+        steps: &mut Steps,
+        label: impl FnOnce() -> String,
+    ) {
+        let commit = &mut next.proxies[proxy].commit;
+        commit.missed |= (1 << backend) & commit.view.mask();
+        if let Ok(fault) = self.finish_commit(&mut next, proxy) {
+            steps.judged(next, fault, label);
+        }
+    }
+
+    fn give_up(&self, state: &mut State, proxy: usize) {
+        let knows = &mut state.proxies[proxy];
+        if knows.commit.placed && self.rules.outdates {
+            knows.tried = knows.commit.view.epoch;
+        }
+        knows.commit = Commit::default();
+    }
+
     fn lose(&self, state: &mut State, proxy: usize, record: View, backend: u8) {
-        state.proxies[proxy].commit = Commit::default();
-        self.adopt(state, proxy, record);
+        self.give_up(state, proxy);
+        self.adopt(state, proxy, record, backend);
+        self.settle(state, proxy);
         self.probe(state, proxy, backend);
     }
 
-    /// After the last message of a commit; the promise that is broken by winning it.
-    fn finish_commit(&self, state: &mut State, proxy: usize) -> Option<String> {
+    /// After the last message of a commit; the promise that is broken by winning it. Err if both sides of a
+    /// partition go on, which is documented and not followed further.
+    fn finish_commit(&self, state: &mut State, proxy: usize) -> Result<Option<String>, ()> {
         let Proxy { commit, job, .. } = state.proxies[proxy];
-        if commit.at < commit.count {
-            return None;
+        if !commit.is_done() {
+            return Ok(None);
         }
-        let first = commit.order[commit.arbiters as usize];
         if commit.rival.epoch > 0 {
-            self.lose(state, proxy, commit.rival, first);
-            return None;
+            self.lose(state, proxy, commit.rival, commit.rival_on);
+            return Ok(None);
         }
-        let (view, newest) = (commit.view, state.newest);
-        let is_double = view.epoch == newest.epoch
-            && view != newest
-            && self.budget.cuts + self.budget.crashes == 0;
-        let fault = is_double.then(|| format!("two winners of one epoch: {view} and {newest}"));
+        let view = commit.view;
+        let won = std::mem::replace(&mut state.won[view.epoch as usize], view.mask());
+        let mut fault = None;
+        if won != 0 && won != view.mask() {
+            if self.budget.cuts > 0 {
+                return Err(());
+            }
+            fault = Some(format!("two winners: {view} beside {}", names(won)));
+        }
         self.follow(state, proxy, view);
         state.proxies[proxy].serves = true;
         if job.stage == Stage::Joining && view.joining() == job.who {
@@ -148,49 +217,6 @@ impl Config {
             state.proxies[proxy].seen[backend] = SILENT;
         }
         self.settle(state, proxy);
-        fault
+        Ok(fault)
     }
-
-    /// Whether a view may follow the newest one: Err if it forks after a partition that cuts this proxy off from
-    /// a survivor (documented, and not followed further), Ok(Some) if it forks without that excuse.
-    fn judge(&self, state: &State, proxy: usize, view: &View) -> Result<Option<String>, ()> {
-        let newest = state.newest;
-        if *view == newest {
-            return Ok(None);
-        }
-        let alive = |backend: &u8, life: &u8| state.backends[*backend as usize].life == *life;
-        let stale = view
-            .members()
-            .iter()
-            .find(|(backend, life)| alive(backend, life) && state.lacks(*backend));
-        let is_rival = view.epoch <= newest.epoch;
-        if stale.is_none() && !is_rival {
-            return Ok(None);
-        }
-        let is_excused =
-            |(backend, life): &(u8, u8)| alive(backend, life) && state.is_cut(proxy, *backend);
-        if state.split || newest.members().iter().any(is_excused) {
-            return Err(());
-        }
-        if !view.beats(&newest) {
-            return Ok(None); // nobody who sees both follows it
-        }
-        Ok(match stale {
-            Some((backend, _)) => Some(format!(
-                "P4: {view} lists {}, which lacks an acknowledged write",
-                name(*backend)
-            )),
-            None if self.budget.cuts + self.budget.crashes == 0 => {
-                Some(format!("two winners: {view} beside {newest}"))
-            }
-            // With the deciding member dead or out of reach two may begin; what that does to data is seen elsewhere.
-            None => None,
-        })
-    }
-}
-
-/// Somebody can still learn of the view or follows it.
-fn stands(state: &State, view: &View) -> bool {
-    state.backends.iter().any(|backend| backend.record == *view)
-        || state.proxies.iter().any(|proxy| proxy.view == *view)
 }

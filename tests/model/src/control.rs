@@ -33,9 +33,13 @@ impl Config {
             let knows = &state.proxies[proxy];
             let may = knows.seen[backend as usize] == is.life as i8
                 && state.reaches(proxy, backend)
-                && is.follows == 0;
+                && is.follows == 0
+                && !is.mute;
             let is_outside = knows.view.mask() & 1 << backend == 0;
-            if may && knows.view.beats(&is.record) && (is.record.epoch > 0 || is_outside) {
+            let is_told =
+                is.record.epoch == knows.view.epoch && is.record.mask() & 1 << backend == 0;
+            let may_replace = is.record != knows.view && (is_told || knows.view.beats(&is.record));
+            if may && may_replace && (is.record.epoch > 0 || is_outside) {
                 let mut next = *state;
                 next.backends[backend as usize].record = knows.view;
                 self.check_op(&mut next, proxy);
@@ -55,15 +59,22 @@ impl Config {
         }
         let is = state.backends[at];
         state.proxies[proxy].seen[at] = is.life as i8;
-        self.adopt(state, proxy, is.record);
+        self.adopt(state, proxy, is.record, backend);
         if state.proxies[proxy].view == is.record && is.record.lists(backend, is.life) {
             state.proxies[proxy].leased = true;
         }
         self.settle(state, proxy);
     }
 
-    pub fn adopt(&self, state: &mut State, proxy: usize, view: View) {
-        if view.epoch == 0 || !view.beats(&state.proxies[proxy].view) {
+    pub fn adopt(&self, state: &mut State, proxy: usize, view: View, from: u8) {
+        let Proxy {
+            view: ours, commit, ..
+        } = state.proxies[proxy];
+        let is_rival = view.epoch <= commit.view.epoch && self.rules.outdates;
+        // One that leaves may be the only one that took it.
+        let is_told =
+            view.mask() & 1 << from == 0 && view.epoch == ours.epoch && self.rules.told_apart;
+        if view.epoch == 0 || !view.beats(&ours) || is_rival || is_told {
             return;
         }
         self.follow(state, proxy, view);
@@ -72,9 +83,15 @@ impl Config {
     /// `_Step._follow`.
     pub fn follow(&self, state: &mut State, proxy: usize, view: View) {
         let wanted = self.writes_to(&view);
+        if view.epoch >= state.followed.epoch {
+            state.followed = view;
+        }
         let knows = &mut state.proxies[proxy];
         knows.view = view;
         knows.commit = Commit::default();
+        if knows.tried < view.epoch {
+            knows.tried = 0;
+        }
         knows.suspects &= wanted;
         knows.conns &= wanted;
         if self.rules.bound || view.joining() != knows.job.who {
@@ -156,6 +173,7 @@ impl Config {
             choice = self.choose(state, proxy);
         }
         let knows = &mut state.proxies[proxy];
+        let is_outdated = knows.tried != view.epoch;
         let agrees = choice.survivors == view.mask();
         if choice.survivors == 0 && choice.is_final {
             knows.serves = false;
@@ -168,10 +186,10 @@ impl Config {
             && (knows.suspects & 1 << joining != 0 || knows.seen[joining as usize] == SILENT);
         if choice.survivors != 0
             && knows.commit.view.epoch == 0
-            && (!agrees || fails)
+            && (!agrees || fails || !is_outdated)
             && view.epoch < self.epochs
         {
-            let mut next = view.next(choice.survivors, choice.lead);
+            let mut next = view.next(choice.survivors, choice.lead, &self.rules);
             if !fails && self.procedure.is_some_and(Procedure::fans_out) {
                 (next.joins, next.joins_life) = (view.joins, view.joins_life);
             }

@@ -33,6 +33,7 @@ const fn budget(crashes: u8, restarts: u8, cuts: u8, stalls: u8) -> Budget {
         restarts,
         cuts,
         stalls,
+        mutes: 0,
     }
 }
 
@@ -105,17 +106,57 @@ fn instances() -> Vec<Instance> {
         true,
         false,
     );
-    // The decider dies between the first and the second member, and the rule for views of one epoch prefers the
-    // one that was begun without it: see README.md.
+    // The decider dies between the first and the second member, and succession runs against the order of addresses.
     let against = Config {
         reversed: true,
-        ..with(three, budget(1, 0, 0, 1))
+        ..three
     };
     add(
-        "view of three: succession against the tie rule",
-        against,
-        false,
+        "view of three: succession against addresses",
+        with(against, budget(1, 0, 0, 1)),
         true,
+        false,
+    );
+    add(
+        "view of three: cut and a slow backend",
+        with(three, budget(0, 0, 1, 1)),
+        true,
+        false,
+    );
+    add(
+        "view of three: crash, cut",
+        Config {
+            epochs: 4,
+            ..with(three, budget(1, 0, 1, 0))
+        },
+        true,
+        false,
+    );
+    let late_record = Config {
+        late_records: true,
+        ..with(three, budget(0, 0, 0, 2))
+    };
+    add("view of three: late records", late_record, true, true);
+    // It answers but takes nothing, from some moment to another (MISCONF, READONLY).
+    let refusing = |config: Config, stalls| Config {
+        budget: Budget {
+            mutes: 1,
+            ..budget(0, 0, 0, stalls)
+        },
+        ..config
+    };
+    add("view: one refuses writes", refusing(base, 2), true, true);
+    add(
+        "view of three: one refuses writes",
+        refusing(three, 1),
+        true,
+        false,
+    );
+    add(
+        "view of three: one refuses, against addresses",
+        refusing(against, 1),
+        true,
+        false,
     );
 
     // What the parts of the protocol are for.
@@ -139,6 +180,46 @@ fn instances() -> Vec<Instance> {
         without(deaf, with(base, budget(0, 0, 0, 2))),
         false,
         true,
+    );
+    let secretive = Rules {
+        everybody: false,
+        ..Rules::default()
+    };
+    add(
+        "view without: telling all that leave",
+        without(secretive, refusing(three, 1)),
+        false,
+        true,
+    );
+    let anonymous = Rules {
+        succession: false,
+        ..Rules::default()
+    };
+    add(
+        "view without: succession",
+        without(anonymous, refusing(three, 1)),
+        false,
+        true,
+    );
+    let forgetful = Rules {
+        outdates: false,
+        ..Rules::default()
+    };
+    add(
+        "view without: outdating what lost",
+        without(forgetful, with(three, budget(0, 0, 1, 1))),
+        false,
+        false,
+    );
+    let credulous = Rules {
+        told_apart: false,
+        ..Rules::default()
+    };
+    add(
+        "view without: telling apart who leaves",
+        without(credulous, refusing(three, 1)),
+        false,
+        false,
     );
     let trusting = Rules {
         verify: false,

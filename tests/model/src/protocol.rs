@@ -20,6 +20,8 @@ pub struct Config {
     pub epochs: u8,
     /// A write that timed out may be carried out at any time later.
     pub late: bool,
+    /// A record whose writer gave up may be written later.
+    pub late_records: bool,
     /// Succession runs against the order by which views of one epoch are compared.
     pub reversed: bool,
     pub rules: Rules,
@@ -30,6 +32,15 @@ pub struct Config {
 pub struct Rules {
     /// A commit is asked of the members that leave, first in the order of the old view.
     pub arbiters: bool,
+    /// Also of those that stand behind the first who stays; any one that knows a rival decides.
+    pub everybody: bool,
+    /// Who loses after somebody took its view makes a next one, so that what was left of it counts no more; and a
+    /// rival is not followed before the outcome of one's own is known.
+    pub outdates: bool,
+    /// What stands only on one that it leaves out does not replace a view of the same epoch.
+    pub told_apart: bool,
+    /// Views of one epoch are told apart by succession in the view that they came from.
+    pub succession: bool,
     /// A new connection carries nothing before it has shown the record.
     pub verify: bool,
     /// A write is acknowledged only after the view without those that failed is recorded.
@@ -48,6 +59,10 @@ impl Default for Rules {
     fn default() -> Self {
         Rules {
             arbiters: true,
+            everybody: true,
+            outdates: true,
+            told_apart: true,
+            succession: true,
             verify: true,
             commit_first: true,
             guarded: true,
@@ -70,7 +85,7 @@ impl Steps {
 
     pub fn judged(&mut self, state: State, fault: Option<String>, label: impl FnOnce() -> String) {
         let lives = |(backend, life): &(u8, u8)| state.backends[*backend as usize].life == *life;
-        if fault.is_none() && !state.newest.members().iter().any(lives) {
+        if fault.is_none() && !state.followed.members().iter().any(lives) {
             return; // every in-sync member of the newest view is gone: beyond P3
         }
         let fault = fault.or_else(|| broken(&state));
@@ -89,17 +104,24 @@ impl Steps {
 
 /// The promise that does not hold in a state.
 fn broken(state: &State) -> Option<String> {
-    for (backend, life) in state.newest.members() {
-        if state.backends[*backend as usize].life == *life && state.lacks(*backend) {
+    let newest = state.newest();
+    // Until its outcome is known, it may still turn out that both sides of a partition go on.
+    // And who lost after somebody took its view is about to make a newer one.
+    let is_under_way = state.proxies.iter().any(|proxy| {
+        let commit = proxy.commit.view;
+        commit == newest || commit.epoch > newest.epoch
+    });
+    for (backend, life) in newest.members() {
+        let is_same = state.backends[*backend as usize].life == *life;
+        if is_same && state.lacks(*backend) && !is_under_way {
             return Some(format!(
-                "P3: {} is in sync in the newest view {} and lacks an acknowledged write",
-                name(*backend),
-                state.newest
+                "P3: {} is in sync in the newest view {newest} and lacks an acknowledged write",
+                name(*backend)
             ));
         }
     }
     for (at, proxy) in state.proxies.iter().enumerate() {
-        if !proxy.up || !proxy.serves || proxy.view != state.newest {
+        if !proxy.up || !proxy.serves || proxy.view != newest {
             continue;
         }
         for (backend, _) in proxy.view.members() {
@@ -134,7 +156,7 @@ impl Model for Config {
         }
         let mut state = State {
             budget: self.budget,
-            newest: view,
+            followed: view,
             ..State::default()
         };
         for backend in &mut state.backends[..self.backends] {
@@ -177,10 +199,11 @@ impl Model for Config {
                 steps.add(next, || format!("p{proxy} starts"));
                 continue;
             }
+            self.late_record_step(state, proxy, &mut steps);
             self.probe_steps(state, proxy, &mut steps);
             self.write_steps(state, proxy, &mut steps);
             if state.proxies[proxy].commit.view.epoch > 0 {
-                self.commit_step(state, proxy, &mut steps);
+                self.commit_steps(state, proxy, &mut steps);
             }
             if let Some(procedure) = self.procedure {
                 self.resync_steps(state, proxy, procedure, &mut steps);
@@ -247,8 +270,20 @@ impl Config {
             for proxy in &mut next.proxies {
                 proxy.conns &= !(1 << backend);
                 proxy.late.mask &= !(1 << backend);
+                if proxy.late_record.backend == backend {
+                    proxy.late_record = LateRecord::default();
+                }
             }
             steps.add(next, || format!("{} is killed", name(backend)));
+        }
+        if is.mute || (is.up && state.budget.mutes > 0) {
+            let mut next = *state;
+            next.budget.mutes -= u8::from(!is.mute);
+            next.backends[at].mute ^= true;
+            let verb = if is.mute { "takes" } else { "refuses" };
+            steps.add(next, || {
+                format!("{} {verb} writes from now on", name(backend))
+            });
         }
         if !is.up {
             let mut next = *state;

@@ -53,7 +53,7 @@ impl Config {
     /// A pause of `Procedure::Pause` is as long as could be wished.
     pub fn may_end_pause(&self, state: &State) -> bool {
         let has_adopted = |proxy: &Proxy| {
-            !proxy.up || (proxy.view == state.newest && proxy.job.stage == Stage::Idle)
+            !proxy.up || (proxy.view == state.newest() && proxy.job.stage == Stage::Idle)
         };
         self.procedure != Some(Pause) || state.proxies.iter().all(has_adopted)
     }
@@ -80,7 +80,12 @@ impl Config {
         if view.joins > 0 && view.epoch < self.epochs {
             let mut next = *state;
             next.proxies[proxy].job = Job::default();
-            self.propose(&mut next, proxy, view.next(view.mask(), view.lead), false);
+            self.propose(
+                &mut next,
+                proxy,
+                view.next(view.mask(), view.lead, &self.rules),
+                false,
+            );
             steps.add(next, || {
                 format!("p{proxy} dismisses {}", name(view.joining()))
             });
@@ -113,7 +118,7 @@ impl Config {
             Stage::Following if procedure.is_hold() => {
                 next.proxies[proxy].job.stage = Stage::Joining;
                 let joining = view
-                    .next(view.mask(), view.lead)
+                    .next(view.mask(), view.lead, &self.rules)
                     .with_joining(job.who, job.life);
                 self.propose(&mut next, proxy, joining, false);
                 steps.add(next, || {
@@ -198,7 +203,7 @@ impl Config {
                 (target.data, target.record) = ([0; PROXIES], view);
                 next.proxies[proxy].job.stage = Stage::Joining;
                 let joining = view
-                    .next(view.mask(), view.lead)
+                    .next(view.mask(), view.lead, &self.rules)
                     .with_joining(backend, is.life);
                 self.propose(&mut next, proxy, joining, false);
                 steps.add(next, || {
@@ -220,7 +225,9 @@ impl Config {
     fn admit(&self, state: &State, proxy: usize, steps: &mut Steps) {
         let mut next = *state;
         let Proxy { view, job, .. } = state.proxies[proxy];
-        let admitting = view.next(view.mask(), view.lead).with(job.who, job.life);
+        let admitting = view
+            .next(view.mask(), view.lead, &self.rules)
+            .with(job.who, job.life);
         self.propose(&mut next, proxy, admitting, true);
         steps.add(next, || format!("p{proxy} proposes {admitting}"));
     }

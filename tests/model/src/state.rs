@@ -4,9 +4,12 @@
 
 use std::fmt;
 
+use crate::protocol::Rules;
+
 /// As many backends and proxies as a model may have.
 pub const BACKENDS: usize = 3;
 pub const PROXIES: usize = 2;
+pub const EPOCHS: usize = 8;
 pub const NOBODY: u8 = 9;
 
 /// `proxy.control.model.View`. Epoch 0: no record.
@@ -20,6 +23,8 @@ pub struct View {
     /// Backend that is joining, plus 1, and the life of it that is meant.
     pub joins: u8,
     pub joins_life: u8,
+    /// In sync in the view it came from, in order of succession, each plus 1; with `Rules::succession`.
+    pub parent: [u8; BACKENDS],
 }
 
 impl View {
@@ -57,12 +62,17 @@ impl View {
     }
 
     /// The next epoch with those of the members that are in `mask`.
-    pub fn next(&self, mask: u8, lead: u8) -> View {
-        let start = View {
+    pub fn next(&self, mask: u8, lead: u8, rules: &Rules) -> View {
+        let mut start = View {
             epoch: self.epoch + 1,
             lead,
             ..View::default()
         };
+        if rules.succession {
+            for (at, (backend, _)) in self.members().iter().enumerate() {
+                start.parent[at] = backend + 1;
+            }
+        }
         let kept = self
             .members()
             .iter()
@@ -70,13 +80,24 @@ impl View {
         kept.fold(start, |view, (backend, life)| view.with(*backend, *life))
     }
 
-    /// `proxy.control.view.beats`: the higher epoch, then the larger set, then any rule all agree on.
+    /// Where in the parent's order the first stands that is still a member: it decided.
+    fn decider(&self) -> usize {
+        let is_member = |each: &u8| *each > 0 && self.mask() & 1 << (each - 1) != 0;
+        self.parent.iter().position(is_member).unwrap_or(BACKENDS)
+    }
+
+    /// `proxy.control.view.beats`: the higher epoch; of one parent, the view decided by who stands last in it;
+    /// then the larger set; then any rule all agree on.
     pub fn beats(&self, other: &View) -> bool {
+        use std::cmp::Reverse;
         let rank = |view: &View| {
             (
                 view.epoch,
+                view.parent.iter().filter(|each| **each > 0).count(),
+                Reverse(view.parent),
+                view.decider(),
                 view.count,
-                std::cmp::Reverse((view.members, view.joins)),
+                Reverse((view.members, view.joins)),
             )
         };
         rank(self) > rank(other)
@@ -107,6 +128,8 @@ pub struct Backend {
     pub follows: u8,
     /// CLIENT PAUSE WRITE.
     pub paused: bool,
+    /// It answers, and refuses whatever would change it (MISCONF, READONLY).
+    pub mute: bool,
 }
 
 /// A write under way (`Op` in the engine); value 0: none. Masks by backend.
@@ -133,19 +156,37 @@ pub struct Late {
     pub value: u8,
 }
 
+/// A record whose writer gave up waiting; it is written all the same if what stood there still does. Epoch 0: none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct LateRecord {
+    pub view: View,
+    pub backend: u8,
+    pub over: View,
+}
+
 /// A view being recorded (`proxy.tasks.views.commit`); epoch 0: none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Commit {
     pub view: View,
-    /// Arbiters, then members; `at` is the next of them.
+    /// Those asked one after the other: arbiters, then the first member; `at` is the next of them.
     pub order: [u8; BACKENDS],
     pub at: u8,
     pub arbiters: u8,
-    pub count: u8,
+    /// Those asked after that, in any order.
+    pub left: u8,
     pub missed: u8,
+    /// Somebody took it, or may have.
+    pub placed: bool,
     pub rival: View,
+    pub rival_on: u8,
     /// It admits a backend: fences that go with the record are set then.
     pub admits: bool,
+}
+
+impl Commit {
+    pub fn is_done(&self) -> bool {
+        self.at > self.arbiters && self.left == 0
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -189,8 +230,11 @@ pub struct Proxy {
     pub conns: u8,
     pub op: Op,
     pub late: Late,
+    pub late_record: LateRecord,
     pub commit: Commit,
     pub job: Job,
+    /// Epoch of a view of ours that lost and may still stand somewhere, 0 if none.
+    pub tried: u8,
     /// It confirmed the record lately.
     pub leased: bool,
 }
@@ -202,6 +246,7 @@ pub struct Budget {
     pub restarts: u8,
     pub cuts: u8,
     pub stalls: u8,
+    pub mutes: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -211,16 +256,30 @@ pub struct State {
     /// Links that are cut, by proxy × `BACKENDS` + backend.
     pub cut: u8,
     pub budget: Budget,
-    /// Ghosts, which no proxy knows: the last acknowledged and the last sent value of each proxy, the newest
-    /// view that stands anywhere.
+    /// Ghosts, which no proxy knows: the last acknowledged and the last sent value of each proxy.
     pub acked: [u8; PROXIES],
     pub written: [u8; PROXIES],
-    pub newest: View,
-    /// A proxy went on past a living member that a cut link kept it from asking.
-    pub split: bool,
+    /// The newest view that a proxy ever followed.
+    pub followed: View,
+    /// By epoch: the members of the view whose commit was won, 0 if none was.
+    pub won: [u8; EPOCHS],
 }
 
 impl State {
+    /// The view that wins against all that stand on a backend or are followed by a proxy.
+    pub fn newest(&self) -> View {
+        let all = 0..BACKENDS as u8;
+        let recorded = |backend: u8| self.backends[backend as usize].record;
+        let is_member = |backend: &u8| recorded(*backend).mask() & 1 << backend != 0;
+        let followed = self.proxies.iter().map(|proxy| proxy.view);
+        let decided = all.clone().filter(is_member).map(recorded);
+        let best = |one: View, other: View| if other.beats(&one) { other } else { one };
+        let newest = decided.chain(followed).fold(View::default(), best);
+        // Told to one that leaves, and perhaps to nobody else: counts only if nothing else is as new.
+        let is_newer = |view: &View| view.epoch > newest.epoch;
+        all.map(recorded).filter(is_newer).fold(newest, best)
+    }
+
     pub fn is_cut(&self, proxy: usize, backend: u8) -> bool {
         self.cut & 1 << (proxy * BACKENDS + backend as usize) != 0
     }

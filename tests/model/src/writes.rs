@@ -31,7 +31,7 @@ impl Config {
             let mut next = *state;
             next.proxies[proxy].late.mask &= !(1 << backend);
             let is = &mut next.backends[backend as usize];
-            if is.up && is.follows == 0 && !is.paused {
+            if is.up && is.follows == 0 && !is.paused && !is.mute {
                 is.data[proxy] = knows.late.value;
                 steps.add(next, || {
                     format!(
@@ -52,7 +52,7 @@ impl Config {
             let bit = 1 << backend;
             let is = state.backends[backend as usize];
             let is_open = knows.conns & bit != 0;
-            let acts = is.up && is_open && !is.paused && is.follows == 0;
+            let acts = is.up && is_open && !is.paused && is.follows == 0 && !is.mute;
             let mut failed = *state;
             failed.proxies[proxy].op.failed |= bit;
             let mut applied = *state;
@@ -70,7 +70,7 @@ impl Config {
                     )
                 });
             }
-            let is_refused = is_open && is.follows > 0;
+            let is_refused = is_open && (is.follows > 0 || is.mute);
             if !state.reaches(proxy, backend) || !is_open || is_refused {
                 let mut next = failed;
                 self.write_failed(&mut next, proxy, backend);
