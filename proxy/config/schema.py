@@ -290,7 +290,7 @@ class PoolConfig(Model):
     replication: ReplicationConfig = ReplicationConfig()
     reads: Literal["primary", "nearest", "spread"] = "primary"
     bootstrap: Literal["sync", "trust", "refuse"] = "sync"
-    views: Annotated[Literal["available"], _refuse_later({"majority": "available"})] = "available"
+    views: Literal["available", "majority"] = "available"
     cross_shard: Literal["split", "refuse"] = "split"
     hedge_after_seconds: Annotated[float, _duration(0, DAY)] = Field(default=0.0, alias="hedge_after")
     on_shard_loss: Annotated[Literal["error"], _refuse_later({"remap": "error"})] = "error"

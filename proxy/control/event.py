@@ -63,12 +63,16 @@ class CommitLost:
 
 @dataclass(frozen=True, slots=True)
 class CommitFailed:
-    """``address`` could not take the pending view; ``placed`` as in `CommitLost`."""
+    """``address`` could not take the pending view; ``placed`` as in `CommitLost`.
+
+    Or too few did for a majority, and nobody in particular is to blame (""): ``missed`` could not be told.
+    """
 
     view: View
     address: str
     reason: Reason
     placed: bool = False
+    missed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,9 @@ class Commit:
     the survivors of its own view. ``witnesses`` leave too and stood behind: they are told with the rest,
     since the first may die, and any of them that knows a rival means that we have lost.
 
+    With ``needed`` it counts as recorded once so many have taken it, whoever they are; backends that are
+    in neither view are then among the witnesses.
+
     ``blank`` names those known to hold no record. Where one is missing otherwise, the member was
     flushed since it was last asked, and writing would hide that for ever: it must be refused.
     """
@@ -146,15 +153,20 @@ class Commit:
     blank: tuple[str, ...] = ()
     arbiters: tuple[str, ...] = ()
     witnesses: tuple[str, ...] = ()
+    needed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Put the current record on ``address`` unless something newer is there; ``blank`` as in `Commit`."""
+    """Put the current record on ``address`` unless something newer is there; ``blank`` as in `Commit`.
+
+    ``elected``: a majority has it, so that no other view of its epoch counts.
+    """
 
     address: str
     record: bytes
     blank: bool = False
+    elected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

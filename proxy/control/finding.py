@@ -28,6 +28,8 @@ class Finding(StrEnum):
     """A view that was just adopted or committed lists it in sync."""
     COPYING = "copying"
     """The view lists it as joining."""
+    OUTVOTED = "outvoted"
+    """As those above, but with `views: majority` none can be seen: others may go on without us."""
     OUTSIDE = "outside"
     """Answers; the view does not list it: it missed a view, so it may have missed writes."""
     REBORN = "reborn"
@@ -46,6 +48,7 @@ STANDINGS: dict[Finding, Standing] = {
     Finding.UNSURE: Standing.USABLE,
     Finding.HELD: Standing.USABLE,
     Finding.ELECTED: Standing.USABLE,
+    Finding.OUTVOTED: Standing.USABLE,
     Finding.COPYING: Standing.ABSENT,
     Finding.OUTSIDE: Standing.ABSENT,
     Finding.REBORN: Standing.REBORN,
@@ -76,6 +79,8 @@ def measure(shard: ShardState, member: Member) -> Finding:
         return Finding.COPYING if is_joining else Finding.OUTSIDE
     if member.write_failed or member.unrecorded:
         return Finding.SUSPECT
+    if shard.is_outvoted:
+        return Finding.OUTVOTED
     if not seen.record_known:
         return Finding.HELD
     if seen.record is None:
@@ -115,6 +120,8 @@ def explain(shard: ShardState, member: Member, finding: Finding) -> Reason:
         return Reason.FLUSHED if _is_named_life(shard, member) else Reason.RESTARTED
     if finding is Finding.SUSPECT:
         return Reason.WRITE_FAILED if member.write_failed else Reason.VIEW_NOT_TAKEN
+    if finding is Finding.OUTVOTED:
+        return Reason.NO_MAJORITY
     if finding is Finding.OUTSIDE and member.leaving is not Reason.NONE:
         return member.leaving
     if seen is not None and seen.condition is not None:

@@ -94,6 +94,7 @@ class Reason(StrEnum):
     NOT_JOINED = "not_joined"
     WAITING_FOR_OTHERS = "waiting_for_others"
     NOBODY_REACHABLE = "nobody_reachable"
+    NO_MAJORITY = "no_majority"
     CONFLICT = "conflict"
 
 
@@ -145,6 +146,7 @@ class PoolSpec:
         replication: ``fanout`` or ``none``.
         reads: ``primary``, ``nearest`` or ``spread``.
         zone: where this proxy runs, for ``nearest``.
+        views: ``available`` or ``majority``: who may go on where backends cannot be reached.
         bootstrap: ``sync``, ``trust`` or ``refuse``: what first contact without views does.
         panic_threshold: share of all backends beyond which silence is blamed on our own network.
         login: ``(name, password)`` for backends, name "" for the password alone.
@@ -164,6 +166,7 @@ class PoolSpec:
     replication: str = "fanout"
     reads: str = "primary"
     zone: str = ""
+    views: str = "available"
     bootstrap: str = "sync"
     panic_threshold: float = 0.5
     health: HealthSpec = HealthSpec()
@@ -184,6 +187,10 @@ class PoolSpec:
         """Seconds within which whoever had writes held must be through; the rest see to it after twice
         that. Both leave room below the request timeout, so that a held write is no failed one."""
         return HOLD_SHARE * min(self.request_timeout, HOLD_SECONDS_LIMIT)
+
+    def votes_needed(self, shard: ShardSpec) -> int:
+        """Backends that must take a view before it counts; 0 if as many as can be reached are enough."""
+        return len(shard.backends) // 2 + 1 if self.views == "majority" else 0
 
     def keeps_view(self, shard: ShardSpec) -> bool:
         """A shard without replicas has nothing to agree on: its one backend is the truth."""

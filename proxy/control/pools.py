@@ -34,6 +34,7 @@ def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
         replication=pool.replication.mode,
         reads=pool.reads,
         zone=zone,
+        views=pool.views,
         bootstrap=pool.bootstrap,
         panic_threshold=pool.panic_threshold,
         health=HealthSpec(health.interval_seconds, health.timeout_seconds, health.fall, health.rise),

@@ -23,7 +23,7 @@ import itertools
 import math
 from dataclasses import replace
 
-from proxy.control import failover
+from proxy.control import failover, quorum
 from proxy.control.event import (
     Action,
     Admit,
@@ -98,6 +98,7 @@ class _Step:
         result = event.result
         if not self.shard.is_configured(result.address):
             return
+        self.shard = replace(self.shard, is_short=False)
         member = self.shard.member(result.address)
         rules = self.shard.pool.health
         if result.failure is not None:
@@ -106,7 +107,9 @@ class _Step:
             if not is_contacted:
                 self.actions.append(ProbeNow(result.address))
             is_gone = fails >= rules.fall or member.warned or not member.contacted
-            silent = member.silent or (is_gone and not event.panic)
+            # What our own network may be to blame for is no reason to go on where only a majority may.
+            is_excused = event.panic and not self.shard.votes_needed
+            silent = member.silent or (is_gone and not is_excused)
             self._note(
                 member,
                 fails=fails,
@@ -180,25 +183,45 @@ class _Step:
         if event.view != self.shard.pending:
             return
         self._give_up(event.view, event.placed)
+        rival = None if event.record is None else self._parse(event.record)
         if event.record is not None:
             self._note_record(event.address, event.record)
+            if event.placed and rival is not None and self._end_tie(event.view, rival):
+                return
             self._adopt(event.record, event.address)
         if self.shard.is_configured(event.address):
-            if self.shard.epoch < event.view.epoch:
+            is_vote = self.shard.votes_needed > 0 and rival is not None
+            if self.shard.epoch < event.view.epoch and not is_vote:
                 # It holds nothing we can follow: it will refuse the next try as well.
                 self._note(self.shard.member(event.address), unrecorded=True)
             self.actions.append(ProbeNow(event.address))
+
+    def _end_tie(self, ours: View, rival: View) -> bool:
+        """Somebody took our view and somebody the rival: either may count elsewhere, so neither is followed.
+        Who is in both has what was acknowledged under either, and goes on; False if nobody is."""
+        common = [each for each in rival.in_sync if each in ours.in_sync and self.shard.is_configured(each)]
+        if self.shard.votes_needed or rival.epoch != ours.epoch or not common:
+            return False
+        lead = rival.lead if rival.lead in common else common[0]
+        self._propose(next_view(rival, common, lead=lead), Reason.CONFLICT)
+        return True
 
     def on_commit_failed(self, event: CommitFailed) -> None:
         if event.view != self.shard.pending:
             return
         self._give_up(event.view, event.placed)
+        for address in filter(self.shard.is_configured, event.missed):
+            self._note(self.shard.member(address), warned=True)
+            self.actions.append(ProbeNow(address))
         if self.shard.is_configured(event.address):
             self._note(self.shard.member(event.address), unrecorded=True, warned=True)
             self.actions.append(ProbeNow(event.address))
 
     def _give_up(self, view: View, placed: bool) -> None:
-        self.shard = replace(self.shard, pending=None, tried=view if placed else self.shard.tried)
+        if self.shard.votes_needed:
+            self.shard = replace(self.shard, pending=None, is_short=True)
+        else:
+            self.shard = replace(self.shard, pending=None, tried=view if placed else self.shard.tried)
 
     def _note_record(self, address: str, record: bytes) -> None:
         """What a commit was shown counts like a probe: who shows what we cannot follow is asked no more."""
@@ -244,8 +267,12 @@ class _Step:
         """Follows the view in the record if it beats ours; counts a conflict once per meeting."""
         if not self.shard.keeps_view or record == self.shard.record:
             return
-        found = parse(record, self.shard.pool.name, self.shard.spec.name)
-        if isinstance(found, Reason) or not any(self.shard.is_configured(each) for each in found.in_sync):
+        found = self._parse(record)
+        if found is None:
+            return
+        if self.shard.votes_needed:
+            if found.epoch > self.shard.epoch and quorum.has_majority(self.shard, found):
+                self._follow(found, record, Reason.ADOPTED)
             return
         pending = self.shard.pending
         if pending is not None and found.epoch <= pending.epoch:
@@ -279,7 +306,12 @@ class _Step:
             elif member.address not in known:
                 self._believe(member)
         survivors = self._choice().survivors
-        if not self.shard.is_contacted or not survivors or (was_lost and survivors != view.in_sync):
+        if (
+            self.shard.is_outvoted
+            or not self.shard.is_contacted
+            or not survivors
+            or (was_lost and survivors != view.in_sync)
+        ):
             return
         for member in self.shard.members:
             if member.address in view.in_sync:
@@ -319,18 +351,20 @@ class _Step:
         if choice.reason is Reason.LAST_COPY and choice.survivors == view.in_sync:
             self._keep_last(choice)
             choice = self._choice()
-        is_lost = not choice.survivors and choice.is_final
+        is_outvoted = self.shard.is_outvoted
+        is_lost = is_outvoted or (not choice.survivors and choice.is_final)
         agrees = choice.survivors == view.in_sync and not choice.runs
         for member in self.shard.members:
             self._judge(member, is_lost=is_lost, agrees=agrees)
         if is_lost:
             since = self.shard.lost_since
-            self.shard = replace(
-                self.shard, lost_since=self.now if since is None else since, reason=choice.reason
-            )
+            reason = Reason.NO_MAJORITY if is_outvoted else choice.reason
+            self.shard = replace(self.shard, lost_since=self.now if since is None else since, reason=reason)
         elif self.shard.lead is not None and self.shard.lost_since is not None:
             reason = Reason.ANSWERS if self.shard.reason in _WAITS else self.shard.reason
             self.shard = replace(self.shard, lost_since=None, reason=reason)
+        if is_outvoted or self._vote():
+            return
         is_over = self._is_joining_over(view)
         # What is left of a view of ours that lost must not be found and win: a newer one ends it.
         is_haunted = self.shard.tried is not None and self.shard.tried.epoch == view.epoch
@@ -341,6 +375,16 @@ class _Step:
         elif self.shard.held_epoch and self.shard.lead is not None:
             # Clients wait: what follows is in the leader's record milliseconds from now.
             self.actions.append(ProbeNow(self.shard.lead))
+
+    def _vote(self) -> bool:
+        """With `views: majority`: True if nothing of our own may be proposed now; a newer view that somebody
+        shows goes first."""
+        if not self.shard.votes_needed:
+            return False
+        newer = quorum.candidate_view(self.shard)
+        if newer is not None and self.shard.pending is None and not self.shard.is_short:
+            self._propose(newer, Reason.ADOPTED)
+        return newer is not None or self.shard.is_short
 
     def _is_joining_over(self, view: View) -> bool:
         """Whoever had the writes held is through by now, or gone; or one that is fed cannot be any more."""
@@ -370,7 +414,8 @@ class _Step:
             self.actions.append(ProbeNow(member.address))
         if move.restore and self._wants_record(member):
             is_blank = member.seen is not None and member.seen.record is None
-            self.actions.append(Restore(member.address, self.shard.record, is_blank))
+            is_elected = self.shard.votes_needed > 0
+            self.actions.append(Restore(member.address, self.shard.record, is_blank, is_elected))
         is_listed = self.shard.view is not None and member.address in self.shard.view.in_sync
         if move.effect is Effect.LEAVE and is_listed and not is_lost:
             self._note(member, leaving=explain(self.shard, member, finding))
@@ -392,15 +437,26 @@ class _Step:
 
     def _propose(self, view: View, reason: Reason) -> None:
         self.shard = replace(self.shard, pending=view, reason=reason)
+        everybody = tuple(each.address for each in self.shard.members)
+        asked = view.in_sync
+        if self.shard.votes_needed and self.shard.view is None:
+            # Who has no record has a vote only where nobody has one.
+            asked = everybody if quorum.candidate_view(self.shard) is None else ()
         blank = []
-        for address in view.in_sync:
+        for address in asked:
+            if not self.shard.is_configured(address):
+                continue
             member = self.shard.member(address)
             seen = member.seen
             # One that was missing once may have been flushed; that is not known yet, so not blank.
             is_sure = self.shard.view is None or measure(self.shard, member) is not Finding.UNSURE
             if seen is not None and seen.record_known and seen.record is None and is_sure:
                 blank.append(address)
-        self.actions.append(Commit(view, tuple(blank), *self._leavers(view)))
+        arbiters, witnesses = self._leavers(view)
+        if self.shard.votes_needed:
+            told = {*view.in_sync, *view.joining, *arbiters, *witnesses}
+            witnesses += tuple(each for each in everybody if each not in told and self._may_decide(each))
+        self.actions.append(Commit(view, tuple(blank), arbiters, witnesses, self.shard.votes_needed))
 
     def _leavers(self, view: View) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Those that leave ahead of the first who stays, and those behind. One that shows a record we cannot
@@ -414,11 +470,14 @@ class _Step:
         if not self.shard.is_configured(address):
             return False
         seen = self.shard.member(address).seen
-        return seen is None or seen.record is None or self._is_followable(seen.record)
+        return seen is None or seen.record is None or self._parse(seen.record) is not None
 
-    def _is_followable(self, record: bytes) -> bool:
+    def _parse(self, record: bytes) -> View | None:
+        """The view in it; None if it is none that we could follow."""
         found = parse(record, self.shard.pool.name, self.shard.spec.name)
-        return not isinstance(found, Reason) and any(map(self.shard.is_configured, found.in_sync))
+        if isinstance(found, Reason) or not any(map(self.shard.is_configured, found.in_sync)):
+            return None
+        return found
 
     def _contact(self) -> None:
         """No view yet: wait for every first probe, then let bootstrap choose."""
@@ -426,7 +485,12 @@ class _Step:
             return
         if self.shard.lost_since is None:
             self.shard = replace(self.shard, lost_since=self.now)
-        choice = self._first_choice()
+        if self.shard.is_outvoted:
+            choice = Choice((), "", Reason.NO_MAJORITY)
+        elif self._vote():
+            return
+        else:
+            choice = self._first_choice()
         self.shard = replace(self.shard, reason=choice.reason)
         for member in self.shard.members:
             if member.silent:
@@ -524,7 +588,7 @@ class _Step:
 
 
 _STALE = BackendState.STALE
-_WAITS = frozenset({Reason.NOBODY_REACHABLE, Reason.WAITING_FOR_OTHERS})
+_WAITS = frozenset({Reason.NOBODY_REACHABLE, Reason.WAITING_FOR_OTHERS, Reason.NO_MAJORITY})
 _UNFIT = frozenset({Finding.SILENT, Finding.REBORN, Finding.UNREADABLE, Finding.SUSPECT})
 """Findings about one that is fed by which it cannot become equal any more."""
 _STAYING = frozenset({Finding.CURRENT, Finding.LAGGING, Finding.HELD, Finding.ELECTED})

@@ -73,7 +73,8 @@ class ShardState:
     ``joining_since`` is when we began to follow a view with somebody joining, under which writes are held;
     ``lost_since`` when the last usable member went; ``rival`` the last record that was in conflict, so that
     it is counted once;
-    ``revision`` rises when the routing table must be published again.
+    ``is_short``: with `views: majority`, a view did not get its votes, and nothing is proposed before
+    somebody is asked again; ``revision`` rises when the routing table must be published again.
     """
 
     pool: PoolSpec
@@ -89,6 +90,7 @@ class ShardState:
     reason: Reason = Reason.NOT_CONTACTED
     conflicts: int = 0
     rival: bytes = b""
+    is_short: bool = False
     revision: int = 0
 
     @property
@@ -124,6 +126,16 @@ class ShardState:
     def is_contacted(self) -> bool:
         """True once every first probe ended; before that nobody can say which view is the newest."""
         return all(each.contacted for each in self.members)
+
+    @property
+    def votes_needed(self) -> int:
+        """As `PoolSpec.votes_needed`."""
+        return self.pool.votes_needed(self.spec)
+
+    @property
+    def is_outvoted(self) -> bool:
+        """With `views: majority`: we see so few that the others may have gone on without them."""
+        return sum(not each.silent for each in self.members) < self.votes_needed
 
     @property
     def held_epoch(self) -> int:

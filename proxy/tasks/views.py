@@ -49,7 +49,15 @@ class Held:
     record: bytes | None
 
 
-def may_write(current: bytes | None, view: View, *, blank: bool, settles: bool, address: str = "") -> bool:
+def may_write(
+    current: bytes | None,
+    view: View,
+    *,
+    blank: bool,
+    settles: bool,
+    elected: bool = False,
+    address: str = "",
+) -> bool:
     """Whether ``view`` may replace what stands on a backend.
 
     Args:
@@ -59,6 +67,7 @@ def may_write(current: bytes | None, view: View, *, blank: bool, settles: bool, 
         settles: the view is agreed already, so it also replaces a loser of its own epoch, and whatever a
             backend was told of that epoch as one that leaves. A proposal never does: who came first has
             won.
+        elected: no other view of its epoch counts.
     """
     if current is None:
         return blank
@@ -67,7 +76,8 @@ def may_write(current: bytes | None, view: View, *, blank: bool, settles: bool, 
         return False
     if not settles:
         return found.epoch < view.epoch
-    return beats(view, found) or (is_conflict(view, found) and address not in found.in_sync)
+    is_moot = elected or address not in found.in_sync
+    return beats(view, found) or (is_conflict(view, found) and is_moot)
 
 
 async def commit(
@@ -77,62 +87,87 @@ async def commit(
 
     Args:
         links: by address; everybody in the view, every arbiter and every witness.
-        seconds: for each member; those that leave get `ARBITER_SECONDS` at most.
+        seconds: for each member; those that leave get `ARBITER_SECONDS` at most, unless their votes count.
     """
-    view = action.view
-    placed = False
-    patience = min(seconds, ARBITER_SECONDS)
-    for address in action.arbiters:
-        heard = await _ask_leaver(links[address], view, patience)
-        if isinstance(heard, Held):
-            return CommitLost(view, address, heard.record, placed)
-        placed |= isinstance(heard, Stored)
-    first, *others = view.in_sync
-    try:
-        outcome = await _Put(view, first, first in action.blank).on(links[first], seconds)
-    except LinkError as error:
-        return CommitFailed(view, first, error.reason, placed)
-    if isinstance(outcome, Held):
-        return CommitLost(view, first, outcome.record, placed)
-    missed: list[str] = []
-    lost: list[CommitLost] = []
+    return await _Ballot(action, links, seconds).run()
 
-    async def tell(address: str) -> None:
+
+class _Ballot:
+    """One commit under way: who has taken the view, and who has not."""
+
+    def __init__(self, action: Commit, links: Mapping[str, Link], seconds: float) -> None:
+        self._action = action
+        self._view = action.view
+        self._links = links
+        self._seconds = seconds
+        self._taken: list[str] = []
+        self._missed: list[str] = []
+        self._lost: list[CommitLost] = []
+
+    async def run(self) -> CommitWon | CommitLost | CommitFailed:
+        for address in self._action.arbiters:
+            await self._tell(address)
+            if self._lost:
+                return self._lost[0]
+        first, *others = self._view.in_sync
+        failure = await self._tell_first(first)
+        if failure is not None:
+            return failure
+        async with trio.open_nursery() as nursery:
+            for address in (*others, *self._view.joining, *self._action.witnesses):
+                nursery.start_soon(self._tell, address)
+        return self._result()
+
+    def _result(self) -> CommitWon | CommitLost | CommitFailed:
+        view, missed = self._view, tuple(sorted(self._missed))
+        listed = (*view.in_sync, *view.joining)
+        won = CommitWon(view, tuple(each for each in missed if each in listed))
+        if self._action.needed:
+            # Who was blank may have forgotten a vote, but nobody has voted before the first view.
+            forgetful = self._action.blank if view.epoch > 1 else ()
+            votes = sum(each not in forgetful for each in self._taken)
+            if votes >= self._action.needed:
+                return won
+            return self._lost[0] if self._lost else CommitFailed(view, "", Reason.NO_MAJORITY, True, missed)
+        return self._lost[0] if self._lost else won
+
+    async def _tell_first(self, first: str) -> CommitLost | CommitFailed | None:
+        """The first who stays decides, except where votes are counted: there it is one of many."""
+        if self._action.needed:
+            await self._tell(first)
+            return self._lost[0] if self._lost else None
         try:
-            result = await _Put(view, address, address in action.blank).on(links[address], seconds)
-        except LinkError:
-            missed.append(address)
-            return
-        if isinstance(result, Held):
-            if _is_view(result.record, view):
-                lost.append(CommitLost(view, address, result.record, placed=True))
-            else:
-                missed.append(address)
-
-    async def tell_leaver(address: str) -> None:
-        heard = await _ask_leaver(links[address], view, patience)
-        if isinstance(heard, Held):
-            lost.append(CommitLost(view, address, heard.record, placed=True))
-
-    async with trio.open_nursery() as nursery:
-        for address in (*others, *view.joining):
-            nursery.start_soon(tell, address)
-        for address in action.witnesses:
-            nursery.start_soon(tell_leaver, address)
-    return lost[0] if lost else CommitWon(view, tuple(sorted(missed)))
-
-
-async def _ask_leaver(link: Link, view: View, seconds: float) -> Stored | Held | None:
-    """Has one that leaves say whether it knows a rival: None if it does not answer, or holds no view.
-
-    It leaves because it fails; whoever else cannot reach it goes on to the next as well.
-    """
-    try:
-        outcome = await _Put(view, link.address).on(link, seconds)
-    except LinkError:
+            outcome = await self._put(first, self._seconds)
+        except LinkError as error:
+            return CommitFailed(self._view, first, error.reason, bool(self._taken))
+        if isinstance(outcome, Held):
+            return CommitLost(self._view, first, outcome.record, bool(self._taken))
+        self._taken.append(first)
         return None
-    is_telling = isinstance(outcome, Stored) or _is_view(outcome.record, view)
-    return outcome if is_telling else None
+
+    async def _tell(self, address: str) -> None:
+        """Has it take the view, or say which rival it knows. Who leaves does so because it fails: whoever
+        else cannot reach it goes on to the next as well."""
+        listed = (*self._view.in_sync, *self._view.joining)
+        is_awaited = address in listed or self._action.needed > 0
+        try:
+            outcome = await self._put(
+                address, self._seconds if is_awaited else min(self._seconds, ARBITER_SECONDS)
+            )
+        except LinkError:
+            self._missed.append(address)
+            return
+        if isinstance(outcome, Stored):
+            self._taken.append(address)
+        elif _is_view(outcome.record, self._view):
+            self._lost.append(CommitLost(self._view, address, outcome.record, bool(self._taken)))
+        else:
+            self._missed.append(address)
+
+    async def _put(self, address: str, seconds: float) -> Stored | Held:
+        return await _Put(self._view, address, address in self._action.blank).on(
+            self._links[address], seconds
+        )
 
 
 def _is_view(record: bytes | None, view: View) -> bool:
@@ -145,7 +180,7 @@ async def restore(action: Restore, view: View, link: Link, seconds: float) -> bo
     Raises:
         LinkError: no usable answer.
     """
-    put = _Put(view, action.address, action.blank, settles=True)
+    put = _Put(view, action.address, action.blank, settles=True, elected=action.elected)
     return isinstance(await put.on(link, seconds), Stored)
 
 
@@ -157,6 +192,7 @@ class _Put:
     address: str
     blank: bool = False
     settles: bool = False
+    elected: bool = False
 
     @property
     def key(self) -> str:
@@ -166,7 +202,14 @@ class _Put:
         """The outcome if nothing is to be written, None if the view is."""
         if current == encode(self.view):
             return Stored()
-        is_free = may_write(current, self.view, blank=self.blank, settles=self.settles, address=self.address)
+        is_free = may_write(
+            current,
+            self.view,
+            blank=self.blank,
+            settles=self.settles,
+            elected=self.elected,
+            address=self.address,
+        )
         return None if is_free else Held(current)
 
     async def on(self, link: Link, seconds: float) -> Stored | Held:

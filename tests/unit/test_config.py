@@ -294,16 +294,15 @@ BAD_FILES = {
     ),
     "later values": (
         with_pool(
-            "replication: {mode: native}", "views: majority",
+            "replication: {mode: native}",
             "on_shard_loss: remap", "hedge_after: 20ms", "routes: []",
         ),
         [
             "f.yaml:7: pools.p.replication.mode: 'native' is not available in this version; "
             "expected fanout or none",
-            "f.yaml:8: pools.p.views: 'majority' is not available in this version; expected available",
-            "f.yaml:9: pools.p.on_shard_loss: 'remap' is not available in this version; expected error",
-            "f.yaml:10: pools.p.hedge_after: hedging is not available in this version; expected 0",
-            "f.yaml:11: pools.p.routes: routes is not available in this version",
+            "f.yaml:8: pools.p.on_shard_loss: 'remap' is not available in this version; expected error",
+            "f.yaml:9: pools.p.hedge_after: hedging is not available in this version; expected 0",
+            "f.yaml:10: pools.p.routes: routes is not available in this version",
         ],
     ),
     "key twice": (

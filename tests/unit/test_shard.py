@@ -39,7 +39,7 @@ from proxy.control.model import (
 from proxy.control.shard import step
 from proxy.control.state import ShardState, new_shard, readable
 from proxy.control.transitions import TRANSITIONS
-from proxy.control.view import encode
+from proxy.control.view import encode, next_view
 
 A, B, C = "a:1", "b:1", "c:1"
 
@@ -447,15 +447,27 @@ class TestOtherProxies:
         ours = world.proposed()
         theirs = view_of(2, C, [C])
         world.happen(CommitLost(ours, C, encode(theirs), placed))
-        assert world.shard.view == theirs
         if not placed:
+            assert world.shard.view == theirs
             assert not [each for each in world.actions if isinstance(each, Commit)]
             return
+        assert world.shard.epoch == 1, "either of the two may count: neither is followed before the next one"
+        assert world.shard.pending == next_view(theirs, [C], lead=C)
         following = world.win()
         assert (following.epoch, following.in_sync, world.shard.reason) == (3, (C,), Reason.CONFLICT)
         world.answer(B, record=encode(ours))
         assert world.shard.view == following
         assert not [each for each in world.actions if isinstance(each, Commit)]
+
+    def test_with_nobody_in_both_the_winner_is_followed_and_outdated_all_the_same(self) -> None:
+        world = serving(A, B, C).happen(WriteFailed(C)).fail(B, times=3)
+        world.happen(CommitWon(world.proposed()))
+        ours = world.proposed()
+        assert ours.in_sync == (A,)
+        theirs = replace(view_of(3, B, [B]), parent=(A, B))
+        world.happen(CommitLost(ours, B, encode(theirs), placed=True))
+        assert world.shard.view == theirs
+        assert world.shard.tried == ours
 
     def test_our_own_view_that_was_given_up_half_way_may_be_followed_after_all(self) -> None:
         world = serving(A, B, C).happen(WriteFailed(A))

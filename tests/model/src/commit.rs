@@ -181,7 +181,21 @@ impl Config {
     }
 
     fn lose(&self, state: &mut State, proxy: usize, record: View, backend: u8) {
+        let Commit { view, placed, .. } = state.proxies[proxy].commit;
         self.give_up(state, proxy);
+        let common = record.mask() & view.mask();
+        if placed && self.rules.common && record.epoch == view.epoch && common != 0 {
+            // Either of the two may count elsewhere: who is in both has what was acknowledged under either.
+            if view.epoch < self.epochs {
+                let lead = record.members().iter().map(|each| each.0);
+                let lead = lead
+                    .filter(|each| common & 1 << each != 0)
+                    .min_by_key(|each| u8::from(*each != record.lead));
+                let next = record.next(common, lead.unwrap_or(record.lead), &self.rules);
+                self.propose(state, proxy, next, false);
+            }
+            return;
+        }
         self.adopt(state, proxy, record, backend);
         self.settle(state, proxy);
         self.probe(state, proxy, backend);

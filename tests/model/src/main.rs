@@ -126,7 +126,7 @@ fn instances() -> Vec<Instance> {
     add(
         "view of three: crash, cut",
         Config {
-            epochs: 4,
+            epochs: 3,
             ..with(three, budget(1, 0, 1, 0))
         },
         true,
@@ -208,6 +208,22 @@ fn instances() -> Vec<Instance> {
     add(
         "view without: outdating what lost",
         without(forgetful, with(three, budget(0, 0, 1, 1))),
+        false,
+        false,
+    );
+    let trusting_rivals = Rules {
+        common: false,
+        ..Rules::default()
+    };
+    add(
+        "view without: who is in both",
+        without(
+            trusting_rivals,
+            Config {
+                epochs: 3,
+                ..with(three, budget(1, 0, 1, 0))
+            },
+        ),
         false,
         false,
     );

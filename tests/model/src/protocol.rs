@@ -37,6 +37,8 @@ pub struct Rules {
     /// Who loses after somebody took its view makes a next one, so that what was left of it counts no more; and a
     /// rival is not followed before the outcome of one's own is known.
     pub outdates: bool,
+    /// That next view has those who are in both, and neither of the two is followed before.
+    pub common: bool,
     /// What stands only on one that it leaves out does not replace a view of the same epoch.
     pub told_apart: bool,
     /// Views of one epoch are told apart by succession in the view that they came from.
@@ -61,6 +63,7 @@ impl Default for Rules {
             arbiters: true,
             everybody: true,
             outdates: true,
+            common: true,
             told_apart: true,
             succession: true,
             verify: true,

@@ -1,0 +1,250 @@
+"""`views: majority`: who may go on, from votes to the shard's state."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from proxy.control.event import Action, Commit, CommitFailed, CommitLost, CommitWon, Event, Probed
+from proxy.control.model import (
+    BackendSpec,
+    HealthSpec,
+    Incarnation,
+    PoolSpec,
+    ProbeResult,
+    Reason,
+    ShardSpec,
+    View,
+)
+from proxy.control.quorum import elect
+from proxy.control.shard import step
+from proxy.control.state import ShardState, new_shard
+from proxy.control.view import beats, encode, first_view, next_view, parse
+
+A, B, C = ADDRESSES = ("a:1", "b:1", "c:1")
+FIRST = first_view("p", "s", A, {each: f"run-{each}" for each in ADDRESSES})
+
+
+def after(view: View, *survivors: str) -> View:
+    return next_view(view, survivors, lead=survivors[0])
+
+
+ONE, OTHER, THIRD = after(FIRST, A, C), after(FIRST, B), after(FIRST, C)
+
+
+class TestElect:
+    @pytest.mark.parametrize(
+        ("votes", "elected"),
+        [
+            ((FIRST, FIRST, FIRST), None),
+            ((None, None, None), None),
+            ((ONE, FIRST, FIRST), ONE),
+            ((ONE, None, None), ONE),
+            ((ONE, ONE, OTHER), ONE),
+            ((OTHER, ONE, OTHER), OTHER),
+            ((ONE, OTHER, FIRST), OTHER if beats(OTHER, ONE) else ONE),
+        ],
+    )
+    def test_the_newest_that_can_win_is_voted_for(
+        self, votes: tuple[View | None, ...], elected: View | None
+    ) -> None:
+        assert elect(votes, 2, above=1) == elected
+
+    def test_where_none_can_win_a_next_round_begins(self) -> None:
+        found = elect((ONE, OTHER, THIRD), 2, above=1)
+        assert found is not None
+        assert found.epoch == 3
+        assert elect((ONE, OTHER), 2, above=1) in (after(ONE, A, C), after(OTHER, B))
+
+    def test_as_long_as_a_vote_is_unknown_it_may_have_been_the_winner(self) -> None:
+        assert elect((ONE, OTHER, None), 2, above=1) in (ONE, OTHER)
+
+    def test_what_may_have_a_majority_is_never_passed_over(self) -> None:
+        """Whatever two of four show, a view that the other two may have made win is not outdated."""
+        for votes in itertools.product((FIRST, ONE, OTHER, None), repeat=4):
+            found = elect(votes, 3, above=1)
+            for view in (ONE, OTHER):
+                others = sum(vote is not None and vote.epoch > 1 and vote != view for vote in votes)
+                if found is not None and found.epoch > 2:
+                    assert 4 - others < 3, "it could still win"
+
+
+class Network:
+    """Backends with their records, one proxy's shard, and whom it reaches. Commits end at once."""
+
+    def __init__(self, *addresses: str, views: str = "majority") -> None:
+        spec = ShardSpec("s", tuple(BackendSpec(each) for each in addresses))
+        pool = PoolSpec("p", "redis", (spec,), views=views, health=HealthSpec(fall=2, rise=2))
+        self.now = 0.0
+        self.records: dict[str, bytes | None] = dict.fromkeys(addresses)
+        self.runs = {each: f"run-{each}" for each in addresses}
+        self.reached = set(addresses)
+        self.shard: ShardState = new_shard(pool, spec, 0.0)
+        self.proposals: list[View] = []
+
+    def probe(self, *addresses: str, panic: bool = False) -> Network:
+        for address in addresses or tuple(self.records):
+            self.now += 0.1
+            result = ProbeResult(address, failure=Reason.TIMEOUT)
+            if address in self.reached:
+                incarnation = Incarnation(self.runs[address])
+                record = self.records[address]
+                result = ProbeResult(address, None, None, incarnation, record, True, flushes=0, items=0)
+            self.happen(Probed(result, panic))
+        return self
+
+    def happen(self, event: Event) -> None:
+        self.shard, actions = step(self.shard, event, self.now)
+        self.perform(actions)
+
+    def perform(self, actions: tuple[Action, ...]) -> None:
+        for action in actions:
+            if isinstance(action, Commit):
+                self.proposals.append(action.view)
+                self.happen(self.vote(action))
+
+    def vote(self, action: Commit) -> Event:
+        view, taken, missed = action.view, 0, []
+        assert action.needed == len(self.records) // 2 + 1
+        for address in (*action.arbiters, *view.in_sync, *action.witnesses):
+            held = self.records[address]
+            found = parse(held, "p", "s") if held else None
+            if address not in self.reached or (found is None and address not in action.blank):
+                missed.append(address)
+            elif isinstance(found, View) and found != view and found.epoch >= view.epoch:
+                return CommitLost(view, address, held, bool(taken))
+            else:
+                self.records[address] = encode(view)
+                taken += address not in action.blank or view.epoch == 1
+        if taken >= action.needed:
+            return CommitWon(view, tuple(each for each in missed if each in view.in_sync))
+        return CommitFailed(view, "", Reason.NO_MAJORITY, True, tuple(missed))
+
+
+def serving(*addresses: str) -> Network:
+    network = Network(*addresses).probe()
+    assert network.shard.in_sync == addresses
+    return network.probe()
+
+
+class TestFirstContact:
+    def test_a_majority_that_is_empty_begins_once_it_has_waited(self) -> None:
+        network = Network(A, B, C)
+        network.reached = {A, C}
+        network.probe().probe()
+        assert network.shard.reason is Reason.WAITING_FOR_OTHERS
+        network.now += 30.0
+        network.probe()
+        assert network.shard.in_sync == (A, C)
+
+    def test_a_minority_does_not(self) -> None:
+        network = Network(A, B, C)
+        network.reached = {A}
+        network.probe().probe()
+        network.now += 30.0
+        network.probe()
+        assert (network.shard.lead, network.shard.reason) == (None, Reason.NO_MAJORITY)
+        assert not network.proposals
+
+    def test_a_view_on_a_minority_is_not_followed(self) -> None:
+        network = Network(A, B, C)
+        network.records = {A: encode(ONE), B: encode(FIRST), C: encode(FIRST)}
+        network.reached = {A}
+        network.probe().probe()
+        assert network.shard.lead is None
+
+    def test_a_newer_view_on_one_that_can_be_seen_is_seen_through_first(self) -> None:
+        network = Network(A, B, C)
+        network.records = {A: encode(FIRST), B: encode(OTHER), C: encode(FIRST)}
+        network.reached = {B, C}
+        network.probe().probe()
+        assert network.proposals == [OTHER]
+        assert network.shard.in_sync == (B,)
+        assert network.records == {A: encode(FIRST), B: encode(OTHER), C: encode(OTHER)}
+
+    def test_who_came_back_without_its_record_has_no_vote(self) -> None:
+        network = Network(A, B, C)
+        network.records = {A: encode(FIRST), B: None, C: encode(FIRST)}
+        network.reached = {A, B}
+        network.probe().probe().probe()
+        assert network.shard.lead is None
+        network.reached.add(C)
+        network.probe(A)
+        assert network.shard.in_sync == (A,), "C has voted, but was not heard of yet"
+
+
+class TestServing:
+    @pytest.mark.parametrize("panic", [True, False])
+    def test_the_minority_refuses_and_the_majority_goes_on(self, panic: bool) -> None:
+        ours, theirs = serving(A, B, C), serving(A, B, C)
+        theirs.records = ours.records
+        ours.reached, theirs.reached = {A}, {B, C}
+        for _ in range(3):
+            ours.probe(panic=panic)
+            theirs.probe(panic=panic)
+        assert (ours.shard.lead, ours.shard.in_sync, ours.shard.reason) == (None, (), Reason.NO_MAJORITY)
+        assert ours.shard.member(A).reason is Reason.NO_MAJORITY
+        assert theirs.shard.in_sync == (B, C)
+        ours.reached = theirs.reached = {A, B, C}
+        for _ in range(3):
+            ours.probe()
+            theirs.probe()
+        assert ours.shard.view == theirs.shard.view
+        assert ours.shard.in_sync == theirs.shard.in_sync == (B, C)
+        assert ours.shard.member(A).state == "stale"
+        assert ours.shard.conflicts == theirs.shard.conflicts == 0
+
+    def test_a_stale_backend_votes(self) -> None:
+        network = serving(A, B, C)
+        network.reached = {A, B}
+        network.probe().probe()
+        assert network.shard.in_sync == (A, B)
+        network.reached = {A, C}
+        network.records[C] = network.shard.record  # as `Restore` does
+        network.probe().probe().probe()
+        assert network.shard.in_sync == (A,)
+
+    def test_of_two_backends_both_are_needed(self) -> None:
+        network = serving(A, B)
+        network.reached = {A}
+        network.probe().probe()
+        assert network.shard.lead is None
+        network.reached = {A, B}
+        network.probe().probe()
+        assert network.shard.in_sync == (A, B)
+        assert network.shard.epoch == 1, "nothing was decided meanwhile"
+
+    def test_a_view_that_falls_short_is_not_tried_again_before_a_probe(self) -> None:
+        network = serving(A, B, C)
+        network.reached = {A}
+        network.probe(B).probe(B)
+        assert len(network.proposals) == 2, "the first view, and one without B that nobody else took"
+        assert network.shard.member(C).warned
+        network.probe(C)
+        assert network.shard.lead is None
+        assert network.shard.epoch == 1
+
+    def test_votes_that_nobody_can_win_with_lead_to_a_next_round(self) -> None:
+        network = serving(A, B, C)
+        network.records = {A: encode(ONE), B: encode(OTHER), C: encode(THIRD)}
+        for _ in range(4):
+            network.probe()
+        assert network.shard.view is not None
+        assert network.shard.epoch == 3
+        assert set(network.records.values()) == {encode(network.shard.view)}
+
+    def test_a_leftover_of_the_epoch_that_was_decided_changes_nothing(self) -> None:
+        network = serving(A, B, C)
+        network.records = {A: encode(ONE), B: encode(ONE), C: encode(OTHER)}
+        network.probe().probe()
+        assert network.shard.view == ONE
+        assert network.shard.conflicts == 0
+
+
+def test_available_needs_no_votes() -> None:
+    spec = ShardSpec("s", tuple(map(BackendSpec, ADDRESSES)))
+    pool = PoolSpec("p", "redis", (spec,))
+    assert (pool.votes_needed(spec), replace(pool, views="majority").votes_needed(spec)) == (0, 2)
+    assert not new_shard(pool, spec, 0.0).is_outvoted
