@@ -4,6 +4,7 @@
 
 mod commit;
 mod control;
+mod copy;
 mod protocol;
 mod resync;
 mod search;
@@ -13,6 +14,7 @@ mod writes;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use copy::{CopyRules, Copying};
 use protocol::{Config, Rules};
 use resync::Procedure;
 use state::Budget;
@@ -20,9 +22,23 @@ use state::Budget;
 /// States after which an instance is given up, and so not passed.
 const LIMIT: usize = 8_000_000;
 
+enum Subject {
+    Protocol(Config),
+    Copy(Copying),
+}
+
+impl Subject {
+    fn search(&self) -> search::Found {
+        match self {
+            Subject::Protocol(config) => search::search(config, LIMIT),
+            Subject::Copy(copying) => search::search(copying, LIMIT),
+        }
+    }
+}
+
 struct Instance {
     name: &'static str,
-    config: Config,
+    subject: Subject,
     holds: bool,
     quick: bool,
 }
@@ -52,7 +68,7 @@ fn instances() -> Vec<Instance> {
     let mut add = |name, config, holds, quick| {
         list.push(Instance {
             name,
-            config,
+            subject: Subject::Protocol(config),
             holds,
             quick,
         })
@@ -371,7 +387,82 @@ fn instances() -> Vec<Instance> {
         false,
         false,
     );
+    copies(&mut list);
     list
+}
+
+/// Copying one key for Memcached.
+fn copies(list: &mut Vec<Instance>) {
+    let base = Copying {
+        writers: 1,
+        writes: 4,
+        dies: false,
+        ordered: false,
+        rules: CopyRules::default(),
+    };
+    let two = Copying {
+        writers: 2,
+        writes: 2,
+        ..base
+    };
+    let mut add = |name, copying, holds| {
+        list.push(Instance {
+            name,
+            subject: Subject::Copy(copying),
+            holds,
+            quick: true,
+        })
+    };
+    add("copy: one proxy", base, true);
+    add(
+        "copy: one proxy that dies",
+        Copying { dies: true, ..base },
+        true,
+    );
+    let in_turn = Copying {
+        ordered: true,
+        ..two
+    };
+    add(
+        "copy: two proxies, one write after the other",
+        in_turn,
+        true,
+    );
+    add(
+        "copy: two proxies, one dies",
+        Copying {
+            dies: true,
+            ..in_turn
+        },
+        true,
+    );
+    add("copy: two proxies at once", two, false);
+    let without = |rules| Copying { rules, ..base };
+    let rules = CopyRules::default();
+    let parallel = CopyRules {
+        leader_first: false,
+        ..rules
+    };
+    add("copy without: the leader first", without(parallel), false);
+    let blind = CopyRules {
+        verified: false,
+        ..rules
+    };
+    add("copy without: verification", without(blind), false);
+    let greedy = CopyRules {
+        own_only: false,
+        ..rules
+    };
+    add(
+        "copy without: taking back only its own",
+        without(greedy),
+        false,
+    );
+    let early = CopyRules {
+        asked_after: false,
+        ..rules
+    };
+    add("copy without: asking after the add", without(early), false);
 }
 
 fn main() -> ExitCode {
@@ -387,7 +478,7 @@ fn main() -> ExitCode {
             continue;
         }
         let began = Instant::now();
-        let found = search::search(&instance.config, LIMIT);
+        let found = instance.subject.search();
         let is_expected = found.complete && found.fault.is_none() == instance.holds;
         failed += usize::from(!is_expected);
         println!(
