@@ -95,6 +95,7 @@ class Reason(StrEnum):
     WAITING_FOR_OTHERS = "waiting_for_others"
     NOBODY_REACHABLE = "nobody_reachable"
     NO_MAJORITY = "no_majority"
+    OTHER_MEMBERS = "other_members"
     CONFLICT = "conflict"
 
 

@@ -305,6 +305,12 @@ class _Step:
                 self._note(member, write_failed=False)
             elif member.address not in known:
                 self._believe(member)
+        if self.shard.has_strangers:
+            # Whoever has them configured reads from them. Nothing is served before a view without them.
+            for member in self.shard.members:
+                if member.state is BackendState.IN_SYNC:
+                    self._enter(member, BackendState.STALE, Reason.OTHER_MEMBERS)
+            return
         survivors = self._choice().survivors
         if (
             self.shard.is_outvoted
@@ -370,11 +376,15 @@ class _Step:
         is_haunted = self.shard.tried is not None and self.shard.tried.epoch == view.epoch
         if choice.survivors and self.shard.pending is None and (is_over or is_haunted or not agrees):
             following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
-            because = Reason.NOT_JOINED if is_over else Reason.CONFLICT
-            self._propose(following, because if agrees else choice.reason)
+            self._propose(following, self._cause(choice, is_over=is_over, agrees=agrees))
         elif self.shard.held_epoch and self.shard.lead is not None:
             # Clients wait: what follows is in the leader's record milliseconds from now.
             self.actions.append(ProbeNow(self.shard.lead))
+
+    def _cause(self, choice: Choice, *, is_over: bool, agrees: bool) -> Reason:
+        if agrees:
+            return Reason.NOT_JOINED if is_over else Reason.CONFLICT
+        return Reason.OTHER_MEMBERS if self.shard.has_strangers else choice.reason
 
     def _vote(self) -> bool:
         """With `views: majority`: True if nothing of our own may be proposed now; a newer view that somebody

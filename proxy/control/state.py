@@ -133,6 +133,11 @@ class ShardState:
         return self.pool.votes_needed(self.spec)
 
     @property
+    def has_strangers(self) -> bool:
+        """The view has backends in sync that are not configured: writes of ours would miss them."""
+        return self.view is not None and not all(map(self.is_configured, self.view.in_sync))
+
+    @property
     def is_outvoted(self) -> bool:
         """With `views: majority`: we see so few that the others may have gone on without them."""
         return sum(not each.silent for each in self.members) < self.votes_needed

@@ -5,7 +5,9 @@ and `proxy.tasks.views` (compare-and-set). Must not know who asks or how a recor
 
 The record is compact JSON with fixed key order, so that equal views are equal bytes: a new backend
 connection is verified by finding exactly these bytes. Proxies that share backends must give pools,
-shards and backends the same names, as they must agree on hashing.
+shards and backends the same names, as they must agree on hashing. While their lists of backends differ,
+each makes the ones that it does not know leave, since it cannot write to them; a record that lists none
+of its own is not followed at all.
 
     {"v":1,"pool":"p","shard":"s","epoch":7,"lead":"a:1",
      "in_sync":["a:1"],"runs":["4f.."],"joining":["b:1"],"joining_runs":["9c.."],"fanout":true,

@@ -515,8 +515,24 @@ class TestOtherProxies:
 
     def test_a_member_that_left_the_configuration_leaves_the_view(self) -> None:
         record = encode(view_of(5, "z:1", ["z:1", A, B]))
-        view = World(A, B).answer(A, record=record).answer(B, record=record).win()
+        world = World(A, B).answer(A, record=record).answer(B, record=record)
+        assert world.shard.lead is None
+        view = world.win()
         assert (view.lead, view.in_sync) == (A, (A, B))
+        assert (world.shard.in_sync, world.shard.reason) == ((A, B), Reason.OTHER_MEMBERS)
+
+    def test_nothing_is_served_under_a_view_with_members_that_others_may_read_from(self) -> None:
+        world = serving(A, B).answer(A, record=encode(view_of(2, A, [A, B, "z:1"])))
+        assert (world.shard.lead, world.states()) == (None, {A: "stale", B: "stale"})
+        assert {each.reason for each in world.shard.members} == {Reason.OTHER_MEMBERS}
+        assert world.win().in_sync == (A, B)
+        assert world.states() == {A: "in_sync", B: "in_sync"}
+
+    def test_a_view_without_any_of_ours_is_foreign_and_leaves_ours_alone(self) -> None:
+        world = serving(A, B).answer(B, record=encode(view_of(9, "z:1", ["z:1"])))
+        assert world.win().in_sync == (A,)
+        assert world.shard.member(B).reason is Reason.RECORD_FOREIGN
+        assert not [each for each in world.actions if isinstance(each, Restore)]
 
 
 class TestWithoutReplicas:
