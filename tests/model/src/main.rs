@@ -143,6 +143,7 @@ fn instances() -> Vec<Instance> {
         "view of three: crash, cut",
         Config {
             epochs: 3,
+            writes_in_all: 1,
             ..with(three, budget(1, 0, 1, 0))
         },
         true,
@@ -237,6 +238,7 @@ fn instances() -> Vec<Instance> {
             trusting_rivals,
             Config {
                 epochs: 3,
+                writes_in_all: 1,
                 ..with(three, budget(1, 0, 1, 0))
             },
         ),

@@ -12,7 +12,10 @@ use crate::state::*;
 #[derive(Clone, Copy, Default)]
 pub struct Config {
     pub backends: usize,
+    /// By each proxy.
     pub writes: u8,
+    /// By all of them together, if less; 0: as many as each may.
+    pub writes_in_all: u8,
     pub budget: Budget,
     /// The last backend starts outside the view, and is brought back so.
     pub procedure: Option<Procedure>,

@@ -129,6 +129,7 @@ impl Config {
         if targets == 0
             || knows.suspects & targets != 0
             || state.written[proxy] >= self.writes
+            || (self.writes_in_all > 0 && state.written.iter().sum::<u8>() >= self.writes_in_all)
             || is_held
         {
             return;
