@@ -25,7 +25,12 @@ def held(shard: ShardState, member: Member) -> View | None:
     """The view that the member was last seen to hold: its vote."""
     if member.seen is None or member.seen.record is None:
         return None
-    found = parse(member.seen.record, shard.pool.name, shard.spec.name)
+    return followable(shard, member.seen.record)
+
+
+def followable(shard: ShardState, record: bytes) -> View | None:
+    """The view in a record; None if it is none that we could follow."""
+    found = parse(record, shard.pool.name, shard.spec.name)
     return None if isinstance(found, Reason) or not any(map(shard.is_configured, found.in_sync)) else found
 
 

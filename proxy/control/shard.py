@@ -19,7 +19,6 @@ recorded on a survivor; the engine holds writes for that long and has stopped re
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 
@@ -27,7 +26,6 @@ from proxy.control import failover, quorum
 from proxy.control.event import (
     Action,
     Admit,
-    Commit,
     CommitFailed,
     CommitLost,
     CommitWon,
@@ -53,9 +51,10 @@ from proxy.control.finding import (
     unreadable,
 )
 from proxy.control.model import BackendState, Incarnation, ProbeResult, Reason, Transition, View
+from proxy.control.proposal import commit_of
 from proxy.control.state import Member, ShardState, routing_facts
 from proxy.control.transitions import TRANSITIONS, Effect
-from proxy.control.view import beats, encode, first_view, is_conflict, next_view, parse
+from proxy.control.view import beats, encode, first_view, is_conflict, next_view
 
 CONTACT_TRIES = 2
 """A first probe that timed out is tried once more before the shard goes on without the backend: a busy
@@ -170,7 +169,7 @@ class _Step:
         if event.view != self.shard.pending:
             return
         record = encode(event.view)
-        for address in (*event.view.in_sync, *event.view.joining):
+        for address in filter(self.shard.is_configured, (*event.view.in_sync, *event.view.joining)):
             member = self.shard.member(address)
             if address not in event.missed and member.seen is not None:
                 # What was found before (nothing, after a flush) is out of date: we wrote it ourselves.
@@ -183,7 +182,7 @@ class _Step:
         if event.view != self.shard.pending:
             return
         self._give_up(event.view, event.placed)
-        rival = None if event.record is None else self._parse(event.record)
+        rival = None if event.record is None else quorum.followable(self.shard, event.record)
         if event.record is not None:
             self._note_record(event.address, event.record)
             if event.placed and rival is not None and self._end_tie(event.view, rival):
@@ -267,7 +266,7 @@ class _Step:
         """Follows the view in the record if it beats ours; counts a conflict once per meeting."""
         if not self.shard.keeps_view or record == self.shard.record:
             return
-        found = self._parse(record)
+        found = quorum.followable(self.shard, record)
         if found is None:
             return
         if self.shard.votes_needed:
@@ -447,47 +446,7 @@ class _Step:
 
     def _propose(self, view: View, reason: Reason) -> None:
         self.shard = replace(self.shard, pending=view, reason=reason)
-        everybody = tuple(each.address for each in self.shard.members)
-        asked = view.in_sync
-        if self.shard.votes_needed and self.shard.view is None:
-            # Who has no record has a vote only where nobody has one.
-            asked = everybody if quorum.candidate_view(self.shard) is None else ()
-        blank = []
-        for address in asked:
-            if not self.shard.is_configured(address):
-                continue
-            member = self.shard.member(address)
-            seen = member.seen
-            # One that was missing once may have been flushed; that is not known yet, so not blank.
-            is_sure = self.shard.view is None or measure(self.shard, member) is not Finding.UNSURE
-            if seen is not None and seen.record_known and seen.record is None and is_sure:
-                blank.append(address)
-        arbiters, witnesses = self._leavers(view)
-        if self.shard.votes_needed:
-            told = {*view.in_sync, *view.joining, *arbiters, *witnesses}
-            witnesses += tuple(each for each in everybody if each not in told and self._may_decide(each))
-        self.actions.append(Commit(view, tuple(blank), arbiters, witnesses, self.shard.votes_needed))
-
-    def _leavers(self, view: View) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Those that leave ahead of the first who stays, and those behind. One that shows a record we cannot
-        use decides nothing between proxies."""
-        old = self.shard.view.in_sync if self.shard.view else ()
-        ahead = tuple(itertools.takewhile(lambda address: address not in view.in_sync, old))
-        behind = tuple(address for address in old[len(ahead) :] if address not in view.in_sync)
-        return tuple(filter(self._may_decide, ahead)), tuple(filter(self._may_decide, behind))
-
-    def _may_decide(self, address: str) -> bool:
-        if not self.shard.is_configured(address):
-            return False
-        seen = self.shard.member(address).seen
-        return seen is None or seen.record is None or self._parse(seen.record) is not None
-
-    def _parse(self, record: bytes) -> View | None:
-        """The view in it; None if it is none that we could follow."""
-        found = parse(record, self.shard.pool.name, self.shard.spec.name)
-        if isinstance(found, Reason) or not any(map(self.shard.is_configured, found.in_sync)):
-            return None
-        return found
+        self.actions.append(commit_of(self.shard, view))
 
     def _contact(self) -> None:
         """No view yet: wait for every first probe, then let bootstrap choose."""

@@ -314,15 +314,11 @@ class Controller:
             self._report(place, action)
 
     async def _commit(self, place: Place, action: Commit) -> None:
-        links = {
-            address: self._backends[place, address].link
-            for address in (
-                *action.arbiters,
-                *action.witnesses,
-                *action.view.in_sync,
-                *action.view.joining,
-            )
-        }
+        view = action.view
+        asked = (*action.arbiters, *action.witnesses, *view.in_sync, *view.joining)
+        # Another proxy's view that we vote for may list backends that are not configured here.
+        backends = {address: self._backends.get((place, address)) for address in asked}
+        links = {address: backend.link for address, backend in backends.items() if backend is not None}
         seconds = self._pools[place[0]].health.timeout
         outcome = await views.commit(action, links, seconds)
         self._counts.view_writes[(*self._labels(place), _OUTCOMES[type(outcome)])] += 1

@@ -86,7 +86,7 @@ async def commit(
     """Records the view: on whoever decides, then on the others at once.
 
     Args:
-        links: by address; everybody in the view, every arbiter and every witness.
+        links: by address; every arbiter, every witness, and whoever in the view is configured.
         seconds: for each member; those that leave get `ARBITER_SECONDS` at most, unless their votes count.
     """
     return await _Ballot(action, links, seconds).run()
@@ -165,9 +165,10 @@ class _Ballot:
             self._missed.append(address)
 
     async def _put(self, address: str, seconds: float) -> Stored | Held:
-        return await _Put(self._view, address, address in self._action.blank).on(
-            self._links[address], seconds
-        )
+        link = self._links.get(address)
+        if link is None:
+            raise LinkError(Reason.OTHER_MEMBERS)
+        return await _Put(self._view, address, address in self._action.blank).on(link, seconds)
 
 
 def _is_view(record: bytes | None, view: View) -> bool:

@@ -109,7 +109,7 @@ class Network:
         view, taken, missed = action.view, 0, []
         assert action.needed == len(self.records) // 2 + 1
         for address in (*action.arbiters, *view.in_sync, *action.witnesses):
-            held = self.records[address]
+            held = self.records.get(address)
             found = parse(held, "p", "s") if held else None
             if address not in self.reached or (found is None and address not in action.blank):
                 missed.append(address)
@@ -234,6 +234,14 @@ class TestServing:
         assert network.shard.view is not None
         assert network.shard.epoch == 3
         assert set(network.records.values()) == {encode(network.shard.view)}
+
+    def test_a_view_with_members_we_do_not_know_is_voted_for_and_then_left(self) -> None:
+        network = serving(A, B, C)
+        strange = View("p", "s", 2, A, (A, B, "z:1"), ("run-a:1", "run-b:1", "run-z"), parent=(A, B, C))
+        network.records[C] = encode(strange)
+        network.probe().probe().probe()
+        assert network.proposals[1:3] == [strange, after(strange, A, B)]
+        assert network.shard.in_sync == (A, B)
 
     def test_a_leftover_of_the_epoch_that_was_decided_changes_nothing(self) -> None:
         network = serving(A, B, C)
