@@ -353,8 +353,10 @@ impl Model for Copying {
     type State = Key;
 
     fn initial(&self) -> Key {
-        let mut state = Key::default();
-        state.last_value = 1;
+        let mut state = Key {
+            last_value: 1,
+            ..Key::default()
+        };
         state.leader.put(1);
         state
     }
