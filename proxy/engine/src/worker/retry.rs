@@ -91,7 +91,8 @@ impl Worker {
             let stays = doubted
                 .is_some_and(|lead| table.lead.is_none() || table.in_sync & (1 << lead) != 0);
             let is_settled = !self.shard_state(pool, shard).awaiting_view;
-            if !(stays && is_settled) && !self.may_go_first(pool, shard, lane, true) {
+            let is_over = stays && is_settled;
+            if !is_over && !self.may_go_first(pool, shard, lane, true) {
                 return false;
             }
             let Some(retry) = self.shard_state(pool, shard).retries.pop_front() else {
