@@ -167,14 +167,22 @@ class PoolTable:
         distribution: a name of `DISTRIBUTIONS`.
         hash_tag: two characters such as ``"{}"``, or ``""`` for none.
         shards: in configuration order.
+        absent: positions of shards whose keys, and no others, go to the next shard that is not: the next
+            point of a ring, the next highest score, or the next in the list. Nothing is asked of them.
 
     Raises:
-        ValueError: an unknown hash or distribution, no shards, or a placement that cannot be made
+        ValueError: an unknown hash or distribution, no shards, all of them absent, or a placement that cannot be made
             (weights or labels the distribution does not take). The message names the shard.
     """
 
     def __new__(
-        cls, *, hash: str, distribution: str, hash_tag: str, shards: Sequence[ShardTable]
+        cls,
+        *,
+        hash: str,
+        distribution: str,
+        hash_tag: str,
+        shards: Sequence[ShardTable],
+        absent: Sequence[int] = ...,
     ) -> PoolTable: ...
     def route(self, key: bytes) -> KeyRoute:
         """Where ``key`` goes, and why; what ``shardproxy route`` prints."""
@@ -187,10 +195,13 @@ class RoutingTable:
 
 @final
 class KeyRoute:
-    """``shard``: position. ``hash``: the number looked up. ``hashed``: the part of the key hashed."""
+    """``shard``: position. ``home``: the position if no shard were absent. ``hash``: the number looked up.
+    ``hashed``: the part of the key hashed."""
 
     @property
     def shard(self) -> int: ...
+    @property
+    def home(self) -> int: ...
     @property
     def hash(self) -> int: ...
     @property

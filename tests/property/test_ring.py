@@ -6,6 +6,7 @@ hold for any list of shards.
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +27,9 @@ hashes = st.sampled_from(["md5", "murmur", "one_at_a_time", "jenkins"])
 `key:3999` two shards can get 95 and 5 percent. Being the same as twemproxy comes first."""
 
 
-def table(distribution: str, hash_name: str, shards: Shards, tag: str = "") -> _engine.PoolTable:
+def table(
+    distribution: str, hash_name: str, shards: Shards, tag: str = "", absent: Sequence[int] = ()
+) -> _engine.PoolTable:
     """A pool's placement; the backends are never connected to."""
     rows = []
     for position, (name, weight) in enumerate(shards):
@@ -36,7 +39,9 @@ def table(distribution: str, hash_name: str, shards: Shards, tag: str = "") -> _
             epoch=1, restore=b"",
         )  # fmt: skip
         rows.append(row)
-    return _engine.PoolTable(hash=hash_name, distribution=distribution, hash_tag=tag, shards=rows)
+    return _engine.PoolTable(
+        hash=hash_name, distribution=distribution, hash_tag=tag, shards=rows, absent=absent
+    )
 
 
 def owners(pool: _engine.PoolTable, shards: Shards, keys: list[bytes]) -> list[str]:
@@ -124,3 +129,40 @@ def test_a_key_without_a_whole_tag_is_hashed_whole(key: bytes) -> None:
         assert pool.route(key).hashed == key
     else:
         assert pool.route(key).hashed == key[start + 1 : end]
+
+
+weighted = st.lists(st.tuples(name, st.integers(1, 4)), min_size=2, max_size=9, unique_by=lambda row: row[0])
+WEIGHTLESS = {"libmemcached_ketama", "rendezvous", "jump"}
+
+
+@pytest.mark.parametrize("distribution", [each for each in _engine.DISTRIBUTIONS if each != "random"])
+@settings(max_examples=30, deadline=None)
+@given(shards=weighted, hash_name=hashes, data=st.data())
+def test_only_keys_of_absent_shards_move(
+    distribution: str, shards: Shards, hash_name: str, data: st.DataObject
+) -> None:
+    """One shard after the other goes: its keys, and no others, move each time, and go to one that is left."""
+    if distribution in WEIGHTLESS:
+        shards = [(label, 1) for label, _ in shards]
+    leavers = data.draw(st.permutations(range(len(shards))))[1:]
+    keys = KEYS[:500]
+    whole = table(distribution, hash_name, shards)
+    home = before = [whole.route(key).shard for key in keys]
+    for count in range(len(leavers) + 1):
+        absent = leavers[:count]
+        pool = table(distribution, hash_name, shards, absent=absent)
+        routes = [pool.route(key) for key in keys]
+        after = [route.shard for route in routes]
+        assert [route.home for route in routes] == home
+        assert not set(after) & set(absent)
+        moved = {old for old, new in zip(before, after, strict=True) if old != new}
+        assert moved <= set(absent[-1:]), "keys of a shard that did not leave moved"
+        before = after
+
+
+def test_an_absence_is_checked() -> None:
+    shards = [("a", 1), ("b", 1)]
+    with pytest.raises(ValueError, match="shard 2, which there is not"):
+        table("ketama", "md5", shards, absent=[2])
+    with pytest.raises(ValueError, match="every shard is absent"):
+        table("ketama", "md5", shards, absent=[0, 1])

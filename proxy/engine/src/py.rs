@@ -302,19 +302,22 @@ impl ShardTable {
 #[pyclass(frozen, module = "proxy._engine")]
 struct PoolTable {
     spec: RingSpec,
+    whole: Arc<Ring>,
     ring: Arc<Ring>,
+    absent: Box<[bool]>,
     shards: Vec<route::Shard>,
 }
 
 #[pymethods]
 impl PoolTable {
     #[new]
-    #[pyo3(signature = (*, hash, distribution, hash_tag, shards))]
+    #[pyo3(signature = (*, hash, distribution, hash_tag, shards, absent = Vec::new()))]
     fn new(
         hash: &str,
         distribution: &str,
         hash_tag: &str,
         shards: Vec<Py<ShardTable>>,
+        absent: Vec<usize>,
     ) -> PyResult<Self> {
         let spec = RingSpec {
             hash: HashKind::parse(hash).ok_or_else(|| invalid(format!("unknown hash {hash:?}")))?,
@@ -340,18 +343,33 @@ impl PoolTable {
                 shards.len()
             )));
         }
+        let mut mask = vec![false; shards.len()].into_boxed_slice();
+        for position in absent {
+            *mask.get_mut(position).ok_or_else(|| {
+                invalid(format!("absent names shard {position}, which there is not"))
+            })? = true;
+        }
+        if !mask.contains(&false) {
+            return Err(invalid("every shard is absent".to_owned()));
+        }
         let shards = shards
             .iter()
             .map(|shard| shard.get().shard.clone())
             .collect();
-        let ring = route::ring_for(&spec).map_err(invalid)?;
-        Ok(PoolTable { spec, ring, shards })
+        Ok(PoolTable {
+            whole: route::ring_for(&spec, &[]).map_err(invalid)?,
+            ring: route::ring_for(&spec, &mask).map_err(invalid)?,
+            spec,
+            shards,
+            absent: mask,
+        })
     }
 
     fn route(&self, key: &[u8]) -> KeyRoute {
         let found = self.ring.explain(key);
         KeyRoute {
             shard: found.shard,
+            home: self.whole.explain(key).shard,
             hash: found.hash,
             hashed: key[found.hashed].to_vec(),
         }
@@ -371,6 +389,7 @@ impl RoutingTable {
             route::Pool {
                 spec: pool.spec.clone(),
                 ring: pool.ring.clone(),
+                absent: pool.absent.clone(),
                 shards: pool.shards.clone(),
             }
         });
@@ -383,6 +402,8 @@ impl RoutingTable {
 struct KeyRoute {
     #[pyo3(get)]
     shard: usize,
+    #[pyo3(get)]
+    home: usize,
     #[pyo3(get)]
     hash: u64,
     hashed: Vec<u8>,

@@ -12,6 +12,7 @@
 //! `tests/vectors/` holds what the real programs answered. Their common rules, from twemproxy: a
 //! lone shard owns everything, and an empty key counts as hash 0.
 
+mod absence;
 mod continuum;
 mod jump;
 mod rendezvous;
@@ -123,24 +124,27 @@ pub struct Explained {
 }
 
 /// An immutable table from keys to shards.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ring {
     hash: HashKind,
     hash_tag: Option<(u8, u8)>,
     placement: Placement,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Placement {
     /// One shard: nothing to hash.
     Lone,
     Continuum(Continuum),
     /// Shard of each unit of weight.
     Modula(Box<[u32]>),
-    Random(u32),
+    /// Positions to choose from.
+    Random(Box<[u32]>),
     Rendezvous(Rendezvous),
     Slots(SlotMap),
     Jump(u32),
+    /// As `Jump`, and who has each bucket.
+    JumpOver(Box<[u32]>),
 }
 
 impl Ring {
@@ -157,7 +161,7 @@ impl Ring {
         let mut placement = match spec.distribution {
             Distribution::Ketama => Placement::Continuum(Continuum::weighted(shards)),
             Distribution::Modula => Placement::Modula(modula_table(shards)?),
-            Distribution::Random => Placement::Random(count),
+            Distribution::Random => Placement::Random((0..count).collect()),
             Distribution::LibmemcachedKetama => {
                 if let Some((label, weight)) = shards.iter().find(|shard| shard.1 != 1) {
                     return Err(format!(
@@ -214,9 +218,14 @@ impl Ring {
             Placement::Slots(slots) => slots.shard(slots::slot_of(self.tagged(key))),
             Placement::Rendezvous(nodes) => nodes.best(self.tagged(key)).0,
             Placement::Jump(count) => jump::bucket(jump::xxh64(self.tagged(key)), *count),
-            Placement::Random(count) => {
+            Placement::JumpOver(owners) => {
+                let bucket = jump::bucket(jump::xxh64(self.tagged(key)), owners.len() as u32);
+                owners[bucket] as usize
+            }
+            Placement::Random(choices) => {
                 // Scaled, not modulo: the upper bits of a xorshift are its better ones.
-                ((u64::from(xorshift(entropy)) * u64::from(*count)) >> 32) as usize
+                let choice = (u64::from(xorshift(entropy)) * choices.len() as u64) >> 32;
+                choices[choice as usize] as usize
             }
         }
     }
@@ -229,7 +238,7 @@ impl Ring {
         let (shard, hash) = match &self.placement {
             Placement::Lone | Placement::Random(_) => {
                 return Explained {
-                    shard: 0,
+                    shard: self.first(),
                     hash: 0,
                     hashed: 0..0,
                 }
@@ -245,15 +254,22 @@ impl Ring {
                 let (shard, score) = nodes.best(part);
                 (shard, u64::from(score))
             }
-            Placement::Jump(count) => {
-                let hash = jump::xxh64(part);
-                (jump::bucket(hash, *count), hash)
+            Placement::Jump(_) | Placement::JumpOver(_) => {
+                (self.shard(key, &mut 1), jump::xxh64(part))
             }
         };
         Explained {
             shard,
             hash,
             hashed,
+        }
+    }
+
+    /// The answer for keys that are not looked at.
+    fn first(&self) -> usize {
+        match &self.placement {
+            Placement::Random(choices) => choices[0] as usize,
+            _ => 0,
         }
     }
 

@@ -54,7 +54,10 @@ impl Shard {
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub spec: RingSpec,
+    /// Without the absent shards.
     pub ring: Arc<Ring>,
+    /// By shard: its keys are with others, and nothing is asked of it.
+    pub absent: Box<[bool]>,
     pub shards: Vec<Shard>,
 }
 
@@ -115,22 +118,37 @@ impl Table {
     }
 }
 
-/// Rings in use and what they were built from.
-static RINGS: Mutex<Vec<(RingSpec, Weak<Ring>)>> = Mutex::new(Vec::new());
+/// Rings in use, what they were built from, and without whom.
+static RINGS: Mutex<Vec<(RingSpec, Box<[bool]>, Weak<Ring>)>> = Mutex::new(Vec::new());
 
-/// The ring of a placement: the one in use if there is one, else a new one. Tables are made anew for
-/// every change of membership, and a ring of a thousand shards has 160,000 points.
+/// The ring of a placement without the `absent` shards (by position; empty for nobody): the one in use
+/// if there is one, else a new one. Tables are made anew for every change of membership, and a ring of
+/// a thousand shards has 160,000 points.
 ///
 /// # Errors
 /// What `Ring::build` says.
-pub fn ring_for(spec: &RingSpec) -> Result<Arc<Ring>, String> {
+pub fn ring_for(spec: &RingSpec, absent: &[bool]) -> Result<Arc<Ring>, String> {
+    if !absent.contains(&true) {
+        return remember(spec, &[], || Ring::build(spec));
+    }
+    let whole = ring_for(spec, &[])?;
+    remember(spec, absent, || Ok(whole.without(absent)))
+}
+
+fn remember(
+    spec: &RingSpec,
+    absent: &[bool],
+    build: impl FnOnce() -> Result<Ring, String>,
+) -> Result<Arc<Ring>, String> {
     let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
-    rings.retain(|(_, ring)| ring.strong_count() > 0);
-    let known = rings.iter().find(|(known, _)| known == spec);
-    if let Some(ring) = known.and_then(|(_, ring)| ring.upgrade()) {
+    rings.retain(|(.., ring)| ring.strong_count() > 0);
+    let known = rings
+        .iter()
+        .find(|(known, without, _)| **without == *absent && known == spec);
+    if let Some(ring) = known.and_then(|(.., ring)| ring.upgrade()) {
         return Ok(ring);
     }
-    let ring = Arc::new(Ring::build(spec)?);
-    rings.push((spec.clone(), Arc::downgrade(&ring)));
+    let ring = Arc::new(build()?);
+    rings.push((spec.clone(), absent.into(), Arc::downgrade(&ring)));
     Ok(ring)
 }

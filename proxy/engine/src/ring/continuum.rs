@@ -31,7 +31,7 @@ struct Point {
 }
 
 /// Sorted points and an index over the upper bits of their values.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Continuum {
     /// By value, then by shard: of two shards on one point the first in the configuration owns it,
     /// as in libmemcached. (twemproxy sorts by value alone with glibc's stable sort: the same.)
@@ -112,6 +112,27 @@ impl Continuum {
             inside.partition_point(|point| point.value < hash)
         };
         self.points[start + before].shard as usize
+    }
+
+    /// The same points, those of absent shards given to the next present one behind them.
+    pub fn without(&self, absent: &[bool]) -> Continuum {
+        let mut points = self.points.clone();
+        // The last point is the first again, so the walk begins with whoever takes over at the end.
+        let is_present = |point: &&Point| !absent[point.shard as usize];
+        let Some(mut next) = points.iter().find(is_present).map(|point| point.shard) else {
+            return self.clone();
+        };
+        for point in points.iter_mut().rev() {
+            if absent[point.shard as usize] {
+                point.shard = next;
+            }
+            next = point.shard;
+        }
+        Continuum {
+            points,
+            buckets: self.buckets.clone(),
+            shift: self.shift,
+        }
     }
 
     /// Points of each shard, for tests and for whoever wants to see the shares.

@@ -8,13 +8,15 @@
 //! programs must give `str` keys. A `key_prefix` is not hashed by pymemcache either.)
 
 /// The shards, their names already hashed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rendezvous {
     nodes: Box<[Node]>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Node {
+    /// Position of the shard.
+    shard: u32,
     /// Hash state after `label-`.
     prefix: Murmur3,
     /// Rank of the label among all labels: of two equal scores the greater label wins.
@@ -24,11 +26,12 @@ struct Node {
 impl Rendezvous {
     pub fn new(shards: &[(String, u32)]) -> Rendezvous {
         let rank_of = |label: &String| shards.iter().filter(|shard| shard.0 < *label).count();
-        let nodes = shards.iter().map(|(label, _)| {
+        let nodes = shards.iter().enumerate().map(|(shard, (label, _))| {
             let mut prefix = Murmur3::default();
             prefix.feed_all(label.as_bytes(), wide_text(label.as_bytes()));
             prefix.feed(b'-');
             Node {
+                shard: shard as u32,
                 prefix,
                 rank: rank_of(label) as u32,
             }
@@ -46,10 +49,18 @@ impl Rendezvous {
             state.feed_all(key, wide);
             state.finish()
         });
-        let ranked = scores.zip(self.nodes.iter()).enumerate();
-        let winner = ranked.max_by_key(|(_, (score, node))| (*score, node.rank));
-        let (position, (score, _)) = winner.expect("a ring has shards");
-        (position, score)
+        let ranked = scores.zip(self.nodes.iter());
+        let winner = ranked.max_by_key(|(score, node)| (*score, node.rank));
+        let (score, node) = winner.expect("a ring has shards");
+        (node.shard as usize, score)
+    }
+
+    /// The same without the absent shards: the highest score of those that are left owns a key.
+    pub fn without(&self, absent: &[bool]) -> Rendezvous {
+        let present = |node: &&Node| !absent[node.shard as usize];
+        Rendezvous {
+            nodes: self.nodes.iter().filter(present).copied().collect(),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ pub const SLOTS: usize = 16384;
 pub const HASH_TAG: (u8, u8) = (b'{', b'}');
 
 /// Owner of each slot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SlotMap {
     owners: Box<[u16]>,
 }
@@ -43,6 +43,14 @@ impl SlotMap {
         Ok(SlotMap {
             owners: owners.into_boxed_slice(),
         })
+    }
+
+    /// The same slots, each given to the shard that `owners` has at its owner's place.
+    pub fn handed(&self, owners: &[u32]) -> SlotMap {
+        let hand = |owner: &u16| owners[usize::from(*owner)] as u16;
+        SlotMap {
+            owners: self.owners.iter().map(hand).collect(),
+        }
     }
 
     #[inline]

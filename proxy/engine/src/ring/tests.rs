@@ -55,6 +55,66 @@ fn shares(ring: &Ring, shards: usize, keys: &[Vec<u8>]) -> Vec<f64> {
     counts
 }
 
+fn without(distribution: Distribution, shards: usize, absent: &[usize]) -> Ring {
+    let mask: Vec<bool> = (0..shards).map(|shard| absent.contains(&shard)).collect();
+    build(distribution, &vec![1; shards]).without(&mask)
+}
+
+#[test]
+fn only_keys_of_absent_shards_move_and_their_heirs_do_not_depend_on_others() {
+    let keys = keys(2000);
+    for &(name, distribution) in Distribution::ALL {
+        if distribution == Distribution::Random {
+            continue;
+        }
+        let home = owners(&build(distribution, &[1; 7]), &keys);
+        let mut before = home.clone();
+        for absent in [&[][..], &[6], &[6, 0], &[6, 0, 1], &[6, 0, 1, 3]] {
+            let after = owners(&without(distribution, 7, absent), &keys);
+            for ((home, before), after) in home.iter().zip(&before).zip(&after) {
+                assert!(!absent.contains(after), "{name}: {after} is absent");
+                assert!(
+                    absent.contains(home) || home == after,
+                    "{name}: moved for nothing"
+                );
+                assert!(
+                    absent.contains(before) || before == after,
+                    "{name}: moved twice"
+                );
+            }
+            before = after;
+        }
+    }
+}
+
+#[test]
+fn random_chooses_among_the_rest_and_nobody_is_nobody() {
+    let ring = without(Distribution::Random, 3, &[0, 2]);
+    assert!(owners(&ring, &keys(100)).iter().all(|owner| *owner == 1));
+    assert_eq!(ring.explain(b"key").shard, 1);
+    for &(name, distribution) in Distribution::ALL {
+        let everybody = without(distribution, 2, &[0, 1]);
+        let whole = build(distribution, &[1, 1]);
+        assert_eq!(
+            owners(&everybody, &keys(100)),
+            owners(&whole, &keys(100)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_last_points_of_a_circle_are_inherited_by_the_first() {
+    let circle = Continuum::from_pairs(&[(10, 0), (20, 1), (30, 2), (40, 0)]);
+    let rest = circle.without(&[true, false, true]);
+    for hash in [5, 15, 25, 35, 45] {
+        assert_eq!(rest.shard(hash), 1);
+    }
+    let rest = circle.without(&[true, false, false]);
+    let found: Vec<usize> = [5, 15, 25, 35, 45].map(|hash| rest.shard(hash)).into();
+    assert_eq!(found, [1, 1, 2, 1, 1]);
+}
+
 #[test]
 fn names_parse_back() {
     for &(name, distribution) in Distribution::ALL {

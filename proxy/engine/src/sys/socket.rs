@@ -125,6 +125,12 @@ pub fn connect_outcome(fd: &OwnedFd) -> io::Result<()> {
     net::sockopt::socket_error(fd)?.map_err(io::Error::from)
 }
 
+/// Has the connection reset rather than closed when it is dropped, so that what the kernel still holds of
+/// it is not delivered minutes later, when the peer's host or network comes back.
+pub fn abandon(fd: &OwnedFd) {
+    let _ = net::sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO));
+}
+
 /// `ip:port` of the peer and of our end, as CLIENT LIST shows them; a unix socket has neither.
 pub fn names(fd: &OwnedFd) -> (String, String) {
     let text = |address: Option<net::SocketAddrAny>| {

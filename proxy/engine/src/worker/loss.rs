@@ -122,6 +122,7 @@ impl Worker {
         let was_open = std::mem::replace(&mut conn.state, state) == ConnState::Ready;
         if let Some(fd) = conn.fd.take() {
             self.poll.remove(&fd);
+            sys::abandon(&fd);
         }
         conn.generation = conn.generation.wrapping_add(1);
         conn.greetings.clear();

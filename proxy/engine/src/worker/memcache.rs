@@ -276,7 +276,10 @@ impl Worker {
             bytes.extend_from_slice(word);
         }
         bytes.extend_from_slice(b"\r\n");
-        let shards: Vec<u16> = (0..self.table.pools[pool as usize].shards.len() as u16).collect();
+        // An absent shard has nothing that counts, and is emptied before it has again.
+        let absent = &self.table.pools[pool as usize].absent;
+        let is_asked = |shard: &u16| !absent[*shard as usize];
+        let shards: Vec<u16> = (0..absent.len() as u16).filter(is_asked).collect();
         let parts = Parts {
             bytes: vec![bytes; shards.len()],
             shards,
