@@ -171,8 +171,8 @@ class PoolTable:
             point of a ring, the next highest score, or the next in the list. Nothing is asked of them.
 
     Raises:
-        ValueError: an unknown hash or distribution, no shards, all of them absent, or a placement that cannot be made
-            (weights or labels the distribution does not take). The message names the shard.
+        ValueError: an unknown hash or distribution, no shards, all of them absent, or a placement that
+            cannot be made (weights or labels the distribution does not take). The message names the shard.
     """
 
     def __new__(

@@ -30,6 +30,7 @@ class Dataplane:
         self._engine = _engine.Engine(config)
         self._stopped = trio.Event()
         self._epoch = 0
+        self._pools: list[_engine.PoolTable] = []
 
     def __repr__(self) -> str:
         return f"<Dataplane table {self._epoch}{' stopped' if self._stopped.is_set() else ''}>"
@@ -64,10 +65,11 @@ class Dataplane:
             EngineError: the engine refused the table or could not start.
         """
         try:
-            self._engine.start(_table(routing))
+            pools = [_pool(pool) for pool in routing.pools]
+            self._engine.start(_engine.RoutingTable(epoch=routing.epoch, pools=pools))
         except (ValueError, OSError, RuntimeError) as error:
             raise EngineError(f"the engine did not start: {error}") from error
-        self._epoch = routing.epoch
+        self._epoch, self._pools = routing.epoch, pools
 
     def publish(self, routing: Routing) -> None:
         """Every worker has adopted the table when this returns; it blocks for a worker's loop turn.
@@ -76,9 +78,17 @@ class Dataplane:
             EngineError: the engine refused the table or no longer runs.
         """
         try:
-            self._epoch = self._engine.publish(_table(routing))
+            pools = [_pool(pool) for pool in routing.pools]
+            self._epoch = self._engine.publish(_engine.RoutingTable(epoch=routing.epoch, pools=pools))
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"the engine refused routing table {routing.epoch}: {error}") from error
+        self._pools = pools
+
+    def locate(self, pool: int, key: bytes) -> tuple[int, int]:
+        """Position of the shard that has the key by the table in force, and of its home: the one that would
+        have it if no shard were absent."""
+        route = self._pools[pool].route(key)
+        return route.shard, route.home
 
     def pause_writes(self, pool: int, shard: int) -> bool:
         """Holds writes to the shard; True once none is in flight, False if that took too long. Blocks.
@@ -122,16 +132,13 @@ class Dataplane:
         await self._stopped.wait()
 
 
-def _table(routing: Routing) -> _engine.RoutingTable:
-    return _engine.RoutingTable(epoch=routing.epoch, pools=[_pool(pool) for pool in routing.pools])
-
-
 def _pool(pool: PoolRouting) -> _engine.PoolTable:
     return _engine.PoolTable(
         hash=pool.hash,
         distribution=pool.distribution,
         hash_tag=pool.hash_tag,
         shards=[_shard(shard) for shard in pool.shards],
+        absent=pool.absent,
     )
 
 

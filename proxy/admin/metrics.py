@@ -44,6 +44,7 @@ METRICS: Final = (
     MetricRow("ready", "gauge", "1 while /readyz answers 200."),
     MetricRow("shard_epoch", "gauge", "Epoch of the shard's view.", _SHARD),
     MetricRow("shard_available", "gauge", "1 if a backend leads the shard.", _SHARD),
+    MetricRow("shard_remapped", "gauge", "1 while the shard's keys are with other shards.", _SHARD),
     MetricRow("shard_replicas_in_sync", "gauge", "Backends of the shard that are in sync.", _SHARD),
     MetricRow(
         "backend_state", "gauge", "1 for the state the backend is in, 0 for others.", (*_BACKEND, "state")
@@ -65,6 +66,14 @@ METRICS: Final = (
     MetricRow("resync_expected_bytes", "gauge", "What it is expected to copy, an estimate.", _BACKEND),
     MetricRow("resync_switches_total", "counter", "Times writes were held to admit a backend.", _SHARD),
     MetricRow("resync_write_pause_seconds_total", "counter", "For how long, in all.", _SHARD),
+    MetricRow("shard_absences_total", "counter", "Times a lost shard's keys went to others.", _SHARD),
+    MetricRow("shard_emptied_total", "counter", "Backends of it emptied here before it came back.", _SHARD),
+    MetricRow(
+        "leftovers_deleted_total",
+        "counter",
+        "Keys deleted here whose shard has them again.",
+        _SHARD,
+    ),
     MetricRow("engine_events_total", "counter", "Events received from the engine.", ("kind",)),
 )
 
@@ -220,6 +229,7 @@ def from_status(status: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...
         for shard, shard_status in pool_status["shards"].items():
             yield "shard_epoch", (pool, shard), shard_status["epoch"]
             yield "shard_available", (pool, shard), float(shard_status["lead"] is not None)
+            yield "shard_remapped", (pool, shard), float(shard_status.get("phase") == "remapped")
             backends = shard_status["backends"]
             in_sync = sum(backend["state"] == "in_sync" for backend in backends)
             yield "shard_replicas_in_sync", (pool, shard), in_sync

@@ -293,7 +293,7 @@ class PoolConfig(Model):
     views: Literal["available", "majority"] = "available"
     cross_shard: Literal["split", "refuse"] = "split"
     hedge_after_seconds: Annotated[float, _duration(0, DAY)] = Field(default=0.0, alias="hedge_after")
-    on_shard_loss: Annotated[Literal["error"], _refuse_later({"remap": "error"})] = "error"
+    on_shard_loss: Literal["error", "remap"] = "error"
     panic_threshold: Annotated[float, BeforeValidator(parse_share)] = 0.5
     timeouts: TimeoutsConfig = TimeoutsConfig()
     health: HealthConfig = HealthConfig()

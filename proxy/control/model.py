@@ -32,6 +32,10 @@ class Phase(StrEnum):
     """A new view is on its way to the survivors."""
     LOST = "lost"
     """No in-sync backend can be used; requests get errors."""
+    REMAPPING = "remapping"
+    """Its keys are on their way to other shards or back; requests get errors."""
+    REMAPPED = "remapped"
+    """Its keys are with other shards."""
 
 
 class Condition(StrEnum):
@@ -97,6 +101,9 @@ class Reason(StrEnum):
     NO_MAJORITY = "no_majority"
     OTHER_MEMBERS = "other_members"
     CONFLICT = "conflict"
+    # Why a shard's keys are where they are.
+    EMPTIED = "emptied"
+    SWEPT = "swept"
 
 
 HOLD_SHARE, HOLD_SECONDS_LIMIT = 0.4, 1.0
@@ -156,6 +163,7 @@ class PoolSpec:
         resync_auto: whether stale backends are brought back without being asked.
         resync_parallel: shards that are brought back at once.
         resync_rate: bytes per second that one proxy copies for a shard; 0 for no limit.
+        on_shard_loss: ``error`` or ``remap``.
     """
 
     name: str
@@ -177,6 +185,7 @@ class PoolSpec:
     resync_auto: bool = True
     resync_parallel: int = 1
     resync_rate: int = 0
+    on_shard_loss: str = "error"
 
     @property
     def copies(self) -> bool:
@@ -252,6 +261,8 @@ class ProbeResult:
         condition: what the server says is wrong with it, if anything.
         record: the bytes under the view key, None if there are none.
         record_known: False if the server did not let us look (loading, no login, or no view is kept).
+        absent: the bytes under the pool's key for absent shards, None if there are none.
+        absent_known: False if nobody asked, or the server did not let us look.
         flushes: how often this process was flushed, None if it does not tell.
         items: keys held, the view record not counted; None if unknown.
         resolved: numeric address that answered or was tried, "" if the name did not resolve.
@@ -264,6 +275,8 @@ class ProbeResult:
     incarnation: Incarnation | None = None
     record: bytes | None = None
     record_known: bool = False
+    absent: bytes | None = None
+    absent_known: bool = False
     flushes: int | None = None
     items: int | None = None
     resolved: str = ""

@@ -44,4 +44,5 @@ def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
         resync_auto=pool.resync.auto,
         resync_parallel=pool.resync.parallel,
         resync_rate=pool.resync.rate,
+        on_shard_loss=pool.on_shard_loss,
     )

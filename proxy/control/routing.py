@@ -7,10 +7,12 @@ engine's objects, field by field. Must not import the engine, and decides nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from proxy.control.absence import absence_key
 from proxy.control.fence import Owner
 from proxy.control.model import WRITE_LEASE_SECONDS, BackendState, PoolSpec, View
+from proxy.control.remap import Remap, Standing, standing
 from proxy.control.state import ShardState, readable
 from proxy.control.view import view_key
 
@@ -52,6 +54,7 @@ class PoolRouting:
     distribution: str
     hash_tag: str
     shards: tuple[ShardRouting, ...]
+    absent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ def build(
     pools: Sequence[tuple[PoolSpec, Sequence[ShardState]]],
     resolved: Mapping[str, str],
     owner: str = "",
+    remaps: Mapping[str, Remap] | None = None,
+    now: float = 0.0,
 ) -> Routing:
     """The table of one version.
 
@@ -74,19 +79,37 @@ def build(
         epoch: version of the table; rises with each publication, unrelated to views' epochs.
         resolved: numeric address of each configured one, where known.
         owner: this proxy's id, by which its connections are told from others' on the server.
+        remaps: by pool, for those whose lost shards' keys go to others; ``now`` is the time for them.
     """
-    return Routing(
-        epoch,
-        tuple(
-            PoolRouting(
-                pool.hash,
-                pool.distribution,
-                pool.hash_tag,
-                tuple(shard_routing(shard, resolved, owner) for shard in shards),
-            )
-            for pool, shards in pools
-        ),
-    )
+    tables = []
+    for pool, shards in pools:
+        rows = tuple(shard_routing(shard, resolved, owner) for shard in shards)
+        table = PoolRouting(pool.hash, pool.distribution, pool.hash_tag, rows)
+        remap = (remaps or {}).get(pool.name)
+        tables.append(table if remap is None else _remapped(table, remap, shards, now))
+    return Routing(epoch, tuple(tables))
+
+
+def _remapped(table: PoolRouting, remap: Remap, shards: Sequence[ShardState], now: float) -> PoolRouting:
+    """With nobody asked whose keys are elsewhere or on their way, and the pool's record put back too."""
+    standings = [standing(remap, shard, now) for shard in shards]
+    absent = tuple(at for at, each in enumerate(standings) if each is Standing.ABSENT)
+    rows = [
+        row if each is Standing.PRESENT else replace(row, lead=None, in_sync=(), reads=())
+        for row, each in zip(table.shards, standings, strict=True)
+    ]
+    if remap.data:
+        rows = [replace(row, restore=_restore_too(remap, row.restore)) for row in rows]
+    # If nobody is left there is nowhere to go.
+    return replace(table, shards=tuple(rows), absent=absent if len(absent) < len(rows) else ())
+
+
+def _restore_too(remap: Remap, restore: bytes) -> bytes:
+    """Both records in one request, which has one answer. On Redis a pool is never flushed through us."""
+    if remap.pool.protocol == "redis":
+        return restore
+    quiet = restore.replace(b"\r\n", b" noreply\r\n", 1)
+    return quiet + restore_request(remap.pool.protocol, absence_key(remap.pool.name), remap.data)
 
 
 def shard_routing(shard: ShardState, resolved: Mapping[str, str], owner: str = "") -> ShardRouting:

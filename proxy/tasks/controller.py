@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import trio
 
 from proxy.config import Config
+from proxy.control.absence import absence_key
 from proxy.control.event import (
     Action,
     Commit,
@@ -38,6 +39,7 @@ from proxy.control.failover import is_panic
 from proxy.control.fence import Owner
 from proxy.control.model import SILENCE, BackendState, PoolSpec, ProbeResult, Reason, Transition
 from proxy.control.pools import pool_specs
+from proxy.control.remap import Standing
 from proxy.control.routing import Routing, build
 from proxy.control.shard import step
 from proxy.control.state import ShardState, new_shard
@@ -48,6 +50,7 @@ from proxy.tasks import views
 from proxy.tasks.hold import Brake, Hold
 from proxy.tasks.link import Link, LinkError
 from proxy.tasks.prober import Prober
+from proxy.tasks.remap import Remapper
 from proxy.tasks.resync import Resync
 from proxy.tasks.status import Counts, Sample, status_body
 
@@ -58,7 +61,14 @@ _log = Log("controller")
 
 Place = tuple[int, int]
 """Position of a pool, position of a shard in it."""
-Message = tuple[Place, Event | ProbeResult] | EngineEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """The routing table must be published, whatever the shards are."""
+
+
+Message = tuple[Place, Event | ProbeResult] | EngineEvent | Outdated
 _OUTCOMES = {CommitWon: "won", CommitLost: "lost", CommitFailed: "failed"}
 
 
@@ -67,6 +77,7 @@ class Plane(Brake, Protocol):
 
     def start(self, routing: Routing) -> None: ...
     def publish(self, routing: Routing) -> None: ...
+    def locate(self, pool: int, key: bytes) -> tuple[int, int]: ...
     def events(self) -> AsyncIterator[EngineEvent]: ...
 
 
@@ -100,6 +111,39 @@ class _Desk:
         return condition(self.shard())
 
 
+class _PoolDesk:
+    """One pool as `proxy.tasks.remap` sees it."""
+
+    def __init__(self, controller: Controller, pool_at: int) -> None:
+        self._controller = controller
+        self._pool_at = pool_at
+        spec = controller._pools[pool_at]
+        self._places: dict[str, Place] = {
+            backend.address: (pool_at, shard_at)
+            for shard_at, shard in enumerate(spec.shards)
+            for backend in shard.backends
+        }
+
+    def shards(self) -> Sequence[ShardState]:
+        return self._controller._grouped()[self._pool_at][1]
+
+    def link(self, address: str) -> Link:
+        return self._controller._backends[self._places[address], address].link
+
+    def open_link(self, address: str) -> Link:
+        pool = self._controller._pools[self._pool_at]
+        return Link(address, pool.protocol, pool.login, pool.connect_timeout)
+
+    def probe_now(self, address: str) -> None:
+        self._controller._backends[self._places[address], address].prober.probe_now()
+
+    def locate(self, key: bytes) -> tuple[int, int]:
+        return self._controller._plane.locate(self._pool_at, key)
+
+    async def republish(self) -> None:
+        await self._controller._sender.send(Outdated())
+
+
 class Controller:
     """The shards of all pools.
 
@@ -118,17 +162,24 @@ class Controller:
         self._resolved: dict[str, str] = {}
         self._counts = Counts()
         self._table_epoch = 0
+        self._standings: dict[tuple[str, str], Standing] = {}
         self._is_outdated = True
         self._running = trio.Event()
         self._turned = trio.Event()
         self._proxy = secrets.token_hex(8)
         self._holds: dict[Place, Hold] = {}
         self._resyncs: dict[Place, Resync] = {}
+        self._remappers = {
+            pool_at: Remapper(_PoolDesk(self, pool_at), pool, self._proxy, clock)
+            for pool_at, pool in enumerate(self._pools)
+            if pool.on_shard_loss == "remap"
+        }
         limiters = [trio.CapacityLimiter(pool.resync_parallel) for pool in self._pools]
         self._sender, self._receiver = trio.open_memory_channel[Message](QUEUE_LENGTH)
         for place, pool, spec in self._places():
             shard = self._shards[place] = new_shard(pool, spec, clock())
             key = view_key(pool.name, spec.name) if shard.keeps_view else None
+            absent_key = absence_key(pool.name) if place[0] in self._remappers else None
             owner = Owner(self._proxy, pool.name, spec.name)
             name = owner.control() if shard.keeps_view else ""
             if shard.keeps_view:
@@ -137,7 +188,7 @@ class Controller:
                 self._resyncs[place] = Resync(_Desk(self, place), owner, limiters[place[0]], clock)
             for backend in spec.backends:
                 link = Link(backend.address, pool.protocol, pool.login, pool.connect_timeout, name)
-                prober = Prober(link, pool.health, key, self._reporter(place))
+                prober = Prober(link, pool.health, key, self._reporter(place), absent_key=absent_key)
                 self._backends[place, backend.address] = _Backend(link, prober)
 
     def __repr__(self) -> str:
@@ -165,6 +216,8 @@ class Controller:
                     nursery.start_soon(hold.run)
                 for resync in self._resyncs.values():
                     nursery.start_soon(resync.run)
+                for remapper in self._remappers.values():
+                    nursery.start_soon(remapper.run)
         finally:
             for backend in self._backends.values():
                 backend.link.close()
@@ -176,7 +229,9 @@ class Controller:
             for place, resync in self._resyncs.items()
             if resync.progress is not None
         }
-        return status_body(self._grouped(), self._table_epoch, self._clock(), time.time(), progress)
+        return status_body(
+            self._grouped(), self._table_epoch, self._clock(), time.time(), progress, self._standings
+        )
 
     def ask_resync(self, pool: str, shard: str, backend: str | None) -> str | None:
         """Has a stale backend (the first, if none is named) brought back now; the state it is in says more.
@@ -205,6 +260,8 @@ class Controller:
         yield from self._counts.samples()
         for resync in self._resyncs.values():
             yield from resync.samples()
+        for remapper in self._remappers.values():
+            yield from remapper.samples()
 
     # Messages in.
 
@@ -243,6 +300,9 @@ class Controller:
             hold.steer(shard.held_epoch, shard.view.lead if shard.view else "")
 
     def _take(self, message: Message, nursery: trio.Nursery) -> None:
+        if isinstance(message, Outdated):
+            self._is_outdated = True
+            return
         if isinstance(message, EngineEvent):
             self._counts.engine_events[message.kind,] += 1
             found = self._translate(message)
@@ -256,6 +316,8 @@ class Controller:
         shard, actions = step(before, event, self._clock())
         self._shards[place] = shard
         self._is_outdated |= shard.revision != before.revision
+        if isinstance(event, Probed) and place[0] in self._remappers:
+            self._is_outdated |= self._remappers[place[0]].saw(event.result)
         for action in actions:
             self._perform(place, action, nursery)
         if shard.lead != before.lead and before.lead is not None:
@@ -354,7 +416,19 @@ class Controller:
         """One table for everything that changed since the last."""
         if not self._is_outdated or (not self._running.is_set() and not self._is_ready()):
             return
-        routing = build(self._table_epoch + 1, self._grouped(), self._resolved, self._proxy)
+        standings = {
+            self._labels((pool_at, shard_at)): standing
+            for pool_at, remapper in self._remappers.items()
+            for shard_at, standing in enumerate(remapper.standings())
+        }
+        routing = build(
+            self._table_epoch + 1,
+            self._grouped(),
+            self._resolved,
+            self._proxy,
+            {each.remap.pool.name: each.remap for each in self._remappers.values()},
+            self._clock(),
+        )
         if not self._running.is_set():
             self._plane.start(routing)
             self._running.set()
@@ -366,6 +440,7 @@ class Controller:
                 _log.error("routing table not published", epoch=routing.epoch, error=str(error))
                 return
         self._table_epoch = routing.epoch
+        self._standings = standings
         self._is_outdated = False
         for (place, address), backend in self._backends.items():
             shard = self._shards[place]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import trio
 
@@ -33,6 +34,7 @@ class Prober:
     Args:
         key: the view key to look under, None where no view is kept.
         report: receives each result.
+        absent_key: the key to look under for the pool's absent shards, None where none ever is.
         draw: random numbers in [0, 1) for the jitter; tests give a constant.
     """
 
@@ -43,10 +45,12 @@ class Prober:
         key: str | None,
         report: Report,
         draw: Callable[[], float] = random.random,
+        absent_key: str | None = None,
     ) -> None:
         self._link = link
         self._health = health
         self._key = key
+        self._absent_key = absent_key
         self._report = report
         self._draw = draw
         self._asked = trio.Event()
@@ -62,7 +66,7 @@ class Prober:
         """Never returns."""
         while True:
             self._asked = trio.Event()
-            await self._report(await probe(self._link, self._key, self._health.timeout))
+            await self._report(await probe(self._link, self._key, self._health.timeout, self._absent_key))
             gap = min(GAP_SHARE * self._health.interval, GAP_SECONDS_LIMIT)
             await trio.sleep(gap)
             pause = self._health.interval * (1 + JITTER * (2 * self._draw() - 1)) - gap
@@ -82,13 +86,13 @@ class Prober:
             nursery.cancel_scope.cancel()
 
 
-async def probe(link: Link, key: str | None, seconds: float) -> ProbeResult:
+async def probe(link: Link, key: str | None, seconds: float, absent_key: str | None = None) -> ProbeResult:
     """One probe; every failure is a result."""
 
     async def ask(talk: Talk) -> ProbeResult:
         if link.protocol == "redis":
-            return await _ask_redis(talk, link.address, key)
-        return await _ask_memcached(talk, link.address, key)
+            return await _ask_redis(talk, link.address, key, absent_key)
+        return await _ask_memcached(talk, link.address, key, absent_key)
 
     started = trio.current_time()
     try:
@@ -99,26 +103,16 @@ async def probe(link: Link, key: str | None, seconds: float) -> ProbeResult:
 
 
 def _located(result: ProbeResult, resolved: str, seconds: float) -> ProbeResult:
-    return ProbeResult(
-        result.address,
-        result.failure,
-        result.condition,
-        result.incarnation,
-        result.record,
-        result.record_known,
-        result.flushes,
-        result.items,
-        resolved,
-        seconds,
-    )
+    return replace(result, resolved=resolved, seconds=seconds)
 
 
-async def _ask_redis(talk: Talk, address: str, key: str | None) -> ProbeResult:
+async def _ask_redis(talk: Talk, address: str, key: str | None, absent_key: str | None) -> ProbeResult:
     requests = [resp_request("PING"), *(resp_request("INFO", section) for section in INFO_SECTIONS)]
-    if key is not None:
-        requests.append(resp_request("GET", key))
+    requests += [resp_request("GET", each) for each in (key, absent_key) if each is not None]
     replies = await talk(b"".join(requests), len(requests))
-    return read_redis(address, replies)
+    absent = [replies.pop()] if absent_key is not None else []
+    result = read_redis(address, replies)
+    return _with_absence(result, *_redis_record(absent)) if absent and result.failure is None else result
 
 
 def read_redis(address: str, replies: list[Reply]) -> ProbeResult:
@@ -175,10 +169,24 @@ def _field(text: str, name: str) -> str | None:
     return None
 
 
-async def _ask_memcached(talk: Talk, address: str, key: str | None) -> ProbeResult:
-    request = b"stats\r\n" + (f"get {key}\r\n".encode() if key is not None else b"")
-    replies = await talk(request, 1 if key is None else 2)
-    return read_memcached(address, replies, key)
+async def _ask_memcached(talk: Talk, address: str, key: str | None, absent_key: str | None) -> ProbeResult:
+    keys = [each for each in (key, absent_key) if each is not None]
+    request = b"".join([b"stats\r\n", *(f"get {each}\r\n".encode() for each in keys)])
+    replies = await talk(request, 1 + len(keys))
+    absent = replies.pop() if absent_key is not None else None
+    result = read_memcached(address, replies, key)
+    if absent_key is None or not isinstance(absent, Listing) or result.failure is not None:
+        return result
+    value = absent.values.get(absent_key.encode())
+    return _with_absence(result, value.data if value is not None else None, True)
+
+
+def _with_absence(result: ProbeResult, record: bytes | None, is_known: bool | None) -> ProbeResult:
+    """With what stands under the pool's key, which is no item of anybody."""
+    items = result.items
+    if items is not None and record is not None:
+        items = max(0, items - 1)
+    return replace(result, absent=record, absent_known=bool(is_known), items=items)
 
 
 def read_memcached(address: str, replies: list[Reply], key: str | None) -> ProbeResult:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from proxy.control.model import PoolSpec
+from proxy.control.model import Phase, PoolSpec
+from proxy.control.remap import Standing
 from proxy.control.resync import Progress
 from proxy.control.state import ShardState
 
@@ -48,6 +49,7 @@ def status_body(
     now: float,
     wall: float,
     progress: Mapping[tuple[tuple[str, str], str], Progress] | None = None,
+    standings: Mapping[tuple[str, str], Standing] | None = None,
 ) -> dict[str, Any]:
     """The body of ``GET /api/v1/status``.
 
@@ -55,27 +57,39 @@ def status_body(
         table_epoch: version of the routing table, the pools' ``epoch``.
         now, wall: the same moment by the controller's clock and as seconds since 1970.
         progress: resynchronisations that this proxy does, by pool and shard, and by backend.
+        standings: of shards whose keys may be with others, by pool and shard.
     """
     return {
         "pools": {
             pool.name: {
                 "epoch": table_epoch,
                 "protocol": pool.protocol,
-                "shards": {shard.spec.name: _shard(shard, now, wall, progress or {}) for shard in shards},
+                "shards": {
+                    shard.spec.name: _shard(shard, now, wall, progress or {}, standings or {})
+                    for shard in shards
+                },
             }
             for pool, shards in pools
         }
     }
 
 
+_PHASES = {Standing.ABSENT: Phase.REMAPPED, Standing.SETTLING: Phase.REMAPPING}
+
+
 def _shard(
-    shard: ShardState, now: float, wall: float, progress: Mapping[tuple[tuple[str, str], str], Progress]
+    shard: ShardState,
+    now: float,
+    wall: float,
+    progress: Mapping[tuple[tuple[str, str], str], Progress],
+    standings: Mapping[tuple[str, str], Standing],
 ) -> dict[str, Any]:
     place = (shard.pool.name, shard.spec.name)
+    moved = _PHASES.get(standings.get(place, Standing.PRESENT))
     return {
         "epoch": shard.epoch,
-        "lead": shard.lead,
-        "phase": shard.phase.value,
+        "lead": shard.lead if moved is None else None,
+        "phase": (moved or shard.phase).value,
         "reason": shard.reason.value,
         "backends": [
             {

@@ -55,6 +55,9 @@ class FakePlane:
         assert routing.epoch > self.tables[-1].epoch, "the engine refuses an epoch that does not rise"
         self.tables.append(routing)
 
+    def locate(self, pool: int, key: bytes) -> tuple[int, int]:
+        return 0, 0
+
     def pause_writes(self, pool: int, shard: int) -> bool:
         self.held.add(shard)
         return True

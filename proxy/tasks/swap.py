@@ -1,0 +1,215 @@
+"""The record of absent shards, written by compare-and-set; and keys with a time to live beside it.
+
+Called by `proxy.tasks.remap`. What may overwrite what is decided by `proxy.control.absence.may_write`. The
+first backend that answers, in configuration order, decides between proxies that race: who loses there
+has written nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import trio
+
+from proxy.control.absence import Absence, absence_key, encode, may_write
+from proxy.control.model import Reason
+from proxy.control.routing import resp_request
+from proxy.tasks import lease
+from proxy.tasks.link import Link, LinkError, Talk
+from proxy.tasks.views import COMPARE_AND_SET, NO_SCRIPTS, RACES_LIMIT
+from proxy.tasks.wire import ErrorReply, Listing, Reply, reason_of
+
+WRITES_AT_ONCE = 64
+"""Backends that are told at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``is_recorded``: it stands on ``told``. Otherwise ``found`` stands somewhere instead, or (None) nobody
+    could take it."""
+
+    is_recorded: bool
+    told: tuple[str, ...] = ()
+    found: bytes | None = None
+
+
+async def record(absence: Absence, links: Mapping[str, Link], seconds: float) -> Outcome:
+    """Records it on the first backend that answers, then on all others that do.
+
+    Args:
+        links: by address, in configuration order.
+        seconds: for each backend.
+    """
+    told: list[str] = []
+    rest = list(links)
+    while rest and not told:
+        address = rest.pop(0)
+        try:
+            stands = await put(links[address], absence, seconds)
+        except LinkError:
+            continue
+        if stands != encode(absence):
+            return Outcome(False, found=stands)
+        told.append(address)
+    found: list[bytes] = []
+    limiter = trio.CapacityLimiter(WRITES_AT_ONCE)
+
+    async def tell(address: str) -> None:
+        async with limiter:
+            try:
+                stands = await put(links[address], absence, seconds)
+            except LinkError:
+                return  # it is told when it answers a probe
+        if stands == encode(absence):
+            told.append(address)
+        else:
+            found.append(stands)
+
+    async with trio.open_nursery() as nursery:
+        for address in rest:
+            nursery.start_soon(tell, address)
+    return Outcome(False, found=max(found)) if found else Outcome(bool(told), tuple(told))
+
+
+async def put(link: Link, absence: Absence, seconds: float) -> bytes:
+    """Writes the record if it may be written; returns what stands there now.
+
+    Raises:
+        LinkError: no usable answer.
+    """
+    step = _put_redis if link.protocol == "redis" else _put_memcached
+
+    async def work(talk: Talk) -> bytes:
+        for _ in range(RACES_LIMIT):
+            stands = await step(talk, absence_key(absence.pool), absence)
+            if stands is not None:
+                return stands
+        raise LinkError(Reason.VIEW_NOT_TAKEN)
+
+    return await link.exchange(work, seconds)
+
+
+async def _put_redis(talk: Talk, key: str, absence: Absence) -> bytes | None:
+    """None: somebody wrote in between."""
+    new = encode(absence)
+    watched, reply = await talk(resp_request("WATCH", key) + resp_request("GET", key), 2)
+    if watched != b"OK":
+        raise LinkError(reason_of(watched))
+    current = read_record(reply)
+    if current == new or not may_write(current, absence):
+        await talk(resp_request("UNWATCH"), 1)
+        return current or b""
+    # A script, because it may say that it goes beyond the memory limit.
+    (swapped,) = await talk(resp_request("EVAL", COMPARE_AND_SET, "1", key, current or b"", new), 1)
+    if isinstance(swapped, ErrorReply) and swapped.word in NO_SCRIPTS:
+        replies = await talk(resp_request("MULTI") + resp_request("SET", key, new) + resp_request("EXEC"), 3)
+        refusal = next((each for each in replies if isinstance(each, ErrorReply)), None)
+        if refusal is not None:
+            raise LinkError(reason_of(refusal))
+        return new if replies[2] is not None else None
+    await talk(resp_request("UNWATCH"), 1)
+    if isinstance(swapped, ErrorReply):
+        raise LinkError(reason_of(swapped))
+    return new if swapped == 1 else None
+
+
+def read_record(reply: Reply) -> bytes | None:
+    """The record in the reply to GET; a key of another type under its name is damage.
+
+    Raises:
+        LinkError: the server would not say.
+    """
+    if isinstance(reply, ErrorReply) and reply.word == "WRONGTYPE":
+        return b""
+    if reply is None or isinstance(reply, bytes):
+        return reply
+    raise LinkError(reason_of(reply))
+
+
+async def _put_memcached(talk: Talk, key: str, absence: Absence) -> bytes | None:
+    (listing,) = await talk(f"gets {key}\r\n".encode(), 1)
+    if not isinstance(listing, Listing):
+        raise LinkError(reason_of(listing))
+    value, new = listing.values.get(key.encode()), encode(absence)
+    current = value.data if value is not None else None
+    if current == new or not may_write(current, absence):
+        return current or b""
+    verb, token = (b"cas", b" %d" % value.cas) if value is not None else (b"add", b"")
+    reply: Reply
+    (reply,) = await talk(b"%s %s 0 0 %d%s\r\n%s\r\n" % (verb, key.encode(), len(new), token, new), 1)
+    if reply == b"STORED":
+        return new
+    if reply in (b"EXISTS", b"NOT_FOUND", b"NOT_STORED"):
+        return None
+    raise LinkError(reason_of(reply))
+
+
+# Keys with a time to live.
+
+
+async def mark(link: Link, key: str, value: str, lifetime: float, seconds: float) -> None:
+    """Sets the key for ``lifetime`` seconds.
+
+    Raises:
+        LinkError: no usable answer.
+    """
+    if link.protocol == "redis":
+        request = resp_request("SET", key, value, "PX", str(math.ceil(lifetime * 1000)))
+    else:
+        request = b"set %s 0 %d %d\r\n%s\r\n" % (
+            key.encode(),
+            math.ceil(lifetime) + 1,
+            len(value),
+            value.encode(),
+        )
+
+    async def work(talk: Talk) -> None:
+        (reply,) = await talk(request, 1)
+        if reply not in (b"OK", b"STORED"):
+            raise LinkError(reason_of(reply))
+
+    await link.exchange(work, seconds)
+
+
+async def marked(link: Link, key: str, seconds: float) -> bytes | None:
+    """The value of the key, None if it is not there.
+
+    Raises:
+        LinkError: no usable answer.
+    """
+    request = resp_request("GET", key) if link.protocol == "redis" else f"get {key}\r\n".encode()
+
+    async def work(talk: Talk) -> bytes | None:
+        (reply,) = await talk(request, 1)
+        if isinstance(reply, Listing):
+            return next((value.data for value in reply.values.values()), None)
+        return read_record(reply)
+
+    return await link.exchange(work, seconds)
+
+
+async def claim(link: Link, key: str, holder: str, lifetime: float, seconds: float) -> bool:
+    """Takes or prolongs a lease; False if another holds it. What is done under it must be harmless twice.
+
+    Raises:
+        LinkError: no usable answer.
+    """
+    if link.protocol == "redis":
+        return await lease.hold(link, key, holder, lifetime, seconds)
+    name = holder.encode()
+
+    async def work(talk: Talk) -> bool:
+        (listing,) = await talk(f"gets {key}\r\n".encode(), 1)
+        if not isinstance(listing, Listing):
+            raise LinkError(reason_of(listing))
+        value = listing.values.get(key.encode())
+        if value is not None and value.data != name:
+            return False
+        verb, token = (b"cas", b" %d" % value.cas) if value is not None else (b"add", b"")
+        words = (verb, key.encode(), math.ceil(lifetime), len(name), token, name)
+        (reply,) = await talk(b"%s %s 0 %d %d%s\r\n%s\r\n" % words, 1)
+        return reply == b"STORED"
+
+    return await link.exchange(work, seconds)
