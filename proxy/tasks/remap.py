@@ -8,8 +8,7 @@ right, stand in `proxy.control.remap`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
 import trio
@@ -148,29 +147,46 @@ class Remapper:
             self._is_urgent = action.is_urgent
             self._begin("sweep", nursery, self._sweep, action)
 
-    def _begin(self, chore: str, nursery: trio.Nursery, work: Callable[..., object], action: Action) -> None:
+    def _begin(
+        self, chore: str, nursery: trio.Nursery, work: Callable[..., Awaitable[str]], action: Action
+    ) -> None:
         """Starts the work unless it is under way or was given up just now."""
         if chore in self._busy or self._clock() < self._retry_at.get(chore, 0.0):
             return
         self._busy.add(chore)
         nursery.start_soon(self._attempt, chore, work, action)
 
-    async def _attempt(self, chore: str, work: Callable[..., object], action: Action) -> None:
+    async def _attempt(self, chore: str, work: Callable[[Action], Awaitable[str]], action: Action) -> None:
         trouble = ""
         try:
-            async with self._chore() as is_ours:
-                if is_ours:
-                    trouble = await work(action)  # type: ignore[misc]
+            witness = self._witnesses(1)
+            if not witness or await self._claim(witness[0]):
+                async with trio.open_nursery() as nursery:
+                    if witness:
+                        nursery.start_soon(self._keep_claim, witness[0])
+                    trouble = await _outcome(work, action)
+                    nursery.cancel_scope.cancel()
         except LinkError as error:
             trouble = error.reason.value
-        except keyspace.NotEmptied as error:
-            trouble = f"{error.reason.value}: {error.detail}"
         finally:
             self._busy.discard(chore)
             self._retry_at[chore] = self._clock() + self._pool.health.interval
         if trouble and trouble != self._complaints.get(chore):
             _log.warning("not done yet", pool=self._pool.name, what=chore, why=trouble)
         self._complaints[chore] = trouble
+
+    async def _claim(self, witness: Link) -> bool:
+        """True if this proxy is the one to empty and sweep. Two at once would do no harm."""
+        key, seconds = chore_key(self._pool.name), self._pool.health.timeout
+        return await swap.claim(witness, key, self._proxy, LEASE_SECONDS, seconds)
+
+    async def _keep_claim(self, witness: Link) -> None:
+        while True:
+            await trio.sleep(LEASE_SECONDS / 3)
+            try:
+                await self._claim(witness)
+            except LinkError as error:
+                _log.debug("lease not prolonged", reason=error.reason.value)
 
     # The record.
 
@@ -218,32 +234,6 @@ class Remapper:
     def _witnesses(self, count: int) -> list[Link]:
         addresses = rules.answering(self._desk.shards(), but=self.remap.record.absent)
         return [self._desk.link(address) for address in addresses[:count]]
-
-    @asynccontextmanager
-    async def _chore(self):  # type: ignore[no-untyped-def]
-        """True while this proxy is the one to empty and sweep. Two at once would do no harm."""
-        witness = self._witnesses(1)
-        seconds = self._pool.health.timeout
-        claim = (chore_key(self._pool.name), self._proxy, LEASE_SECONDS, seconds)
-
-        async def keep() -> None:
-            while True:
-                await trio.sleep(LEASE_SECONDS / 3)
-                try:
-                    await swap.claim(witness[0], *claim)
-                except LinkError as error:
-                    _log.debug("lease not prolonged", reason=error.reason.value)
-
-        if not witness:
-            yield True
-            return
-        if not await swap.claim(witness[0], *claim):
-            yield False
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep)
-            yield True
-            nursery.cancel_scope.cancel()
 
     async def _say_blind(self) -> None:
         health = self._pool.health
@@ -372,6 +362,16 @@ class Remapper:
                 link.close()
         self._counts["leftovers_deleted_total", shard.spec.name] += deleted
         return deleted
+
+
+async def _outcome(work: Callable[[Action], Awaitable[str]], action: Action) -> str:
+    """What was in the way, or ""."""
+    try:
+        return await work(action)
+    except LinkError as error:
+        return error.reason.value
+    except keyspace.NotEmptied as error:
+        return f"{error.reason.value}: {error.detail}"
 
 
 def _holders(shard: ShardState) -> list[str]:

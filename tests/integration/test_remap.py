@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
+from support.raw import RawClient
+from support.relay import Relay
 from support.servers import Server
 from support.store import PROTOCOLS, QUICK, SERVERS, Refused, Store, connect, contents
+from support.traffic import Traffic
 
 pytestmark = pytest.mark.fault
 
@@ -118,3 +122,249 @@ def test_keys_of_a_lost_shard_live_elsewhere_and_others_stay(resources: ExitStac
     assert keys_of(world, 0) == homes[0], "nothing is left of it elsewhere"
     assert keys_of(world, 2) == homes[2]
     assert proxy.metric("shardproxy_shard_remapped") == 0
+
+
+def test_old_data_that_comes_back_is_never_read(resources: ExitStack, protocol: str) -> None:
+    """A shard is stopped, not killed, and goes on with all it had, under traffic through two proxies."""
+    world = World(resources, protocol, [1, 1, 1])
+    proxies = [world.proxy(), world.proxy()]
+    turns = itertools.cycle(proxies)
+
+    def anybody() -> Store:
+        return connect(protocol, next(turns).ports["p"])
+
+    with Traffic(anybody, keys=40, forgets=True) as traffic:
+        before = keys_with(world, 1, b"traffic:")
+        assert before
+        world.server(1).stop()
+        for proxy in proxies:
+            wait_phase(proxy, 1, "remapped")
+        traffic.flow()
+        world.server(1).cont()
+        for proxy in proxies:
+            wait_phase(proxy, 1, "serving")
+        traffic.flow()
+        wait_swept(world, 0)
+        traffic.flow()
+        world.server(1).stop()  # and once more, with what was written between
+        for proxy in proxies:
+            wait_phase(proxy, 1, "remapped")
+        traffic.flow()
+        world.server(1).cont()
+        for proxy in proxies:
+            wait_phase(proxy, 1, "serving")
+        traffic.flow()
+    assert not traffic.violations, traffic.violations[:5]
+    emptied = sum(proxy.metric("shardproxy_shard_emptied_total", shard="s2") for proxy in proxies)
+    assert emptied >= 2
+
+
+def keys_with(world: World, shard: int, prefix: bytes) -> set[bytes]:
+    return {key for key in contents(world.server(shard)) if key.startswith(prefix)}
+
+
+def test_lost_twice_with_different_values(resources: ExitStack, protocol: str) -> None:
+    world = World(resources, protocol, [1, 1])
+    proxy = world.proxy()
+    client = world.client(proxy)
+    fill(client, b"1")
+    mine = keys_of(world, 1)
+    world.server(1).kill9()
+    wait_phase(proxy, 1, "remapped")
+    fill(client, b"2")
+    world.server(1).restart()
+    wait_phase(proxy, 1, "serving")
+    wait_swept(world, 0)
+    fill(client, b"3")
+    world.server(1).kill9()
+    wait_phase(proxy, 1, "remapped")
+    found = read(client)
+    assert {found[key] for key in mine} == {None}, "2 would be a leftover of the first time"
+    assert {found[key] for key in KEYS if key not in mine} == {b"3"}
+
+
+def test_where_leftovers_cannot_be_found_a_shard_is_not_remapped_again(resources: ExitStack) -> None:
+    """A memcached that does not show its keys (-X) keeps old ones, so they must never be asked for."""
+    world = World(resources, "memcached", [0, 1])
+    world.shards[0].append(resources.enter_context(SERVERS["memcached"]("-X")))
+    proxy = world.proxy()
+    client = world.client(proxy)
+    fill(client, b"1")
+    mine = keys_of(world, 1)
+    world.server(1).kill9()
+    wait_phase(proxy, 1, "remapped")
+    fill(client, b"2")
+    world.server(1).restart()
+    wait_phase(proxy, 1, "serving")
+    eventually(lambda: "what=sweep" in proxy.log_text(), what="says that it cannot sweep")
+    world.server(1).kill9()
+    wait_phase(proxy, 1, "lost")
+    failures = proxy.metric("shardproxy_backend_probes_total", shard="s2", result="refused")
+    eventually(
+        lambda: proxy.metric("shardproxy_backend_probes_total", shard="s2", result="refused") > failures + 5
+    )
+    assert phase(proxy, 1) == "lost"
+    assert all(isinstance(answer(lambda key=key: client.get(key)), Refused | None) for key in mine)
+    assert client.get(next(key for key in KEYS if key not in mine)) == b"2", "the other shard goes on"
+
+
+def test_a_proxy_that_alone_cannot_reach_a_shard_agrees_with_the_others(
+    resources: ExitStack, protocol: str, start_relay: Callable[[int], Relay]
+) -> None:
+    world = World(resources, protocol, [1, 1, 1])
+    relay = start_relay(world.server(1).port)
+    one = world.proxy({world.server(1).address: relay.address})
+    two = world.proxy()
+    first, second = world.client(one), world.client(two)
+    fill(second, b"1")
+    mine = keys_of(world, 1)
+    assert set(read(first).values()) == {b"1"}
+
+    relay.black_hole()
+    wait_phase(one, 1, "remapped")
+    wait_phase(two, 1, "remapped")
+    fill(first, b"2")
+    assert set(read(second).values()) == {b"2"}, "the second one reaches the old values and must not"
+    three = world.proxy()
+    third = world.client(three)
+    wait_phase(three, 1, "remapped")
+    assert set(read(third).values()) == {b"2"}, "one that starts reads the record before it serves"
+    passed = two.metric("shardproxy_backend_probes_total", shard="s2", result="answers")
+    eventually(
+        lambda: two.metric("shardproxy_backend_probes_total", shard="s2", result="answers") > passed + 10
+    )
+    assert keys_of(world, 1) == mine, "nobody empties it while somebody is blind to it"
+    assert phase(two, 1) == "remapped"
+
+    relay.pass_through()
+    for proxy in (one, two, three):
+        wait_phase(proxy, 1, "serving")
+    for client in (first, second, third):
+        found = read(client)
+        assert {found[key] for key in mine} == {None}
+    wait_swept(world, 0)
+
+
+def test_a_proxy_that_starts_beside_a_dead_shard_remaps_it(resources: ExitStack, protocol: str) -> None:
+    world = World(resources, protocol, [1, 1, 1])
+    world.server(1).kill9()
+    proxy = world.proxy()
+    wait_phase(proxy, 1, "remapped")
+    client = world.client(proxy)
+    fill(client, b"1")
+    assert set(read(client).values()) == {b"1"}
+    assert keys_of(world, 0) | keys_of(world, 2) == set(KEYS)
+
+
+def test_a_replicated_shard_returns_empty_with_a_fresh_view(resources: ExitStack, protocol: str) -> None:
+    world = World(resources, protocol, [2, 2])
+    proxy = world.proxy()
+    client = world.client(proxy)
+    fill(client, b"1")
+    mine = keys_of(world, 1)
+    before = proxy.status()["pools"]["p"]["shards"]["s2"]["epoch"]
+    world.server(1, 0).kill9()
+    assert set(read(client).values()) == {b"1"}, "one that is left serves all"
+    world.server(1, 1).stop()
+    wait_phase(proxy, 1, "remapped")
+    fill(client, b"2")
+    assert set(read(client).values()) == {b"2"}
+    world.server(1, 1).cont()
+    world.server(1, 0).restart()
+    wait_phase(proxy, 1, "serving")
+    found = read(client)
+    assert {found[key] for key in mine} == {None}
+    status = proxy.status()["pools"]["p"]["shards"]["s2"]
+    assert status["epoch"] > before + 1
+    assert {each["state"] for each in status["backends"]} == {"in_sync"}, "both were emptied"
+    fill(client, b"3")
+    assert contents(world.server(1, 0)) == contents(world.server(1, 1))
+    wait_swept(world, 0)
+    assert keys_of(world, 0).isdisjoint(mine)
+
+
+def test_all_shards_lost_is_an_error_as_ever(resources: ExitStack, protocol: str) -> None:
+    world = World(resources, protocol, [1, 1])
+    proxy = world.proxy()
+    client = world.client(proxy)
+    fill(client, b"1")
+    world.server(0).kill9()
+    wait_phase(proxy, 0, "remapped")
+    world.server(1).kill9()
+    wait_phase(proxy, 1, "lost")
+    assert all(isinstance(answer(lambda key=key: client.get(key)), Refused) for key in KEYS)
+    world.server(1).restart()
+    wait_phase(proxy, 1, "serving")
+    fill(client, b"2")
+    assert set(read(client).values()) == {b"2"}, "the one that is back has all keys"
+    world.server(0).restart()
+    wait_phase(proxy, 0, "serving")
+
+
+def test_error_keeps_its_keys_its_own(resources: ExitStack, protocol: str) -> None:
+    world = World(resources, protocol, [1, 1], on_shard_loss="error")
+    proxy = world.proxy()
+    client = world.client(proxy)
+    fill(client, b"1")
+    mine = keys_of(world, 1)
+    world.server(1).stop()
+    wait_phase(proxy, 1, "lost")
+    failures = proxy.metric("shardproxy_backend_probes_total", shard="s2", result="timeout")
+    eventually(
+        lambda: proxy.metric("shardproxy_backend_probes_total", shard="s2", result="timeout") > failures + 5
+    )
+    assert all(isinstance(answer(lambda key=key: client.get(key)), Refused) for key in mine)
+    world.server(1).cont()
+    wait_phase(proxy, 1, "serving")
+    assert set(read(client).values()) == {b"1"}
+    assert record(world, 0) == "", "no record is kept"
+
+
+def test_a_flush_leaves_the_record(resources: ExitStack) -> None:
+    world = World(resources, "memcached", [1, 1, 2])
+    proxy = world.proxy()
+    client = world.client(proxy)
+    fill(client, b"1")
+    world.server(1).kill9()
+    wait_phase(proxy, 1, "remapped")
+    assert client.ask(b"flush_all") == b"OK"  # type: ignore[attr-defined]
+    assert '"absent":["s2"]' in record(world, 0), "put back behind the flush"
+    assert '"absent":["s2"]' in record(world, 2)
+    assert set(read(client).values()) == {None}
+    fill(client, b"2")
+    assert set(read(client).values()) == {b"2"}
+    assert proxy.backend_states("p")[world.server(2).address] == "in_sync", "so was the view"
+
+
+def test_a_record_that_was_deleted_is_put_back(resources: ExitStack, protocol: str) -> None:
+    world = World(resources, protocol, [1, 1, 1])
+    proxy = world.proxy()
+    world.server(1).kill9()
+    wait_phase(proxy, 1, "remapped")
+    with RawClient(world.server(0).port) as raw:
+        raw.send(b"FLUSHALL\r\n" if protocol == "redis" else b"flush_all\r\n")
+        assert raw.read_line() in (b"+OK\r\n", b"OK\r\n")
+    eventually(lambda: '"absent":["s2"]' in record(world, 0), what="put back")
+
+
+def test_a_server_with_another_pools_record_is_not_emptied(resources: ExitStack, protocol: str) -> None:
+    world = World(resources, protocol, [1, 1])
+    proxy = world.proxy()
+    client = world.client(proxy)
+    fill(client, b"1")
+    mine = keys_of(world, 1)
+    with connect(protocol, world.server(1).port) as store:
+        store.set(b"__shardproxy:view:other/s", b"{}")
+    world.server(1).stop()
+    wait_phase(proxy, 1, "remapped")
+    world.server(1).cont()
+    eventually(lambda: "also belongs to another pool" in proxy.log_text(), within=20, what="says why")
+    assert phase(proxy, 1) == "remapped"
+    assert keys_of(world, 1) == mine
+    delete = b"DEL %b\r\n" if protocol == "redis" else b"delete %b\r\n"
+    with RawClient(world.server(1).port) as raw:
+        raw.send(delete % b"__shardproxy:view:other/s")
+        assert raw.read_line() in (b":1\r\n", b"DELETED\r\n")
+    wait_phase(proxy, 1, "serving")
+    found = read(client)
+    assert {found[key] for key in mine} == {None}

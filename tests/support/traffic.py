@@ -25,6 +25,8 @@ class Traffic:
         connect: makes a connection to the proxy.
         writers, readers: threads of each kind, one connection each.
         keys: keys per writer.
+        forgets: the shards are a cache that may lose what it holds: errors and misses are allowed then,
+            and only an older value is not.
 
     Attributes:
         acknowledged: by key, the highest value whose write was acknowledged.
@@ -33,7 +35,10 @@ class Traffic:
             write, a connection that the proxy closed.
     """
 
-    def __init__(self, connect: Connect, *, writers: int = 2, readers: int = 2, keys: int = 8) -> None:
+    def __init__(
+        self, connect: Connect, *, writers: int = 2, readers: int = 2, keys: int = 8, forgets: bool = False
+    ) -> None:
+        self._forgets = forgets
         self._connect = connect
         self._own = [[b"traffic:%d:%d" % (writer, key) for key in range(keys)] for writer in range(writers)]
         self.acknowledged: dict[bytes, int] = {key: 0 for own in self._own for key in own}
@@ -125,8 +130,10 @@ class Traffic:
             try:
                 found = client.get(key)
             except Refused as refused:
-                self.violations.append(f"read of {key!r} failed: {refused}")
+                if not self._forgets:
+                    self.violations.append(f"read of {key!r} failed: {refused}")
                 continue
-            if found is None or int(found) < least:
+            is_missing = found is None and not self._forgets
+            if is_missing or (found is not None and int(found) < least):
                 self.violations.append(f"{key!r}: {least} was acknowledged, then {found!r} was read")
             self.reads += 1
