@@ -157,6 +157,8 @@ def route(
         placed = placement.place(raw)
         print(f"{_shown(raw)} -> shard {placed.shard.name}")
         print(f"  backends     {', '.join(backend.address for backend in placed.shard.backends)}")
+        if (heir := placement.heir(raw)) is not None:
+            print(f"  if lost      shard {heir.name}, until {placed.shard.name} is back and empty")
         print(f"  distribution {settings.distribution}")
         if len(settings.shards) == 1:
             print("  why          the pool has one shard, so nothing is hashed")

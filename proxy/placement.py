@@ -33,18 +33,29 @@ class Placement:
 
     def __init__(self, pool: PoolConfig) -> None:
         self._pool = pool
-        self._table = _engine.PoolTable(
-            hash=pool.hash,
-            distribution=pool.distribution,
-            hash_tag=pool.hash_tag,
-            shards=[_shard_table(shard) for shard in pool.shards],
-        )
+        self._table = self._build(())
         self._table.route(b"")  # the ring is built, or refused, when it is first asked
+
+    def _build(self, absent: Sequence[int]) -> _engine.PoolTable:
+        return _engine.PoolTable(
+            hash=self._pool.hash,
+            distribution=self._pool.distribution,
+            hash_tag=self._pool.hash_tag,
+            shards=[_shard_table(shard) for shard in self._pool.shards],
+            absent=absent,
+        )
 
     def place(self, key: bytes) -> Placed:
         """Where ``key`` goes."""
         route = self._table.route(key)
         return Placed(self._pool.shards[route.shard], route.hash, bytes(route.hashed))
+
+    def heir(self, key: bytes) -> ShardConfig | None:
+        """Who gets ``key`` while its shard is lost, with ``on_shard_loss: remap``; None for nobody."""
+        if self._pool.on_shard_loss != "remap" or len(self._pool.shards) == 1:
+            return None
+        table = self._build([self._table.route(key).home])
+        return self._pool.shards[table.route(key).shard]
 
     def shares(self, keys: int = SAMPLE_KEYS) -> Sequence[float]:
         """The share of evenly named keys that each shard gets, by position; measured, not computed."""

@@ -29,6 +29,7 @@ class Finding(NamedTuple):
 def errors_in(config: Config) -> Iterator[Finding]:
     """Everything that must not start."""
     yield from _listeners(config)
+    yield from _emptied_for_others(config)
     for name, pool in config.pools.items():
         for finding in itertools.chain(_duplicates(pool), _placement(pool), _contradictions(pool)):
             yield Finding(("pools", name, *finding.place), finding.text)
@@ -66,6 +67,26 @@ def _listeners(config: Config) -> Iterator[Finding]:
                             f"{text} is also a backend of pool {name}, shard {shard.name}: "
                             "the proxy would talk to itself",
                         )
+
+
+def _emptied_for_others(config: Config) -> Iterator[Finding]:
+    owners: dict[str, list[str]] = {}
+    for name, pool in config.pools.items():
+        for shard in pool.shards:
+            for backend in shard.backends:
+                owners.setdefault(str(parse_address(backend.address)), []).append(name)
+    for name, pool in config.pools.items():
+        if pool.on_shard_loss != "remap":
+            continue
+        for position, shard in enumerate(pool.shards):
+            for number, backend in enumerate(shard.backends):
+                others = {each for each in owners[str(parse_address(backend.address))] if each != name}
+                if others:
+                    yield Finding(
+                        ("pools", name, "shards", position, "backends", number),
+                        f"with on_shard_loss remap {backend.address} is emptied when it comes back, "
+                        f"and it also belongs to pool {', '.join(sorted(others))}",
+                    )
 
 
 def _duplicates(pool: PoolConfig) -> Iterator[Finding]:
@@ -143,6 +164,15 @@ def _doubts(pool: PoolConfig, zone: str) -> Iterator[Finding]:
         yield Finding(("hash",), f"has no effect: distribution {pool.distribution} brings its own hash")
     if pool.distribution == "random" and len(pool.shards) > 1:
         yield Finding(("distribution",), "random finds no key again unless every shard holds all of them")
+    if pool.on_shard_loss == "remap":
+        if len(pool.shards) == 1:
+            yield Finding(("on_shard_loss",), "remap has no effect: there is no other shard to go to")
+        if any(len(shard.backends) > 1 for shard in pool.shards):
+            yield Finding(
+                ("on_shard_loss",),
+                "with remap a shard that lost all its backends is emptied when it comes back: what it held "
+                "is gone, acknowledged writes too",
+            )
     if pool.reads == "nearest":
         if not zone:
             yield Finding(("reads",), "nearest needs the proxy's own zone: set zone or SHARDPROXY_ZONE")

@@ -136,15 +136,17 @@ def new_remap(pool: PoolSpec) -> Remap:
 def settle_seconds(pool: PoolSpec) -> float:
     """From following a record until serving by it: everybody who reads any backend has followed it too
     (a pause between probes, one that fails or a write of the record, one that succeeds), and has no
-    request under way that it sent before."""
-    return PROBE_SPREAD * pool.health.interval + 2 * pool.health.timeout + pool.request_timeout
+    request under way that it took before. A replicated shard's may have waited in a queue for twice the
+    request timeout before it was sent."""
+    is_replicated = any(pool.keeps_view(shard) for shard in pool.shards)
+    requests = (3 if is_replicated else 1) * pool.request_timeout
+    return PROBE_SPREAD * pool.health.interval + 2 * pool.health.timeout + requests
 
 
 def standing(remap: Remap, shard: ShardState, now: float) -> Standing:
     """What the routing table and the status page say of the shard."""
     name = shard.spec.name
-    since = (remap.since or {}).get(name)
-    if since is not None and now < since + settle_seconds(remap.pool):
+    if not _has_settled(remap, name, now):
         return Standing.SETTLING
     if name in remap.record.absent:
         return Standing.ABSENT
@@ -153,10 +155,9 @@ def standing(remap: Remap, shard: ShardState, now: float) -> Standing:
     return Standing.SETTLING if is_behind else Standing.PRESENT
 
 
-def next_moment(remap: Remap, now: float) -> float | None:
-    """When a standing changes by itself next, None if it does not."""
-    ends = (since + settle_seconds(remap.pool) for since in (remap.since or {}).values())
-    return min((end for end in ends if end > now), default=None)
+def _has_settled(remap: Remap, name: str, now: float) -> bool:
+    since = (remap.since or {}).get(name)
+    return since is None or now >= since + settle_seconds(remap.pool)
 
 
 # What is learnt.
@@ -241,7 +242,7 @@ def decide(remap: Remap, shards: Sequence[ShardState], now: float) -> tuple[Rema
             if takers:
                 actions.append(Empty(shard.spec.name, takers))
     waiting = [s for s in shards if s.spec.name in remap.record.floors]
-    if waiting and all(standing(remap, shard, now) is Standing.PRESENT for shard in waiting):
+    if waiting and all(_has_settled(remap, shard.spec.name, now) for shard in waiting):
         names = tuple(shard.spec.name for shard in waiting)
         actions.append(Sweep(names, any(map(is_gone, waiting))))
     return remap, tuple(actions)

@@ -196,7 +196,9 @@ async def _flush_redis(link: Link, key: str, record: bytes, seconds: float) -> N
             await talk(resp_request("UNWATCH"), 1)
             raise NotEmptied(Reason.VIEW_NOT_TAKEN, NOT_AGREED)
         # Not all databases: the others are not the pool's.
-        replies = await talk(resp_request("MULTI") + resp_request("FLUSHDB") + resp_request("EXEC"), 3)
+        replies = await talk(
+            resp_request("MULTI") + resp_request("FLUSHDB", "ASYNC") + resp_request("EXEC"), 3
+        )
         refusal = next((reply for reply in replies if isinstance(reply, ErrorReply)), None)
         if refusal is not None:
             raise NotEmptied(reason_of(refusal), refusal.text)

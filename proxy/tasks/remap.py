@@ -210,6 +210,8 @@ class Remapper:
         try:
             links = {each: self._desk.link(each) for each in rules.answering(self._desk.shards())}
             outcome = await swap.record(action.record, links, self._pool.health.timeout)
+            if not outcome.is_recorded and outcome.found is None:
+                await trio.sleep(self._pool.health.interval)  # nobody could take it
         finally:
             now = self._clock()
             if outcome.is_recorded:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import trio
 
-from proxy.control.absence import Absence, absence_key, encode, may_write
+from proxy.control.absence import Absence, absence_key, encode, may_write, parse
 from proxy.control.model import Reason
 from proxy.control.routing import resp_request
 from proxy.tasks import lease
@@ -50,9 +50,10 @@ async def record(absence: Absence, links: Mapping[str, Link], seconds: float) ->
             stands = await put(links[address], absence, seconds)
         except LinkError:
             continue
-        if stands != encode(absence):
+        if stands == encode(absence):
+            told.append(address)
+        elif _is_readable(stands, absence.pool):
             return Outcome(False, found=stands)
-        told.append(address)
     found: list[bytes] = []
     limiter = trio.CapacityLimiter(WRITES_AT_ONCE)
 
@@ -64,13 +65,18 @@ async def record(absence: Absence, links: Mapping[str, Link], seconds: float) ->
                 return  # it is told when it answers a probe
         if stands == encode(absence):
             told.append(address)
-        else:
+        elif _is_readable(stands, absence.pool):
             found.append(stands)
 
     async with trio.open_nursery() as nursery:
         for address in rest:
             nursery.start_soon(tell, address)
-    return Outcome(False, found=max(found)) if found else Outcome(bool(told), tuple(told))
+    return Outcome(False, found=max(found)) if found else Outcome(bool(told), tuple(sorted(told)))
+
+
+def _is_readable(data: bytes, pool: str) -> bool:
+    """False for what is left alone: damage, or a newer version's."""
+    return not isinstance(parse(data, pool), Reason)
 
 
 async def put(link: Link, absence: Absence, seconds: float) -> bytes:

@@ -16,6 +16,9 @@ from support.servers import Server
 from support.store import PROTOCOLS, QUICK, SERVERS, Refused, Store, connect, contents
 from support.traffic import Traffic
 
+from proxy.config import load
+from proxy.placement import Placement
+
 pytestmark = pytest.mark.fault
 
 KEYS = [b"key:%d" % number for number in range(120)]
@@ -254,6 +257,13 @@ def test_a_proxy_that_starts_beside_a_dead_shard_remaps_it(resources: ExitStack,
     fill(client, b"1")
     assert set(read(client).values()) == {b"1"}
     assert keys_of(world, 0) | keys_of(world, 2) == set(KEYS)
+    # `shardproxy route` tells beforehand where they go.
+    found = {"s1": keys_of(world, 0), "s3": keys_of(world, 2)}
+    placement = Placement(load(proxy.config_path).config.pools["p"])
+    for key in KEYS:
+        home, heir = placement.place(key).shard.name, placement.heir(key)
+        assert heir is not None
+        assert key in found[heir.name if home == "s2" else home]
 
 
 def test_a_replicated_shard_returns_empty_with_a_fresh_view(resources: ExitStack, protocol: str) -> None:

@@ -48,7 +48,9 @@ class FakeRoute(NamedTuple):
 class FakePoolTable:
     """Places keys by CRC-32 of what stands in braces; looks like `_engine.PoolTable`."""
 
-    def __init__(self, *, hash: str, distribution: str, hash_tag: str, shards: Sequence[Any]) -> None:
+    def __init__(
+        self, *, hash: str, distribution: str, hash_tag: str, shards: Sequence[Any], absent: Sequence[int]
+    ) -> None:
         if distribution == "jump":
             raise ValueError("the engine knows better")
         self._shards = shards

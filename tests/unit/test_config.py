@@ -295,14 +295,23 @@ BAD_FILES = {
     "later values": (
         with_pool(
             "replication: {mode: native}",
-            "on_shard_loss: remap", "hedge_after: 20ms", "routes: []",
+            "hedge_after: 20ms", "routes: []",
         ),
         [
             "f.yaml:7: pools.p.replication.mode: 'native' is not available in this version; "
             "expected fanout or none",
-            "f.yaml:8: pools.p.on_shard_loss: 'remap' is not available in this version; expected error",
-            "f.yaml:9: pools.p.hedge_after: hedging is not available in this version; expected 0",
-            "f.yaml:10: pools.p.routes: routes is not available in this version",
+            "f.yaml:8: pools.p.hedge_after: hedging is not available in this version; expected 0",
+            "f.yaml:9: pools.p.routes: routes is not available in this version",
+        ],
+    ),
+    "remap of a shared backend": (
+        MINIMAL
+        + "    on_shard_loss: remap\n"
+        + "  q:\n    protocol: redis\n    listen: h:1\n    shards:\n"
+        + '      - {name: x, backends: ["127.0.0.1:7001"]}\n',
+        [
+            "f.yaml:6: pools.p.shards[0].backends[0]: with on_shard_loss remap 127.0.0.1:7001 is emptied "
+            "when it comes back, and it also belongs to pool q",
         ],
     ),
     "key twice": (
@@ -509,6 +518,16 @@ WARNINGS = {
     "nearest in a foreign zone": (
         with_pool("reads: nearest") + "zone: z\n",
         "f.yaml:7: pools.p.reads: nearest: no backend is in the proxy's zone z",
+    ),
+    "remap with one shard": (
+        with_pool("on_shard_loss: remap"),
+        "f.yaml:7: pools.p.on_shard_loss: remap has no effect: there is no other shard to go to",
+    ),
+    "remap of what is kept twice": (
+        with_shards('- {name: a, backends: ["h:1", "h:2"]}', '- {name: b, backends: ["h:3"]}')
+        + "    on_shard_loss: remap\n",
+        "f.yaml:8: pools.p.on_shard_loss: with remap a shard that lost all its backends is emptied when it "
+        "comes back: what it held is gone, acknowledged writes too",
     ),
     "spread with few acks": (
         with_pool("reads: spread", "replication: {ack: primary}"),
