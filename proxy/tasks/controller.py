@@ -101,6 +101,10 @@ class _Desk:
     def shard(self) -> ShardState:
         return self._controller._shards[self._place]
 
+    def is_in_use(self) -> bool:
+        remapper = self._controller._remappers.get(self._place[0])
+        return remapper is None or remapper.standing(self.shard()) is Standing.PRESENT
+
     async def send(self, event: Event) -> None:
         await self._controller._sender.send((self._place, event))
 
@@ -441,6 +445,9 @@ class Controller:
                 return
         self._table_epoch = routing.epoch
         self._standings = standings
+        for place, resync in self._resyncs.items():
+            if standings.get(self._labels(place), Standing.PRESENT) is not Standing.PRESENT:
+                resync.stop()
         self._is_outdated = False
         for (place, address), backend in self._backends.items():
             shard = self._shards[place]

@@ -36,6 +36,10 @@ class Desk(Protocol):
         """As it is now."""
         ...
 
+    def is_in_use(self) -> bool:
+        """False while the shard's keys are with other shards, or on their way there or back."""
+        ...
+
     async def send(self, event: Event) -> None: ...
 
     async def until(self, condition: Callable[[ShardState], bool], seconds: float) -> bool:

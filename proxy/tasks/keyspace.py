@@ -17,14 +17,14 @@ from proxy.control.routing import resp_request
 from proxy.control.view import RESERVED_PREFIX
 from proxy.tasks.link import Link, LinkError, Talk
 from proxy.tasks.swap import read_record
-from proxy.tasks.wire import ErrorReply, Listing, Reply, reason_of
+from proxy.tasks.wire import DumpReader, ErrorReply, Listing, Reply, reason_of
 
 SCAN_COUNT = "1000"
 DELETE_COUNT = 500
 KEPT_LIMIT = 50_000
 """Keys remembered from one walk; if more were wanted, the walk is repeated."""
-PAUSE_SECONDS = 30.0
-"""A dump may stand still for as long as memcached's crawler waits for its turn."""
+DUMP_SECONDS = 300.0
+"""For a list of all keys: a server writes a million of them in about a second."""
 SECOND_FLUSH_SECONDS = 2.0
 """memcached compares whole seconds: what was stored in the second of a flush may outlive it."""
 RESERVED = RESERVED_PREFIX.encode()
@@ -80,28 +80,32 @@ async def _walk_memcached(link: Link, wanted: Callable[[bytes], bool]) -> tuple[
     """``hash`` mode: an item that is there for the whole walk is shown exactly once. Read without pauses, as
     older servers hold a lock while they write."""
     kept: list[bytes] = []
-    tail = b""
-    trouble: Reason | None = None
+    is_all = True
 
-    def take(data: bytes) -> bool:
-        nonlocal tail, trouble
-        *lines, tail = (tail + data).split(b"\n")
-        for line in lines:
-            if line.startswith(b"key="):
-                key = unquote_to_bytes(line[4:].partition(b" ")[0])
-                if wanted(key):
-                    kept.append(key)
-            elif line == b"END\r":
-                return True
-            else:
-                trouble = Reason.BUSY if line.startswith(b"BUSY") else Reason.PROTOCOL
-                return True
-        return len(kept) > KEPT_LIMIT
+    def take(line: bytes) -> None:
+        nonlocal is_all
+        key = unquote_to_bytes(line[4:].partition(b" ")[0])
+        if wanted(key):
+            is_all = len(kept) < KEPT_LIMIT
+            if is_all:
+                kept.append(key)
 
-    await link.receive(b"lru_crawler metadump hash\r\n", take, PAUSE_SECONDS)
-    if trouble is not None:
-        raise LinkError(trouble)
-    return kept, len(kept) <= KEPT_LIMIT
+    async def dump(talk: Talk) -> Reply:
+        nonlocal is_all
+        is_all = True
+        kept.clear()
+        return (await talk(b"lru_crawler metadump hash\r\n", 1))[0]
+
+    apart = link.apart(lambda: DumpReader(take))
+    try:
+        reply = await apart.exchange(dump, DUMP_SECONDS)
+    finally:
+        apart.close()
+    if reply != b"END":
+        # One crawl at a time; others copy or sweep as well.
+        is_busy = isinstance(reply, bytes) and reply.startswith((b"BUSY", b"ERROR locked"))
+        raise LinkError(Reason.BUSY if is_busy else Reason.PROTOCOL)
+    return kept, is_all
 
 
 async def delete(

@@ -72,6 +72,10 @@ class Link:
             f"<Link {self.address} ({self.resolved or 'unresolved'}) {'open' if self._socket else 'closed'}>"
         )
 
+    def apart(self, reader: Callable[[], Reader]) -> Link:
+        """Another connection to the same backend, whose replies are read otherwise."""
+        return Link(self.address, self.protocol, self._login, self._connect_timeout, reader=reader)
+
     def close(self) -> None:
         """Closes the connection; the next exchange opens a new one."""
         if self._socket is not None:
@@ -121,37 +125,6 @@ class Link:
                 # Replies to what was sent may still come; nobody could tell them from the next ones.
                 self.close()
             self._idle.unpark_all()
-
-    async def receive(self, request: bytes, take: Callable[[bytes], bool], seconds: float) -> None:
-        """Sends the request on a new connection and gives what comes to ``take`` until that is True, for
-        answers that have no end in sight. The connection is closed behind it.
-
-        Args:
-            seconds: for connecting, and then between one piece and the next.
-
-        Raises:
-            LinkError: it ended, or paused for too long.
-        """
-        try:
-            async with self._lock:
-                self.close()
-                with trio.fail_after(seconds):
-                    await self._connect()
-                    assert self._socket is not None
-                    await self._socket.send(request)
-                is_over = False
-                while not is_over:
-                    with trio.fail_after(seconds):
-                        data = await self._socket.recv(RECEIVE_BYTES)
-                    if not data:
-                        raise LinkError(Reason.EOF)
-                    is_over = take(data)
-        except trio.TooSlowError:
-            raise LinkError(Reason.TIMEOUT) from None
-        except OSError as error:
-            raise LinkError(_reason(error)) from error
-        finally:
-            self.close()
 
     async def wait_lost(self) -> None:
         """Returns when the idle connection is closed by the peer (or sends what nobody asked for)."""

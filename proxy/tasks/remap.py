@@ -21,7 +21,7 @@ from proxy.control.remap import Action, Empty, Propose, PutBack, Standing, Sweep
 from proxy.control.state import ShardState
 from proxy.control.view import RESERVED_PREFIX
 from proxy.log import Log
-from proxy.tasks import keyspace, swap, views
+from proxy.tasks import keyspace, lease, swap, views
 from proxy.tasks.link import Link, LinkError
 from proxy.tasks.status import Sample
 
@@ -178,7 +178,7 @@ class Remapper:
     async def _claim(self, witness: Link) -> bool:
         """True if this proxy is the one to empty and sweep. Two at once would do no harm."""
         key, seconds = chore_key(self._pool.name), self._pool.health.timeout
-        return await swap.claim(witness, key, self._proxy, LEASE_SECONDS, seconds)
+        return await lease.hold(witness, key, self._proxy, LEASE_SECONDS, seconds)
 
     async def _keep_claim(self, witness: Link) -> None:
         while True:

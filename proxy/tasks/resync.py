@@ -61,6 +61,7 @@ class Resync:
         self._retry_at = 0.0
         self._failures = 0
         self._job: Job | None = None
+        self._scope = trio.CancelScope()
         self._results: Counter[tuple[str, str]] = Counter()
         self._pauses = [0, 0.0]
 
@@ -77,6 +78,11 @@ class Resync:
         self._wanted = target
         self._retry_at = 0.0
         self._asked.set()
+
+    def stop(self) -> None:
+        """Ends the attempt under way: the shard's keys are with others, and it will be emptied. Nothing that
+        was read from it before may be written to its other backends after that."""
+        self._scope.cancel()
 
     def samples(self) -> Iterator[Sample]:
         """What is counted here, for ``/metrics``."""
@@ -100,12 +106,14 @@ class Resync:
             if not is_wanted or (not is_asked and self._clock() < self._retry_at):
                 continue
             target = pick(shard, self._wanted if is_asked else None)
-            if target is None or shard.lead is None:
+            if target is None or shard.lead is None or not self._desk.is_in_use():
                 if is_asked and not self._is_stale(shard):
                     self._asked = trio.Event()
                 continue
+            is_ours = False
             async with self._limiter:
-                is_ours = await self._bring_back(shard, shard.lead, target)
+                with trio.CancelScope() as self._scope:
+                    is_ours = await self._bring_back(shard, shard.lead, target)
             if is_asked and is_ours:
                 self._asked = trio.Event()
 

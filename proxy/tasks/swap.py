@@ -16,7 +16,6 @@ import trio
 from proxy.control.absence import Absence, absence_key, encode, may_write, parse
 from proxy.control.model import Reason
 from proxy.control.routing import resp_request
-from proxy.tasks import lease
 from proxy.tasks.link import Link, LinkError, Talk
 from proxy.tasks.views import COMPARE_AND_SET, NO_SCRIPTS, RACES_LIMIT
 from proxy.tasks.wire import ErrorReply, Listing, Reply, reason_of
@@ -192,30 +191,5 @@ async def marked(link: Link, key: str, seconds: float) -> bytes | None:
         if isinstance(reply, Listing):
             return next((value.data for value in reply.values.values()), None)
         return read_record(reply)
-
-    return await link.exchange(work, seconds)
-
-
-async def claim(link: Link, key: str, holder: str, lifetime: float, seconds: float) -> bool:
-    """Takes or prolongs a lease; False if another holds it. What is done under it must be harmless twice.
-
-    Raises:
-        LinkError: no usable answer.
-    """
-    if link.protocol == "redis":
-        return await lease.hold(link, key, holder, lifetime, seconds)
-    name = holder.encode()
-
-    async def work(talk: Talk) -> bool:
-        (listing,) = await talk(f"gets {key}\r\n".encode(), 1)
-        if not isinstance(listing, Listing):
-            raise LinkError(reason_of(listing))
-        value = listing.values.get(key.encode())
-        if value is not None and value.data != name:
-            return False
-        verb, token = (b"cas", b" %d" % value.cas) if value is not None else (b"add", b"")
-        words = (verb, key.encode(), math.ceil(lifetime), len(name), token, name)
-        (reply,) = await talk(b"%s %s 0 %d %d%s\r\n%s\r\n" % words, 1)
-        return reply == b"STORED"
 
     return await link.exchange(work, seconds)

@@ -118,8 +118,10 @@ impl Table {
     }
 }
 
-/// Rings in use, what they were built from, and without whom.
-static RINGS: Mutex<Vec<(RingSpec, Box<[bool]>, Weak<Ring>)>> = Mutex::new(Vec::new());
+/// A ring in use, what it was built from, and without whom.
+type Known = (RingSpec, Box<[bool]>, Weak<Ring>);
+
+static RINGS: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 
 /// The ring of a placement without the `absent` shards (by position; empty for nobody): the one in use
 /// if there is one, else a new one. Tables are made anew for every change of membership, and a ring of
