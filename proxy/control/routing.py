@@ -95,7 +95,7 @@ def _remapped(table: PoolRouting, remap: Remap, shards: Sequence[ShardState], no
     standings = [standing(remap, shard, now) for shard in shards]
     absent = tuple(at for at, each in enumerate(standings) if each is Standing.ABSENT)
     rows = [
-        row if each is Standing.PRESENT else replace(row, lead=None, in_sync=(), reads=())
+        row if each is Standing.PRESENT else replace(row, lead=None, in_sync=(), reads=(), joining=())
         for row, each in zip(table.shards, standings, strict=True)
     ]
     if remap.data:

@@ -188,6 +188,10 @@ async def _look(link: Link, pool: str, seconds: float) -> bool:
 
 
 async def _flush_redis(link: Link, key: str, record: bytes, seconds: float) -> None:
+    if read_record(await _ask_one(link, resp_request("GET", key), seconds)) != record:
+        raise NotEmptied(
+            Reason.VIEW_NOT_TAKEN, NOT_AGREED
+        )  # it may be in use: not even a connection is closed
     # What was sent by whoever has not noticed yet may still lie in a connection; none survives. A server
     # that does not allow this is emptied all the same.
     await _ask_one(link, resp_request("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"), seconds)

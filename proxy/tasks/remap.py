@@ -25,8 +25,9 @@ from proxy.tasks import keyspace, lease, swap, views
 from proxy.tasks.link import Link, LinkError
 from proxy.tasks.status import Sample
 
-TURN_SECONDS = 0.05
-"""Between two looks at the whole pool, which cost a millisecond or two for a thousand shards."""
+TURN_SECONDS, TURN_SHARE = 0.05, 0.05
+"""Between two looks at the whole pool, and the share of time they may take: one at a thousand shards takes
+some 15 ms, so there it is three a second."""
 WITNESSES = 3
 """Backends that are told who is blind; enough that two proxies with a fault each share one."""
 LEASE_SECONDS = 30.0
@@ -81,7 +82,6 @@ class Remapper:
         self._pool = pool
         self._proxy = proxy
         self._clock = clock
-        self._reason = Reason.ADOPTED
         self._standings: tuple[Standing, ...] = ()
         self._told: dict[str, int] = {}
         self._busy: set[str] = set()
@@ -118,8 +118,10 @@ class Remapper:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._say_blind)
             while True:
+                began = self._clock()
                 await self._turn(nursery)
-                await trio.sleep(min(TURN_SECONDS, self._pool.health.interval))
+                pause = max(TURN_SECONDS, (self._clock() - began) / TURN_SHARE)
+                await trio.sleep(min(pause, self._pool.health.interval))
 
     async def _turn(self, nursery: trio.Nursery) -> None:
         shards = self._desk.shards()
@@ -166,6 +168,9 @@ class Remapper:
                         nursery.start_soon(self._keep_claim, witness[0])
                     trouble = await _outcome(work, action)
                     nursery.cancel_scope.cancel()
+                if witness:  # whoever sees more than we do may try at once
+                    key = chore_key(self._pool.name)
+                    await lease.release(witness[0], key, self._proxy, self._pool.health.timeout)
         except LinkError as error:
             trouble = error.reason.value
         finally:
@@ -328,7 +333,10 @@ class Remapper:
                 name = shard.spec.name
                 if name in gone or self.standing(shard) is Standing.ABSENT:
                     continue  # it is emptied before it is used again
-                deleted += await self._sweep_shard(position, shard, movable, epoch)
+                holders = _holders(shard)
+                if not holders:
+                    return f"nobody leads {name}, which is not gone either"
+                deleted += await self._sweep_shard(position, name, holders, movable, epoch)
                 if self.remap.record.epoch != epoch:
                     return ""  # begin again by the new record
         # What a lost one still holds of the others is not known; of itself nothing is left elsewhere.
@@ -340,7 +348,9 @@ class Remapper:
             await self._record(proposal)
         return ""
 
-    async def _sweep_shard(self, position: int, shard: ShardState, movable: set[int], epoch: int) -> int:
+    async def _sweep_shard(
+        self, position: int, name: str, holders: Sequence[str], movable: set[int], epoch: int
+    ) -> int:
         def is_leftover(key: bytes) -> bool:
             if key.startswith(RESERVED):
                 return False
@@ -352,7 +362,7 @@ class Remapper:
             await trio.sleep(0 if self._is_urgent else seconds)
 
         deleted = 0
-        for address in _holders(shard):
+        for address in holders:
             link = self._desk.open_link(address)
             try:
                 is_all = False
@@ -362,7 +372,7 @@ class Remapper:
                         deleted += await keyspace.delete(link, keys, rest, STEP_SECONDS)
             finally:
                 link.close()
-        self._counts["leftovers_deleted_total", shard.spec.name] += deleted
+        self._counts["leftovers_deleted_total", name] += deleted
         return deleted
 
 
@@ -377,6 +387,7 @@ async def _outcome(work: Callable[[Action], Awaitable[str]], action: Action) -> 
 
 
 def _holders(shard: ShardState) -> list[str]:
+    """Who may be read from, now or soon; all others are filled anew before that."""
     if not shard.keeps_view:
         return [shard.members[0].address]
     wanted = (BackendState.IN_SYNC, BackendState.JOINING)
