@@ -25,11 +25,12 @@ there and on the way back, without a clock being compared.
 cannot know better. As long as it stays blind it says so beside the record (a key with some seconds to
 live), and nobody empties the shard meanwhile; else the two would drive it in and out for ever.
 
-**Return.** A shard is emptied only if it is recorded absent, that has settled, each of its members that
-answers is ready and has no record that we cannot read, and nobody is blind to it. It is emptied under the
-record as it stands on that backend, so a proxy that comes late finds another one and does nothing. A
-replicated shard gets a fresh view of those that were emptied, far above the old one; a member that was away
-is stale by that view and refilled from the others. One that restarted empty is only looked at.
+**Return.** A shard is emptied only if it is recorded absent, that and the newest record have settled, each
+of its members that answers is ready and has no record that we cannot read, and nobody is blind to it. It is
+emptied under the record as it stands on that backend, so a proxy that comes late finds another one and does
+nothing. A replicated shard gets a fresh view of those that were emptied, far above the old one; a member
+that was away, or missed that view in the confusion, is stale by it and refilled from the others. One that
+restarted empty is only looked at.
 
 **Leftovers.** What was written to other shards in its absence is still there, and would be found, stale,
 if it were lost again. So a shard that returned is swept: every other present shard is walked through, and
@@ -47,6 +48,7 @@ and all proxies restarted), it is used as it is found.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -78,6 +80,7 @@ class Remap:
         record: the newest one seen.
         data: its bytes, empty without one.
         since: by shard, when we began to follow the change that settles or has settled.
+        followed: when we began to follow the record.
         proposed: the record on its way to the backends.
         rival: what must follow a record of our epoch that differs from ours.
         has_begun: every shard was contacted, so that the newest record is known.
@@ -87,6 +90,7 @@ class Remap:
     record: Absence
     data: bytes = b""
     since: Mapping[str, float] | None = None
+    followed: float = -math.inf
     proposed: Absence | None = None
     rival: Absence | None = None
     has_begun: bool = False
@@ -184,7 +188,8 @@ def follow(remap: Remap, record: Absence, now: float) -> Remap:
         changed |= set(after.absent) | set(after.floors)
     since = {name: moment for name, moment in (remap.since or {}).items() if name not in changed}
     since |= dict.fromkeys(changed, now)
-    return replace(remap, record=after, data=encode(after), since=since, proposed=None, rival=None)
+    following = replace(remap, record=after, data=encode(after), since=since, followed=now)
+    return replace(following, proposed=None, rival=None)
 
 
 def begin(remap: Remap) -> Remap:
@@ -236,8 +241,10 @@ def decide(remap: Remap, shards: Sequence[ShardState], now: float) -> tuple[Rema
         record = remap.record.leave(leavers)
         remap, proposal = _propose(remap, record, leavers, Reason.NOBODY_REACHABLE)
         return remap, (*actions, *proposal)
+    # What is old to us may be new to others, if this record was made of two: they may use the shard yet.
+    is_calm = now >= remap.followed + settle_seconds(remap.pool)
     for shard in shards:
-        if standing(remap, shard, now) is Standing.ABSENT:
+        if is_calm and standing(remap, shard, now) is Standing.ABSENT:
             takers = _takers(shard, now)
             if takers:
                 actions.append(Empty(shard.spec.name, takers))

@@ -459,6 +459,22 @@ def test_records_and_marks_go_to_who_answers() -> None:
     assert rules.answering(list(world.shards.values())) == ("s0a", "s2b")
 
 
+def test_not_emptied_while_others_may_only_learn_that_it_is_absent() -> None:
+    """Of two halves that meet again one has had it absent for long, and the other uses it until now."""
+    world = absent(1, 1, 1)
+    world.answer("s1a", times=3)
+    world.stored["s0a"] = encode(Absence("p", 1, ("s2",)))
+    world.answer("s0a")
+    proposal = world.propose()
+    world.remap = rules.recorded(world.remap, proposal.record, world.now)
+    world.store()
+    world.answer("s0a", "s1a", "s2a")
+    assert world.standings() == "present absent settling"
+    assert world.decide() == []
+    world.settle()
+    assert world.decide() == [Empty("s1", ("s1a",)), Empty("s2", ("s2a",))]
+
+
 # What follows from it.
 
 
