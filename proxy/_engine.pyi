@@ -133,7 +133,7 @@ class ShardTable:
         restore: request that puts the view record back after a flush, in RESP2 or memcached text;
             empty if the shard keeps no view. The engine sends it behind each ``flush_all``.
         joining: positions that get every write too, behind the lead's answer and as what came of it; they
-            are not read from, and a write is acknowledged when they have it. Memcached only.
+            are not read from, and a write is acknowledged when they have it.
         lease: seconds. A write goes only if the lead has shown the record (the first of its ``verify``
             pairs that has a needle) on the same connection within so long; it is asked again while there
             are writes, and what was shown under another table does not count. 0: the greeting is enough.

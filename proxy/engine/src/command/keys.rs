@@ -3,7 +3,7 @@
 //! Called for each request that goes to a backend. A request whose keys cannot be told gets the
 //! error that the server gives for it (`refuse`), because guessing a shard could act on the wrong one.
 
-use super::spec::{Begin, Find, Flags, KeySpec};
+use super::spec::{Begin, Find, Flags, KeyFlags, KeySpec};
 use super::table::Row;
 use crate::error::{self, Wire};
 use crate::proto::Args;
@@ -56,6 +56,25 @@ pub fn keys(row: &Row, args: &Args<'_>, out: &mut Vec<u32>) -> Result<(), KeyErr
         return Err(KeyError::NoKeyword);
     }
     Ok(())
+}
+
+/// Puts the positions of the keys that a write may change into `out`: all but those that it only reads, or
+/// all if its row knows of no other (XREADGROUP changes groups). `keys` must have taken the request.
+pub fn written(row: &Row, args: &Args<'_>, out: &mut Vec<u32>) {
+    out.clear();
+    for spec in row.specs {
+        let is_known = spec.begin != Begin::Unknown && spec.find != Find::Unknown;
+        if is_known && !spec.flags.has(KeyFlags::RO) {
+            // An error leaves out what the request does not name.
+            let _ = by_spec(row, spec, args, out);
+        }
+    }
+    if row.name == "SORT" {
+        out.extend(sort_store(args));
+    }
+    if out.is_empty() {
+        let _ = keys(row, args, out);
+    }
 }
 
 fn by_spec(row: &Row, spec: &KeySpec, args: &Args<'_>, out: &mut Vec<u32>) -> Result<(), KeyError> {

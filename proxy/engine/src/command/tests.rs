@@ -54,6 +54,51 @@ fn key_names(line: &str) -> Result<Vec<String>, KeyError> {
         .collect())
 }
 
+fn written_names(line: &str) -> Vec<String> {
+    let request = Request::words(line);
+    let args = request.args();
+    let mut positions = Vec::new();
+    super::keys::written(find(&args).unwrap(), &args, &mut positions);
+    let name = |at: &u32| String::from_utf8(args.get(*at as usize).to_vec()).unwrap();
+    positions.iter().map(name).collect()
+}
+
+#[test]
+fn keys_that_are_only_read_are_not_written() {
+    for (line, keys) in [
+        ("SET a 1", "a"),
+        ("SUNIONSTORE d a b", "d"),
+        ("ZUNIONSTORE d 2 a b", "d"),
+        ("BITOP AND d a b", "d"),
+        ("PFMERGE d a", "d"),
+        ("COPY a d", "d"),
+        ("SORT a STORE d", "d"),
+        ("GEORADIUS a 1 2 3 km STORE d", "d"),
+        ("RENAME a b", "a b"),
+        ("LMOVE a b LEFT RIGHT", "a b"),
+        ("SMOVE a b m", "a b"),
+        ("EVAL x 2 a b c", "a b"),
+        ("MSET a 1 b 2", "a b"),
+        // Its row says that it reads, which is true of the stream but not of its groups.
+        ("XREADGROUP GROUP g c STREAMS a b > >", "a b"),
+    ] {
+        assert_eq!(written_names(line).join(" "), keys, "{line}");
+    }
+}
+
+#[test]
+fn every_write_of_a_key_names_what_it_writes() {
+    let is_sent = |row: &&Row| matches!(row.handling, Handling::Forward | Handling::Split(_));
+    for row in ROWS.iter().filter(is_sent).filter(|row| row.is_write()) {
+        let has_other = row.specs.iter().any(|spec| !spec.flags.has(KeyFlags::RO));
+        assert!(
+            has_other || ["SORT", "XREADGROUP"].contains(&row.name) || row.specs.is_empty(),
+            "{}",
+            row.name
+        );
+    }
+}
+
 #[test]
 fn rows_are_sane() {
     for (id, row) in ROWS.iter().enumerate() {

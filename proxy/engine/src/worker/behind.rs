@@ -1,20 +1,30 @@
-//! Memcached writes while a backend joins: the leader first, and what it made of them for the others.
+//! Writes while a backend joins: the leader first, and what it made of them for the others.
 //!
 //! A joining backend holds part of the data, so it cannot carry out what depends on what is there. It gets
 //! the outcome: the value as the leader has it. And it gets it after the leader's answer, never before:
 //! whoever copies keys from the leader at the same time takes back what has changed on the leader since it
 //! was read, and relies on finding the change there first (`proxy/control/copying.py`).
 //!
-//! | write | leader | others, once it has answered |
+//! | Redis write | leader | others, once it has answered |
+//! |---|---|---|
+//! | leaves the same behind whatever was there (`Effect::Verbatim`) | the request | the same, unless it failed |
+//! | any other | MULTI, the request, DUMP and PEXPIRETIME of what it writes, EXEC | RESTORE or DEL of each key |
+//!
+//! So each write of a part of a large value sends the whole value, for as long as the copy takes.
+//!
+//! | Memcached write | leader | others, once it has answered |
 //! |---|---|---|
 //! | set | the request | the same if STORED; delete if it failed: the leader has dropped what was there |
 //! | add, replace, cas | the request | set if STORED |
 //! | delete, flush_all | the request | the same |
 //! | append, prepend, incr, decr, touch, gat | the request, `mg` of each key | set of what `mg` showed, or delete |
 
-use super::legs::{Held, Plan, Shape};
+use super::legs::{self, Held, Plan, Shape};
+use crate::command::overlay::Effect;
+use crate::command::{self, expiry, Row};
 use crate::proto::memcache::{self as text, ReplyKind};
 use crate::proto::Args;
+use crate::sys;
 
 /// Behind it, as an expiry, stands a moment; up to it a number of seconds from now (memcached's REALTIME_MAXDELTA).
 const RELATIVE_SECONDS_LIMIT: i64 = 60 * 60 * 24 * 30;
@@ -43,7 +53,7 @@ pub(super) fn plan(behind: Behind<'_>, request: &[u8], trailer: &[u8], out: &mut
         }),
         Behind::Same => Plan::held(Held::Same {
             bytes: [request, trailer].concat(),
-            replies: 1 + u16::from(!trailer.is_empty()),
+            replies: 1 + u32::from(!trailer.is_empty()),
         }),
         Behind::Items { args, first, end } => {
             let keys: Vec<Vec<u8>> = (first..end).map(|at| args.get(at).to_vec()).collect();
@@ -51,7 +61,7 @@ pub(super) fn plan(behind: Behind<'_>, request: &[u8], trailer: &[u8], out: &mut
             for key in &keys {
                 ask(out, key);
             }
-            let replies = 1 + keys.len() as u16;
+            let replies = 1 + keys.len() as u32;
             Plan {
                 replies,
                 then: ReplyKind::Item,
@@ -63,6 +73,30 @@ pub(super) fn plan(behind: Behind<'_>, request: &[u8], trailer: &[u8], out: &mut
             }
         }
     }
+}
+
+/// Plans a Redis write; `out` as above. What else its row says of replicas (`effect`) holds for those that have
+/// what the leader has, and somebody has not.
+pub(super) fn outcome(
+    row: &Row,
+    effect: Effect,
+    args: &Args<'_>,
+    request: &[u8],
+    out: &mut Vec<u8>,
+) -> Plan {
+    if effect != Effect::Verbatim {
+        let mut keys = Vec::new();
+        command::keys::written(row, args, &mut keys);
+        let keys = keys.iter().map(|at| args.get(*at as usize).to_vec());
+        return legs::state(request, keys.collect(), out);
+    }
+    let now_ms = || (sys::unix_micros() / 1000) as i64;
+    expiry::absolute(row, args, now_ms, out);
+    let bytes = if out.is_empty() { request } else { out };
+    Plan::held(Held::Same {
+        bytes: bytes.to_vec(),
+        replies: 1,
+    })
 }
 
 /// Value, flags and time to live.
@@ -107,6 +141,61 @@ pub(super) fn items_copy(keys: &[Vec<u8>], replies: &[u8], now: i64) -> Option<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::{resp, Resume};
+
+    fn planned(request: &[u8]) -> (Plan, String) {
+        let mut list = Vec::new();
+        let limit = usize::MAX;
+        resp::request(request, &mut list, &mut Resume::default(), limit);
+        let (buf, list) = (request, &list[..]);
+        let args = Args { buf, list };
+        let row = command::find(&args).unwrap();
+        let mut out = Vec::new();
+        let plan = outcome(row, row.effect_of(&args), &args, request, &mut out);
+        (plan, String::from_utf8_lossy(&out).replace("\r\n", " "))
+    }
+
+    #[test]
+    fn what_does_not_look_is_sent_again() {
+        let request = b"*3\r\n$4\r\nMSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+        let (plan, lead) = planned(request);
+        assert_eq!(lead, "", "the request itself");
+        assert!(matches!(plan.held, Some(Held::Same { bytes, replies: 1 }) if bytes == request));
+    }
+
+    #[test]
+    fn what_is_sent_again_expires_at_the_same_moment() {
+        let (plan, lead) = planned(b"*4\r\n$5\r\nSETEX\r\n$1\r\na\r\n$2\r\n10\r\n$1\r\nv\r\n");
+        assert!(lead.contains("$4 PXAT $13 "), "{lead}");
+        let Some(Held::Same { bytes, .. }) = plan.held else {
+            panic!("not held")
+        };
+        assert_eq!(String::from_utf8_lossy(&bytes).replace("\r\n", " "), lead);
+    }
+
+    #[test]
+    fn what_depends_on_what_is_there_travels_as_state() {
+        let (plan, lead) =
+            planned(b"*4\r\n$11\r\nSINTERSTORE\r\n$1\r\nd\r\n$1\r\na\r\n$1\r\nb\r\n");
+        assert_eq!(
+            lead,
+            "*1 $5 MULTI *4 $11 SINTERSTORE $1 d $1 a $1 b *2 $4 DUMP $1 d *2 $11 PEXPIRETIME $1 d *1 $4 EXEC "
+        );
+        assert_eq!((plan.replies, plan.shape), (5, Shape::Last));
+        assert!(matches!(plan.held, Some(Held::State(keys)) if keys == [b"d".to_vec()]));
+    }
+
+    #[test]
+    fn more_keys_than_sixteen_bits_count() {
+        let mut request = b"*70002\r\n$7\r\nPFMERGE\r\n$1\r\nd\r\n".to_vec();
+        let keys = vec![b"a".to_vec(); 70_000];
+        for key in &keys {
+            resp::write_bulk(&mut request, key);
+        }
+        assert_eq!(planned(&request).0.replies, 5);
+        let mut out = Vec::new();
+        assert_eq!(legs::state(&request, keys, &mut out).replies, 140_003);
+    }
 
     fn copied(replies: &[u8]) -> Option<String> {
         let keys = [b"a".to_vec(), b"b".to_vec()];

@@ -22,7 +22,7 @@ pub(super) enum Copies<'a> {
     /// The same bytes, at the same time.
     Same,
     /// Other bytes at the same time, answered by that many replies.
-    Other { bytes: &'a [u8], replies: u16 },
+    Other { bytes: &'a [u8], replies: u32 },
     /// These bytes, once the leader has said STORED; nothing otherwise.
     IfStored { bytes: &'a [u8] },
     /// What follows from the leader's answer, as somebody is joining.

@@ -39,7 +39,7 @@ pub(super) enum Held {
     /// A memcached set if the leader says STORED; if it failed, the key is gone there (`behind.rs`).
     Set { bytes: Vec<u8>, key: Vec<u8> },
     /// These bytes, whatever the leader says that is no error.
-    Same { bytes: Vec<u8>, replies: u16 },
+    Same { bytes: Vec<u8>, replies: u32 },
     /// The leader's items of these keys, whose replies are collected here.
     Items {
         keys: Vec<Vec<u8>>,
@@ -58,7 +58,7 @@ pub(super) enum Held {
 /// How one write is sent.
 pub(super) struct Plan {
     /// On each leg that gets the leader's bytes.
-    pub replies: u16,
+    pub replies: u32,
     /// Kind of the replies behind the first.
     pub then: ReplyKind,
     pub shape: Shape,
@@ -119,7 +119,7 @@ pub(super) fn plan(
             out.extend_from_slice(if is_changed { &body } else { request });
             out.extend_from_slice(EXEC);
             plan.shape = Shape::Exec;
-            plan.replies = 3 + keys.len() as u16;
+            plan.replies = 3 + keys.len() as u32;
             plan.check = Some(Check::new(words));
         }
         Effect::Compared => plan.check = Some(Check::new(words)),
@@ -140,12 +140,7 @@ pub(super) fn plan(
                 plan.check = Some(Check::new(words));
             }
         }
-        Effect::State => {
-            transaction(request, &words, out);
-            plan.shape = Shape::Last;
-            plan.replies = 3 + 2 * keys.len() as u16;
-            plan.held = Some(Held::State(words));
-        }
+        Effect::State => return state(request, words, out),
         Effect::Popped | Effect::Verbatim | Effect::Nothing => {}
     }
     if matches!(
@@ -170,6 +165,15 @@ fn ask(out: &mut Vec<u8>, name: &[u8], key: &[u8]) {
     resp::write_bulk(out, key);
 }
 
+/// Plans a write whose keys' state travels.
+pub(super) fn state(request: &[u8], keys: Vec<Vec<u8>>, out: &mut Vec<u8>) -> Plan {
+    transaction(request, &keys, out);
+    Plan {
+        replies: 3 + 2 * keys.len() as u32,
+        ..Plan::held(Held::State(keys))
+    }
+}
+
 /// MULTI, the request, the state of its keys, EXEC: one uninterrupted batch, `3 + 2 * keys` replies.
 pub(super) fn transaction(request: &[u8], keys: &[Vec<u8>], out: &mut Vec<u8>) {
     out.extend_from_slice(MULTI);
@@ -182,7 +186,7 @@ pub(super) fn transaction(request: &[u8], keys: &[Vec<u8>], out: &mut Vec<u8>) {
 }
 
 /// What the other replicas get for a held `Follow`: bytes, and how many replies they have.
-pub(super) fn follow(effect: Effect, request: &[u8], replies: &[u8]) -> Option<(Vec<u8>, u16)> {
+pub(super) fn follow(effect: Effect, request: &[u8], replies: &[u8]) -> Option<(Vec<u8>, u32)> {
     let mut list = Vec::new();
     resp::request(request, &mut list, &mut Resume::default(), usize::MAX);
     let args = Args {

@@ -320,7 +320,7 @@ impl Worker {
         } else {
             Copies::Other {
                 bytes: touches,
-                replies: (args.len() - 2) as u16,
+                replies: (args.len() - 2) as u32,
             }
         }
     }

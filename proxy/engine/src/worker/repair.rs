@@ -110,7 +110,7 @@ impl Worker {
         resp::write_bulk(&mut nothing, keys.first().map_or(b"", |key| key));
         let mut bytes = Vec::new();
         transaction(&nothing, &keys, &mut bytes);
-        let replies = 3 + 2 * keys.len() as u16;
+        let replies = 3 + 2 * keys.len() as u32;
         let entry = Op {
             to: ReplyTo::Nobody,
             pool,

@@ -10,7 +10,7 @@
 //! log: [held op 7] [ready op 8] ...  ◄──────────────────────────────┘ the ready front goes to the others
 //! ```
 
-use super::behind;
+use super::behind::{self, Behind};
 use super::forward::{Copies, Outgoing};
 use super::legs::{self, Held, Plan, Shape};
 use super::repair::Check;
@@ -62,7 +62,7 @@ pub(super) struct LogEntry {
     pub op: u32,
     pub generation: u32,
     pub bytes: Vec<u8>,
-    pub replies: u16,
+    pub replies: u32,
     pub kind: ReplyKind,
     pub ready: bool,
 }
@@ -71,7 +71,7 @@ pub(super) struct LogEntry {
 #[derive(Clone, Copy)]
 pub(super) struct Batch<'a> {
     pub bytes: &'a [u8],
-    pub replies: u16,
+    pub replies: u32,
     /// Kind of the first reply, and of those behind it.
     pub kind: ReplyKind,
     pub then: ReplyKind,
@@ -83,10 +83,15 @@ impl Worker {
     pub(super) fn replicate(&mut self, to: ReplyTo, out: &Outgoing) {
         let table = self.shard_table(out.pool, out.shard);
         let (targets, lead) = (table.members(), table.lead.unwrap_or(0));
+        let feeds = table.joining != 0;
         let mut made = Vec::new();
         let plan = match out.copies {
             Copies::IfStored { bytes } => Plan::held(Held::IfStored(bytes.to_vec())),
             Copies::Behind(what) => behind::plan(what, out.bytes, out.trailer, &mut made),
+            Copies::Same if feeds => behind::plan(Behind::Same, out.bytes, out.trailer, &mut made),
+            Copies::Effect {
+                row, effect, args, ..
+            } if feeds => behind::outcome(row, effect, &args, out.bytes, &mut made),
             Copies::Effect {
                 row,
                 effect,
@@ -145,7 +150,7 @@ impl Worker {
             }
             let bytes = [bytes, out.trailer].concat();
             let ready = !is_held;
-            let replies = replies + u16::from(!out.trailer.is_empty());
+            let replies = replies + u32::from(!out.trailer.is_empty());
             let entry = LogEntry {
                 op,
                 generation,
@@ -269,11 +274,14 @@ impl Worker {
 
     /// The leader has answered a held write: what do the others get?
     fn decide(&mut self, op: u32, generation: u32, reply: &[u8]) {
+        let Some((pool, shard)) = self.ops.get(op, generation).map(|op| (op.pool, op.shard)) else {
+            return;
+        };
+        let is_error = self.is_error(pool, reply);
         let Some(state) = self.ops.get_mut(op, generation) else {
             return;
         };
         let bit = 1u16 << state.lead;
-        let (pool, shard) = (state.pool, state.shard);
         let mut copy = None;
         // It was done, but not what came of it.
         let mut is_unclear = false;
@@ -282,7 +290,7 @@ impl Worker {
                 state.keep_reply(state.lead, reply);
                 if reply == b"STORED\r\n" {
                     copy = Some((bytes, 1));
-                } else if crate::proto::memcache::is_error(reply) {
+                } else if is_error {
                     state.refused |= bit;
                 }
             }
@@ -290,13 +298,13 @@ impl Worker {
                 state.keep_reply(state.lead, reply);
                 if reply == b"STORED\r\n" {
                     copy = Some((bytes, 1));
-                } else if crate::proto::memcache::is_error(reply) {
+                } else if is_error {
                     copy = Some((behind::delete(&key), 1));
                 }
             }
             Some(Held::Same { bytes, replies }) => {
                 state.keep_reply(state.lead, reply);
-                if crate::proto::memcache::is_error(reply) {
+                if is_error {
                     state.refused |= bit;
                 } else {
                     copy = Some((bytes, replies));
@@ -307,13 +315,13 @@ impl Worker {
                 let is_done = state.refused & bit == 0;
                 copy = behind::items_copy(&keys, &replies, now)
                     .filter(|_| is_done)
-                    .map(|bytes| (bytes, keys.len() as u16));
+                    .map(|bytes| (bytes, keys.len() as u32));
                 is_unclear = is_done && copy.is_none();
             }
             Some(Held::State(keys)) => match legs::state_copy(reply, &keys) {
                 Some((first, bytes)) if state.refused & bit == 0 => {
                     state.keep_reply(state.lead, first);
-                    copy = Some((bytes, keys.len() as u16));
+                    copy = Some((bytes, keys.len() as u32));
                 }
                 _ => {
                     // EXECABORT: the error of the command itself came before it.
@@ -356,7 +364,7 @@ impl Worker {
         generation: u32,
         pool: u16,
         shard: u16,
-        copy: Option<(Vec<u8>, u16)>,
+        copy: Option<(Vec<u8>, u32)>,
     ) {
         let log = &mut self.shard_state(pool, shard).log;
         if let Some(at) = log
