@@ -142,6 +142,8 @@ def _contradictions(pool: PoolConfig) -> Iterator[Finding]:
                     "expected one backend with replication mode none: nobody would fill the others",
                 )
     if pool.protocol == "memcached":
+        if pool.resync.method == "replicaof":
+            yield Finding(("resync", "method"), "is for redis pools; Memcached backends are always copied")
         if pool.auth.users:
             yield Finding(("auth",), "is for redis pools; Memcached logins are not available in this version")
         if pool.backend_auth is not None:

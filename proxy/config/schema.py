@@ -216,6 +216,9 @@ class ResyncConfig(Model):
     """How backends that missed writes are brought back."""
 
     auto: bool = Field(default=True, description="without being asked")
+    method: Literal["auto", "replicaof", "copy"] = Field(
+        default="auto", description="by the servers' own replication or key by key"
+    )
     parallel: Annotated[int, _whole(1, 1000)] = Field(default=1, description="shards at once, per proxy")
     rate: Annotated[int, _size(0, 1 << 40)] = Field(
         default=100 << 20,

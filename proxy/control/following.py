@@ -46,6 +46,8 @@ from proxy.control.resync import Phase, Progress, Trouble
 
 LAG_BYTES = 256 * 1024
 """Small enough to be applied within milliseconds once writes are held."""
+NOT_ALLOWED = ("unknown command", "unknown subcommand", "not allowed", "not permitted", "not supported")
+"""How servers say that a command was taken away: renamed, denied, or not for clients of a managed service."""
 CUT_TRIES = 3
 """The switch is tried so often before connections of proxies that do not answer are cut: theirs may be
 requests in flight, whose clients then get an error."""
@@ -72,6 +74,12 @@ class Server:
     received: int = 0
     expected: int = 0
     memory: int = 0
+
+
+def is_not_allowed(error: str) -> bool:
+    """True if a server's error says that it will never take the command, rather than not now."""
+    text = error.lower()
+    return text.startswith("noperm") or any(words in text for words in NOT_ALLOWED)
 
 
 def read_server(info: Mapping[str, str]) -> Server:

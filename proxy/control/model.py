@@ -164,6 +164,7 @@ class PoolSpec:
         resync_parallel: shards that are brought back at once.
         resync_rate: bytes per second that one proxy copies for a shard; 0 for no limit.
         on_shard_loss: ``error`` or ``remap``.
+        resync_method: ``auto``, ``replicaof`` or ``copy``.
     """
 
     name: str
@@ -186,11 +187,18 @@ class PoolSpec:
     resync_parallel: int = 1
     resync_rate: int = 0
     on_shard_loss: str = "error"
+    resync_method: str = "auto"
 
     @property
-    def copies(self) -> bool:
-        """Backends are brought back by copying keys; otherwise by the servers' own replication."""
-        return self.protocol == "memcached"
+    def may_copy(self) -> bool:
+        """Some proxy may bring a backend back by copying keys, so all are under the lease of writes. What one
+        proxy has found out about a server must not matter here: the others do not know it."""
+        return self.protocol == "memcached" or self.resync_method != "replicaof"
+
+    @property
+    def may_follow(self) -> bool:
+        """Backends may be brought back by the servers' own replication."""
+        return self.protocol == "redis" and self.resync_method != "copy"
 
     @property
     def hold_limit(self) -> float:

@@ -45,4 +45,5 @@ def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
         resync_parallel=pool.resync.parallel,
         resync_rate=pool.resync.rate,
         on_shard_loss=pool.on_shard_loss,
+        resync_method=pool.resync.method,
     )

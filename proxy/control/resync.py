@@ -6,6 +6,7 @@ replication) and `proxy.control.copying` (key by key). Must not know sockets, ta
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,6 +36,15 @@ class Phase(StrEnum):
     SWITCHING = "switching"
 
 
+class Way(StrEnum):
+    """How a backend is brought back."""
+
+    FOLLOW = "follow"
+    """By the servers' own replication (`proxy.control.following`)."""
+    COPY = "copy"
+    """Key by key (`proxy.control.copying`)."""
+
+
 class Trouble(StrEnum):
     """Why it was given up, for the log line and the metric."""
 
@@ -50,6 +60,7 @@ class Trouble(StrEnum):
     FOREIGN_RECORD = "foreign_record"
     UNSUPPORTED = "unsupported"
     NEVER_EQUAL = "never_equal"
+    NOT_ALLOWED = "not_allowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ def pick(shard: ShardState, wanted: str | None = None) -> str | None:
     if view.joining:
         known = [each for each in shard.fed if shard.is_configured(each) and wanted in (None, each)]
         return known[0] if known and measure(shard, shard.member(known[0])) is Finding.COPYING else None
-    if not shard.pool.copies and shard.lead.startswith("unix:"):
+    if not shard.pool.may_copy and shard.lead.startswith("unix:"):
         return None  # REPLICAOF takes a host and a port
     for member in shard.members:
         if wanted not in (None, member.address) or member.state is not BackendState.STALE:
@@ -111,6 +122,22 @@ def pick(shard: ShardState, wanted: str | None = None) -> str | None:
         if is_able and not member.fails and measure(shard, member) is Finding.OUTSIDE:
             return member.address
     return None
+
+
+def choose_way(shard: ShardState, target: str, refusing: Container[str]) -> Way:
+    """How ``target`` is brought back.
+
+    Args:
+        refusing: addresses of servers that did not allow what the servers' own replication takes.
+    """
+    pool = shard.pool
+    if not pool.may_follow or target in shard.fed:
+        return Way.COPY  # what somebody has begun goes on
+    if not pool.may_copy:
+        return Way.FOLLOW
+    lead = shard.lead or ""
+    is_possible = not lead.startswith("unix:") and target not in refusing and lead not in refusing
+    return Way.FOLLOW if is_possible else Way.COPY
 
 
 def may_overwrite(shard: ShardState, record: bytes | None, target: str) -> bool:

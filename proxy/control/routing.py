@@ -141,7 +141,7 @@ def shard_routing(shard: ShardState, resolved: Mapping[str, str], owner: str = "
         epoch=shard.epoch,
         restore=restore_request(protocol, key, record) if record else b"",
         joining=tuple(positions[address] for address in fed if address in positions),
-        lease=WRITE_LEASE_SECONDS if record and shard.pool.copies else 0.0,
+        lease=WRITE_LEASE_SECONDS if record and shard.pool.may_copy else 0.0,
     )
 
 

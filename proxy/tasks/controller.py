@@ -187,7 +187,7 @@ class Controller:
             owner = Owner(self._proxy, pool.name, spec.name)
             name = owner.control() if shard.keeps_view else ""
             if shard.keeps_view:
-                if not pool.copies:
+                if pool.may_follow:
                     self._holds[place] = Hold(plane, place, owner, self._linker(place), pool.health.timeout)
                 self._resyncs[place] = Resync(_Desk(self, place), owner, limiters[place[0]], clock)
             for backend in spec.backends:

@@ -13,13 +13,21 @@ import trio
 
 from proxy.control.event import Admit, Dismiss, Join
 from proxy.control.fence import fence
-from proxy.control.following import CUT_TRIES, Server, advance, has_caught_up, judge, read_server
+from proxy.control.following import (
+    CUT_TRIES,
+    Server,
+    advance,
+    has_caught_up,
+    is_not_allowed,
+    judge,
+    read_server,
+)
 from proxy.control.model import BackendState
 from proxy.control.resync import Phase, Trouble, backoff, may_overwrite
 from proxy.control.routing import resp_request
 from proxy.control.view import RESERVED_PREFIX, view_key
 from proxy.log import Log
-from proxy.tasks.job import LOOK_SECONDS, UNDO_SECONDS, GivenUp, Job, asking, is_joining
+from proxy.tasks.job import LOOK_SECONDS, UNDO_SECONDS, GivenUp, Job, NotAllowed, asking, is_joining
 from proxy.tasks.link import Link, LinkError, Talk
 from proxy.tasks.wire import ErrorReply, Reply, info_fields, reason_of
 
@@ -99,7 +107,7 @@ class Following:
         if login is not None:
             for name, value in (("masteruser", login[0]), ("masterauth", login[1])):
                 if value:
-                    await self._target.exchange(asking("CONFIG", "SET", name, value), self._job.seconds)
+                    await self._ask(self._target, "CONFIG", "SET", name, value)
         host, _, port = self._leader.address.rpartition(":")
         key = view_key(self._job.owner.pool, self._job.owner.shard)
         change = [("MULTI",), ("REPLICAOF", host.strip("[]"), port), ("EXEC",)]
@@ -115,7 +123,7 @@ class Following:
             replies = await talk(b"".join(resp_request(*words) for words in change), len(change))
             refusal = next((each for each in _flat(replies) if isinstance(each, ErrorReply)), None)
             if refusal is not None:
-                raise GivenUp(Trouble.REFUSED, refusal.text)
+                raise self._refused(self._target, refusal)
             if replies[-1] is None:
                 raise GivenUp(Trouble.TARGET_CHANGED)
 
@@ -155,6 +163,8 @@ class Following:
             try:
                 await self._stop_writers(epoch, began + limit / 2, is_cutting=is_cutting)
                 await self._end_replication(run, epoch, began + limit)
+            except NotAllowed:
+                raise
             except (GivenUp, LinkError) as error:
                 detail = error.detail if isinstance(error, GivenUp) else error.reason.value
                 _log.info("switch put off", backend=target, reason=str(error), detail=detail)
@@ -180,7 +190,7 @@ class Following:
     async def _stop_writers(self, epoch: int, deadline: float, *, is_cutting: bool) -> None:
         woken: set[str] = set()
         while True:
-            listing = await self._leader.exchange(asking("CLIENT", "LIST"), self._job.seconds)
+            listing = await self._ask(self._leader, "CLIENT", "LIST")
             if not isinstance(listing, bytes):
                 raise GivenUp(Trouble.REFUSED, "CLIENT LIST")
             found = fence(listing, self._job.owner.pool, self._job.owner.shard, epoch)
@@ -205,7 +215,7 @@ class Following:
             async def work(talk: Talk) -> None:
                 for reply in await talk(b"".join(requests), len(requests)):
                     if isinstance(reply, ErrorReply):
-                        raise GivenUp(Trouble.REFUSED, reply.text)
+                        raise self._refused(self._leader, reply)
 
             await self._leader.exchange(work, self._job.seconds)
 
@@ -233,6 +243,21 @@ class Following:
             if self._job.clock() > deadline:
                 raise GivenUp(Trouble.STALLED, Phase.SWITCHING.value)
             await trio.sleep(FENCE_SECONDS)
+
+    async def _ask(self, link: Link, *words: str | bytes) -> Reply:
+        async def work(talk: Talk) -> Reply:
+            (reply,) = await talk(resp_request(*words), 1)
+            if isinstance(reply, ErrorReply):
+                raise self._refused(link, reply)
+            return reply
+
+        return await link.exchange(work, self._job.seconds)
+
+    @staticmethod
+    def _refused(link: Link, reply: ErrorReply) -> GivenUp:
+        if is_not_allowed(reply.text):
+            return NotAllowed(link.address, reply.text)
+        return GivenUp(Trouble.REFUSED, reply.text)
 
     async def _look(self, link: Link) -> Server:
         return await link.exchange(_read, self._job.seconds)

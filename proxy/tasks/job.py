@@ -12,12 +12,15 @@ from typing import Protocol
 
 from proxy.control.event import Event
 from proxy.control.fence import Owner
+from proxy.control.model import ProbeResult
 from proxy.control.resync import LEASE_SECONDS, Progress, Trouble, lease_key
 from proxy.control.routing import resp_request
 from proxy.control.state import ShardState
+from proxy.control.view import view_key
 from proxy.log import Log
 from proxy.tasks import lease
 from proxy.tasks.link import Link, LinkError, Talk
+from proxy.tasks.prober import probe
 from proxy.tasks.wire import ErrorReply, Reply, reason_of
 
 LOOK_SECONDS = 0.05
@@ -25,6 +28,8 @@ LOOK_SECONDS = 0.05
 REPORT_SECONDS = 5.0
 """Between two log lines about one copy."""
 UNDO_SECONDS = 1.0
+BATCH_SECONDS = 5.0
+"""For one exchange of a batch of keys."""
 
 _log = Log("resync")
 
@@ -54,6 +59,14 @@ class GivenUp(Exception):
         super().__init__(trouble.value)
         self.trouble = trouble
         self.detail = detail
+
+
+class NotAllowed(GivenUp):
+    """The server at ``address`` does not let us do what the servers' own replication takes."""
+
+    def __init__(self, address: str, detail: str) -> None:
+        super().__init__(Trouble.NOT_ALLOWED, detail)
+        self.address = address
 
 
 @dataclass
@@ -91,6 +104,22 @@ class Job:
         """The leader is another one by now, or the target is in sync."""
         shard = self.desk.shard()
         return shard.lead != self.leader.address or self.target.address in shard.in_sync
+
+    @property
+    def view_key(self) -> str:
+        """The reserved key that holds the shard's record."""
+        return view_key(self.owner.pool, self.owner.shard)
+
+    async def look(self, link: Link) -> ProbeResult:
+        """Asks one of both servers for what probes ask.
+
+        Raises:
+            LinkError: it gave no usable answer.
+        """
+        seen = await probe(link, self.view_key, self.seconds)
+        if seen.failure is not None:
+            raise LinkError(seen.failure)
+        return seen
 
     async def prolong(self) -> bool:
         """Takes the lease, or keeps it; False if another proxy has it.

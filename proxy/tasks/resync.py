@@ -15,16 +15,17 @@ import trio
 
 from proxy.control.fence import Owner
 from proxy.control.model import BackendState
-from proxy.control.resync import Phase, Progress, Trouble, backoff, pick
+from proxy.control.resync import Phase, Progress, Trouble, Way, backoff, choose_way, pick
 from proxy.control.state import ShardState
 from proxy.log import Log
 from proxy.tasks.copying import Copying
 from proxy.tasks.following import Following
-from proxy.tasks.job import LOOK_SECONDS, Desk, GivenUp, Job
+from proxy.tasks.job import LOOK_SECONDS, Desk, GivenUp, Job, NotAllowed
 from proxy.tasks.link import Link, LinkError
 from proxy.tasks.status import Sample
 
 _log = Log("resync")
+_FIRST_PHASES = {Way.FOLLOW: Phase.LINKING, Way.COPY: Phase.EMPTYING}
 
 
 class Procedure(Protocol):
@@ -60,6 +61,7 @@ class Resync:
         self._wanted: str | None = None
         self._retry_at = 0.0
         self._failures = 0
+        self._refusing: set[str] = set()
         self._job: Job | None = None
         self._scope = trio.CancelScope()
         self._results: Counter[tuple[str, str]] = Counter()
@@ -117,6 +119,16 @@ class Resync:
             if is_asked and is_ours:
                 self._asked = trio.Event()
 
+    def _note_failure(self, error: Exception) -> float:
+        """Seconds until the next attempt, which may be another way."""
+        if isinstance(error, NotAllowed) and self._desk.shard().pool.may_copy:
+            self._refusing.add(error.address)
+            return 0.0
+        self._failures += 1
+        wait = backoff(self._failures)
+        self._retry_at = self._clock() + wait * (0.5 + random.random())
+        return wait
+
     def _is_stale(self, shard: ShardState) -> bool:
         stale = [each.address for each in shard.members if each.state is BackendState.STALE]
         return bool(stale) if self._wanted is None else self._wanted in stale
@@ -138,33 +150,32 @@ class Resync:
             Link(each, pool.protocol, pool.login, pool.connect_timeout) for each in (leader, target)
         )
         began = self._clock()
-        progress = Progress(leader, target, began, began, Phase.EMPTYING if pool.copies else Phase.LINKING)
+        way = choose_way(shard, target, self._refusing)
+        progress = Progress(leader, target, began, began, _FIRST_PHASES[way])
         job = Job(self._desk, self._owner, to_leader, to_target, self._clock, progress)
         self._job = job
         try:
-            return await self._attempt(job)
+            return await self._attempt(job, way)
         finally:
             self._job = None
             with trio.CancelScope(shield=True):
                 await job.let_go()
             job.close()
 
-    async def _attempt(self, job: Job) -> bool:
+    async def _attempt(self, job: Job, way: Way) -> bool:
         target, began = job.target.address, self._clock()
         fields = {"pool": self._owner.pool, "shard": self._owner.shard, "backend": target}
-        procedure: Procedure = Copying(job) if self._desk.shard().pool.copies else Following(job)
+        procedure: Procedure = Copying(job) if way is Way.COPY else Following(job)
         try:
             if not await job.prolong():
                 return False
             job.reported = began
-            _log.info("resynchronisation begins", leader=job.leader.address, **fields)
+            _log.info("resynchronisation begins", leader=job.leader.address, way=way.value, **fields)
             await procedure.work()
         except (GivenUp, LinkError) as error:
             trouble = error.trouble if isinstance(error, GivenUp) else Trouble.UNREACHABLE
             detail = error.detail if isinstance(error, GivenUp) else error.reason.value
-            self._failures += 1
-            wait = backoff(self._failures)
-            self._retry_at = self._clock() + wait * (0.5 + random.random())
+            wait = self._note_failure(error)
             self._results[target, trouble.value] += 1
             _log.warning(
                 "resynchronisation given up",
@@ -175,6 +186,7 @@ class Resync:
             )
             if trouble is not Trouble.LEASE_LOST:
                 await procedure.undo()
+            return bool(wait)  # who asked is not done with, if there is another way
         else:
             self._failures = 0
             self._results[target, "done"] += 1

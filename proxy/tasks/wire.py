@@ -89,15 +89,20 @@ class Reader(Protocol):
 
 
 class RespReader:
-    """RESP2 by hiredis."""
+    """RESP2 by hiredis.
 
-    def __init__(self) -> None:
+    Args:
+        limit: bytes that one reply may take.
+    """
+
+    def __init__(self, limit: int = REPLY_BYTES_LIMIT) -> None:
+        self._limit = limit
         self._reader = hiredis.Reader(protocolError=WireError, replyError=ErrorReply)  # type: ignore[arg-type]
         self._unfinished_bytes = 0
 
     def feed(self, data: bytes) -> None:
         self._unfinished_bytes += len(data)
-        if self._unfinished_bytes > REPLY_BYTES_LIMIT:
+        if self._unfinished_bytes > self._limit:
             raise WireError("a reply is too long")
         self._reader.feed(data)
 

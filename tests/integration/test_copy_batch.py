@@ -21,9 +21,9 @@ from proxy.control.fence import Owner
 from proxy.control.model import BackendSpec, PoolSpec, ShardSpec
 from proxy.control.resync import Phase, Progress
 from proxy.control.state import ShardState, new_shard
-from proxy.tasks.copying import Copying
 from proxy.tasks.job import Desk, Job
 from proxy.tasks.link import Link
+from proxy.tasks.memcached_copying import MemcachedCopier
 from proxy.tasks.wire import MetaReader, MetaReply
 
 KEYS = [Key(b"a", 70), Key(b"b", 70), Key(b"c", 70)]
@@ -60,7 +60,7 @@ def pair() -> Iterator[Pair]:
         yield made
 
 
-class Interrupted(Copying):
+class Interrupted(MemcachedCopier):
     """Does ``deeds[n]`` before the n-th question it asks the servers."""
 
     deeds: Sequence[Deed | None] = ()
@@ -102,7 +102,7 @@ def copy(pair: Pair, deeds: dict[int, Deed]) -> list[bytes]:
         copying.deeds = [deeds.get(number) for number in range(TAKE_BACK + 3)]
         try:
             with trio.fail_after(10):
-                return [key.word for key in await copying._copy_batch(KEYS)]
+                return [key.word for key in await copying.copy(KEYS)]
         finally:
             for link in (*links, copying._source, copying._sink):
                 link.close()

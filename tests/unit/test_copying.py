@@ -11,6 +11,9 @@ from proxy.control.copying import (
     Key,
     KeyList,
     Pace,
+    settle_seconds,
+)
+from proxy.control.memcached_copying import (
     Shown,
     add_request,
     fetch_request,
@@ -20,7 +23,6 @@ from proxy.control.copying import (
     is_reserved,
     is_worth_copying,
     read_dump_line,
-    settle_seconds,
     take_back_request,
     token_request,
 )

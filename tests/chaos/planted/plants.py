@@ -89,7 +89,7 @@ PLANTS: Mapping[str, Plant] = {
     ),
     "copy_without_verification": Plant(
         "what is copied to a Memcached is not compared with the leader again",
-        "proxy/control/copying.py",
+        "proxy/control/memcached_copying.py",
         "return now is None or now.token != fetched.token",
         "return False",
         (7004, 7005, 7009),

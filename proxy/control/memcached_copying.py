@@ -1,0 +1,115 @@
+"""How a Memcached is copied: its lines and requests, and what to think of an answer. Values only.
+
+Called by `proxy.tasks.memcached_copying`. The procedure and the rest of why it is right are in
+`proxy.control.copying`; here the copy of one key. Must not know sockets, tasks or the clock.
+
+    fetch   value, flags, time to live and CAS token from the leader
+    add     to the target, which refuses if anything is there by now: a write that came since, which is newer
+    verify  the leader's token again. If it has changed, the write that did it may have reached the target
+            before our add did and been overwritten, so the copy is taken back, unless something newer has
+            taken its place there (`md` with the token of our own add), and is made again
+
+What the target holds already, when it refuses the add, may also be the copy of a proxy that died before it
+could verify it. It is compared: the target's item first, then the leader's; a write in between reaches the
+target later. If they differ, it is taken back by its token and copied again.
+
+A flush cannot be made conditional: the lease on the leader and the target's own record are looked at right
+before it, and one that comes too late all the same removes the target's record, by which every proxy sees
+that it was flushed.
+
+Sources: memcached's doc/protocol.txt (meta commands, lru_crawler metadump); its ``do_store_item`` and
+``oldest_live`` for what add and flush_all see.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from proxy.control.copying import Key
+from proxy.control.view import RESERVED_PREFIX
+
+RELATIVE_SECONDS_LIMIT = 60 * 60 * 24 * 30
+"""A longer time to live is a moment to memcached."""
+META_SINCE = (1, 6)
+
+
+def has_meta(version: bytes) -> bool:
+    """True if ``VERSION 1.6.18`` names a server with meta commands."""
+    numbers = version.removeprefix(b"VERSION ").split(b".")
+    if len(numbers) < 2 or not (numbers[0].isdigit() and numbers[1].isdigit()):
+        return False
+    return (int(numbers[0]), int(numbers[1])) >= META_SINCE
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What ``mg`` shows of an item. ``data`` is empty unless it was asked for; ``ttl`` -1 is for ever."""
+
+    token: int
+    flags: int = 0
+    ttl: int = -1
+    data: bytes = b""
+
+
+def read_dump_line(line: bytes) -> Key | None:
+    """The key of ``key=a%20b exp=-1 la=... size=70``; None if the line is another one."""
+    if not line.startswith(b"key="):
+        return None
+    word, _, rest = line[4:].partition(b" ")
+    size = rest.rpartition(b"size=")[2].partition(b" ")[0]
+    number = int(size) if size.isdigit() else 0
+    if b"%" not in word:
+        return Key(word, number)
+    key = unquote_to_bytes(word)
+    if any(byte <= 0x20 or byte == 0x7F for byte in key):
+        return Key(base64.b64encode(key), number, is_binary=True)
+    return Key(key, number)
+
+
+def is_reserved(key: Key) -> bool:
+    """True for keys of our own, which are not data."""
+    return key.word.startswith(RESERVED_PREFIX.encode()) and not key.is_binary
+
+
+def fetch_request(keys: Sequence[Key]) -> bytes:
+    """Asks for everything; the item's place in the LRU is left alone."""
+    return b"".join(b"mg %s v f t c u%s\r\n" % (key.word, key.mark) for key in keys)
+
+
+def token_request(keys: Sequence[Key]) -> bytes:
+    """Asks for the token only."""
+    return b"".join(b"mg %s c u%s\r\n" % (key.word, key.mark) for key in keys)
+
+
+def add_request(key: Key, item: Shown, now: int) -> bytes:
+    """Adds the item, and asks for its token. ``now`` by the target's clock, in seconds since 1970."""
+    ttl = 0 if item.ttl < 0 else item.ttl
+    if ttl > RELATIVE_SECONDS_LIMIT:
+        ttl += now
+    head = b"ms %s %d ME T%d F%d c%s\r\n" % (key.word, len(item.data), ttl, item.flags, key.mark)
+    return b"%s%s\r\n" % (head, item.data)
+
+
+def take_back_request(key: Key, token: int) -> bytes:
+    """Removes the item if it is still the one of that token."""
+    return b"md %s C%d%s\r\n" % (key.word, token, key.mark)
+
+
+def is_worth_copying(item: Shown | None) -> bool:
+    """An item with a second left is gone before anybody could read the copy."""
+    return item is not None and not 0 <= item.ttl <= 1
+
+
+def is_changed(fetched: Shown, now: Shown | None) -> bool:
+    """True if the leader's item is not the one that was fetched."""
+    return now is None or now.token != fetched.token
+
+
+def is_alike(target: Shown | None, leader: Shown | None) -> bool:
+    """True if both hold the same value, or both none."""
+    if target is None or leader is None:
+        return target is None and leader is None
+    return (target.data, target.flags) == (leader.data, leader.flags)

@@ -1,0 +1,177 @@
+"""How a Redis is copied without REPLICAOF: requests, and what to think of an answer. Values only.
+
+Called by `proxy.tasks.redis_copying`. The procedure and the rest of why it is right are in
+`proxy.control.copying`; here the copy of one key. Must not know sockets, tasks or the clock.
+
+    fetch   DUMP and PEXPIRETIME from the leader, at one instant
+    add     RESTORE without REPLACE on the target: BUSYKEY says that something is there
+    verify  DUMP and PEXPIRETIME from the leader again; anything else than before is a change
+    undo    DEL on the target of what has changed, or of what is there and not known to be right; and again
+
+SCAN returns every key that is there from its begin to its end; a key that comes later is a write, and comes
+to the target by itself.
+
+Values are compared, where Memcached has tokens. If the leader holds at v what it held at f, the last write
+that it carried out before v left just that; whatever happened in between does not matter.
+
+DUMP has no canonical form: a hash or a set shows its members in an order that is each server's own. So
+payloads of two servers may differ for equal values, and nothing is concluded from it but that the key is to
+be copied again. That is always right, since undo needs no condition: what a write that the target had at
+t2 < d left there, and the DEL at d removes, the leader has had since t1 < t2, so the fetch that follows has
+it or something newer. And it ends: behind the DEL only a write can bring the key back, or the next add.
+
+So BUSYKEY means a write that came behind the leader's, and the key is done, unless something else may stand
+there (`Doubts`): what came while not every proxy knew of E+1, an unverified copy of a proxy that died or of a
+batch that broke off. Then both are compared, the target's state first, then the leader's: a write in between
+reaches the target later. For the same reason the names on the target are gone through before the leader's:
+of what the leader does not have any more only the target knows.
+
+What Memcached has no means for: everything sent to the target stands in a transaction that WATCHes two keys
+there, the view's record and a token. The token is drawn anew by whoever begins or goes on. So what an older
+attempt sent, and the target reads late, changes nothing, nor does it once the target is in sync.
+
+Only database 0 is copied, as the proxy uses no other. The largest value is as much at once as its DUMP.
+
+Sources: Redis' SCAN guarantees, DUMP, RESTORE (ABSTTL), WATCH; ``rdbGenericLoadStringObject`` and
+``verifyDumpPayload`` for which payloads a server takes (versions up to its own).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from proxy.control.copying import Key
+from proxy.control.routing import resp_request
+from proxy.control.view import RESERVED_PREFIX
+
+TOKEN_PREFIX = f"{RESERVED_PREFIX}copier:"
+TRIAL_PREFIX = f"{RESERVED_PREFIX}trial:"
+SINCE = (7, 0)
+"""PEXPIRETIME, which replication needs as well."""
+UNKNOWN_BYTES = 16 * 1024
+"""What a key counts where the server does not tell (MEMORY USAGE)."""
+TRIAL_MS = 1000
+
+
+def token_key(pool: str, shard: str) -> str:
+    """The reserved key on the target that names the attempt whose requests count."""
+    return f"{TOKEN_PREFIX}{pool}/{shard}"
+
+
+def trial_key(pool: str, shard: str) -> str:
+    """A reserved key on the target that a payload of the leader is tried with."""
+    return f"{TRIAL_PREFIX}{pool}/{shard}"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a key holds: ``payload`` of DUMP, None without the key; ``expires`` in ms since 1970, -1 never."""
+
+    payload: bytes | None
+    expires: int = -1
+
+
+class Outcome(StrEnum):
+    """What became of a RESTORE."""
+
+    ADDED = "added"
+    OCCUPIED = "occupied"
+    REFUSED = "refused"
+
+
+def is_reserved(word: bytes) -> bool:
+    """True for keys of our own, which are not data."""
+    return word.startswith(RESERVED_PREFIX.encode())
+
+
+def has_needed_version(text: str) -> bool:
+    """True if ``7.0.15`` is new enough."""
+    numbers = text.split(".")
+    if len(numbers) < 2 or not (numbers[0].isdigit() and numbers[1].isdigit()):
+        return False
+    return (int(numbers[0]), int(numbers[1])) >= SINCE
+
+
+def databases(keyspace: dict[str, str]) -> dict[int, int]:
+    """Keys by database, from the fields of INFO keyspace (``db0:keys=5,expires=0,...``)."""
+    found = {}
+    for name, text in keyspace.items():
+        number, count = name.removeprefix("db"), text.partition(",")[0].removeprefix("keys=")
+        if name.startswith("db") and number.isdigit() and count.isdigit():
+            found[int(number)] = int(count)
+    return found
+
+
+def sizes_request(words: Sequence[bytes]) -> bytes:
+    """Asks how much memory each key takes."""
+    return b"".join(resp_request("MEMORY", "USAGE", word) for word in words)
+
+
+def sized(words: Sequence[bytes], replies: Sequence[object]) -> list[Key]:
+    """The keys with the sizes in the replies to `sizes_request`; those that are gone are left out."""
+    return [
+        Key(word, reply if isinstance(reply, int) else UNKNOWN_BYTES)
+        for word, reply in zip(words, replies, strict=True)
+        if reply is not None
+    ]
+
+
+def transaction(*requests: bytes) -> bytes:
+    """MULTI, the requests, EXEC; the last reply has theirs."""
+    return b"".join((resp_request("MULTI"), *requests, resp_request("EXEC")))
+
+
+def state_requests(keys: Sequence[Key]) -> list[bytes]:
+    """Ask for the state of each key, two replies each; for a `transaction`."""
+    return [resp_request(name, key.word) for key in keys for name in ("DUMP", "PEXPIRETIME")]
+
+
+def read_states(answers: Sequence[object]) -> list[State] | None:
+    """The answers to `state_requests`; None if they are others."""
+    states = []
+    for payload, expires in zip(answers[::2], answers[1::2], strict=True):
+        if not (payload is None or isinstance(payload, bytes)) or not isinstance(expires, int):
+            return None
+        states.append(State(payload, expires))
+    return states
+
+
+def restore_requests(copies: Sequence[tuple[Key, State]]) -> list[bytes]:
+    """Add each copy unless something is there."""
+    return [
+        resp_request("RESTORE", key.word, str(max(0, state.expires)), state.payload, "ABSTTL")
+        for key, state in copies
+        if state.payload is not None
+    ]
+
+
+def judge_restore(answer: object, error: str | None) -> Outcome:
+    """What became of a RESTORE; ``error`` is the text if the answer is one."""
+    if error is not None:
+        return Outcome.OCCUPIED if error.startswith("BUSYKEY") else Outcome.REFUSED
+    return Outcome.ADDED if answer == b"OK" else Outcome.REFUSED
+
+
+@dataclass
+class Doubts:
+    """Which keys of the target may hold something that did not come behind the leader's.
+
+    Args:
+        everything: each of them may, until all names have been through once.
+    """
+
+    everything: bool = True
+    _words: set[bytes] = field(default_factory=set)
+
+    def add(self, keys: Sequence[Key]) -> None:
+        """A batch broke off."""
+        self._words.update(key.word for key in keys)
+
+    def settle(self, keys: Sequence[Key]) -> None:
+        """A batch is through: each of its keys is right by now, or was removed."""
+        self._words.difference_update(key.word for key in keys)
+
+    def __contains__(self, key: Key) -> bool:
+        return self.everything or key.word in self._words

@@ -1,0 +1,284 @@
+"""Copies a Memcached key by key for `proxy.tasks.copying`, as `proxy.control.memcached_copying` says.
+
+Must not know views, leases or phases. Asks both servers, and says which keys are to be copied again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import trio
+
+from proxy.control.copying import Key, KeyList
+from proxy.control.event import Restore
+from proxy.control.memcached_copying import (
+    RELATIVE_SECONDS_LIMIT,
+    Shown,
+    add_request,
+    fetch_request,
+    has_meta,
+    is_alike,
+    is_changed,
+    is_reserved,
+    is_worth_copying,
+    read_dump_line,
+    take_back_request,
+    token_request,
+)
+from proxy.control.resync import STALL_SECONDS, Trouble, may_overwrite
+from proxy.control.view import RESERVED_PREFIX
+from proxy.tasks import views
+from proxy.tasks.job import BATCH_SECONDS, LOOK_SECONDS, GivenUp, Job
+from proxy.tasks.link import Link, Talk
+from proxy.tasks.wire import DumpReader, Listing, MetaReader, MetaReply, Reply
+
+DUMP_SECONDS = 300.0
+"""For a list of all keys: a server writes a million of them in about a second."""
+EMPTY_TRIES = 3
+REPLY_SLACK_BYTES = 64 * 1024
+VIEW_PREFIX = f"{RESERVED_PREFIX}view:".encode()
+
+
+class MemcachedCopier:
+    """One attempt's asking."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._shard = job.desk.shard
+        self._address = job.target.address
+        self._source = self._sink = job.leader  # others once it is known how large items are
+        self._keys = KeyList()
+        self._batches: Iterator[list[Key]] | None = None
+
+    def close(self) -> None:
+        """Closes the connections of its own."""
+        for link in {self._source, self._sink} - {self._job.leader}:
+            link.close()
+
+    async def check(self) -> None:
+        """Opens them, if both servers can do what is needed."""
+        item_bytes = await self._check_able(self._job.leader)
+        await self._check_able(self._job.target)
+        pool = self._shard().pool
+        self._source, self._sink = (
+            Link(
+                each.address,
+                "memcached",
+                pool.login,
+                pool.connect_timeout,
+                reader=partial(MetaReader, item_bytes + REPLY_SLACK_BYTES),
+            )
+            for each in (self._job.leader, self._job.target)
+        )
+
+    async def _check_able(self, link: Link) -> int:
+        """Returns the largest item the server takes, in bytes."""
+
+        async def ask(talk: Talk) -> list[Reply]:
+            return await talk(b"version\r\nstats settings\r\n", 2)
+
+        version, settings = await link.exchange(ask, self._job.seconds)
+        if not isinstance(version, bytes) or not has_meta(version):
+            raise GivenUp(Trouble.UNSUPPORTED, f"{link.address} is older than 1.6: it has no meta commands")
+        told = settings.statistics if isinstance(settings, Listing) else {}
+        if told.get(b"cas_enabled") == b"no":
+            raise GivenUp(Trouble.UNSUPPORTED, f"{link.address} runs with -C: it has no CAS tokens")
+        size = told.get(b"item_size_max", b"")
+        return int(size) if size.isdigit() else 1 << 20
+
+    async def empty(self) -> None:
+        """Removes what the target holds, and gives it the record that it is stale by.
+
+        Not if another shard keeps a record there: then it is not ours alone.
+        """
+        job, ours = self._job, self._job.view_key.encode()
+        for _ in range(EMPTY_TRIES):
+            found: list[Key] = []
+            is_empty = True
+
+            def look(key: Key, found: list[Key] = found) -> None:
+                nonlocal is_empty
+                if not is_reserved(key):
+                    is_empty = False
+                elif key.word.startswith(VIEW_PREFIX) and key.word != ours:
+                    found.append(key)
+
+            await self._dump(job.target, look)
+            if found:
+                raise GivenUp(Trouble.FOREIGN_RECORD, found[0].word.decode("utf-8", "replace"))
+            if is_empty:
+                break
+            seen = await job.look(job.target)
+            # Right before it, as it cannot be taken back.
+            if not may_overwrite(self._shard(), seen.record, self._address):
+                raise GivenUp(Trouble.TARGET_CHANGED)
+            if not await job.prolong():
+                raise GivenUp(Trouble.LEASE_LOST)
+            reply = await self._tell(job.target, b"flush_all\r\n")
+            if reply != b"OK":
+                raise GivenUp(Trouble.REFUSED, f"flush_all: {_text(reply)}")
+        else:
+            raise GivenUp(Trouble.TARGET_CHANGED, "others write to it")
+        shard = self._shard()
+        if shard.view is None or shard.view.joining or self._address in shard.view.in_sync:
+            raise GivenUp(Trouble.LEADER_CHANGED)
+        order = Restore(self._address, shard.record, blank=True)
+        if not await views.restore(order, shard.view, job.target, job.seconds):
+            raise GivenUp(Trouble.TARGET_CHANGED)
+
+    async def begin(self) -> int:
+        """Takes the names of all keys that the leader has; returns bytes."""
+        keys = KeyList()
+        await self._dump(self._job.leader, lambda key: None if is_reserved(key) else keys.append(key))
+        self._keys = keys
+        return keys.size
+
+    async def more(self, size_limit: int) -> list[Key]:
+        """The next keys, none at the end."""
+        if self._batches is None:
+            self._batches = self._keys.batches(size_limit)
+        return next(self._batches, [])
+
+    async def finish(self) -> None:
+        """Nothing is left behind."""
+
+    async def _dump(self, link: Link, take: Callable[[Key], None]) -> None:
+        """All keys of a server; it must be alone on its connection."""
+
+        def line(text: bytes) -> None:
+            key = read_dump_line(text)
+            if key is not None:
+                take(key)
+
+        pool, began = self._shard().pool, self._job.clock()
+        apart = Link(
+            link.address, "memcached", pool.login, pool.connect_timeout, reader=lambda: DumpReader(line)
+        )
+
+        async def ask(talk: Talk) -> Reply:
+            return (await talk(b"lru_crawler metadump hash\r\n", 1))[0]
+
+        try:
+            while True:
+                reply = await apart.exchange(ask, DUMP_SECONDS)
+                if reply == b"END":
+                    return
+                is_busy = isinstance(reply, bytes) and reply.startswith((b"BUSY", b"ERROR locked"))
+                if not is_busy or self._job.clock() - began > STALL_SECONDS:
+                    raise GivenUp(Trouble.REFUSED, f"lru_crawler metadump: {_text(reply)}")
+                await trio.sleep(LOOK_SECONDS)
+        finally:
+            apart.close()
+
+    async def copy(self, batch: Sequence[Key]) -> list[Key]:
+        """Copies these keys; returns those to copy again."""
+        fetched = await self._show(self._source, fetch_request(batch), len(batch))
+        wanted = [
+            (key, item)
+            for key, item in zip(batch, fetched, strict=True)
+            if item is not None and is_worth_copying(item)
+        ]
+        has_moments = any(item.ttl > RELATIVE_SECONDS_LIMIT for _, item in wanted)
+        now = await self._target_clock() if has_moments else 0
+        request = b"".join(add_request(key, item, now) for key, item in wanted)
+        added: list[tuple[Key, Shown, int]] = []
+        occupied: list[Key] = []
+        for (key, item), reply in zip(
+            wanted, await self._meta(self._sink, request, len(wanted)), strict=True
+        ):
+            token = reply.number(b"c")
+            if reply.status == b"HD" and token is not None:
+                added.append((key, item, token))
+            elif reply.status == b"NS":
+                occupied.append(key)
+            else:
+                raise GivenUp(Trouble.REFUSED, _text(reply))
+        shown = await self._show(self._source, token_request([key for key, _, _ in added]), len(added))
+        changed = [
+            (key, token, now is not None)
+            for (key, item, token), now in zip(added, shown, strict=True)
+            if is_changed(item, now)
+        ]
+        differing, gone = await self._compare(occupied)
+        return [*await self._take_back([*changed, *differing]), *gone]
+
+    async def _compare(self, keys: Sequence[Key]) -> tuple[list[tuple[Key, int, bool]], list[Key]]:
+        """Those that the target holds otherwise: key, token there, whether the leader has it. And those
+        that it holds no more."""
+        there: list[tuple[Key, Shown]] = []
+        gone = []
+        for part in _parts(keys):
+            shown = await self._show(self._sink, fetch_request(part), len(part))
+            there += [(key, item) for key, item in zip(part, shown, strict=True) if item is not None]
+            gone += [key for key, item in zip(part, shown, strict=True) if item is None]
+        differing = []
+        for part in _parts([key for key, _ in there]):
+            shown = await self._show(self._source, fetch_request(part), len(part))
+            for (key, held), item in zip(there[: len(part)], shown, strict=True):
+                if not is_alike(held, item):
+                    differing.append((key, held.token, item is not None))
+            del there[: len(part)]
+        return differing, gone
+
+    async def _take_back(self, copies: Sequence[tuple[Key, int, bool]]) -> list[Key]:
+        """Removes old copies, unless something newer stands there; returns what to copy again."""
+        request = b"".join(take_back_request(key, token) for key, token, _ in copies)
+        replies = await self._meta(self._sink, request, len(copies))
+        again = []
+        for (key, _, is_there), reply in zip(copies, replies, strict=True):
+            if reply.status not in (b"HD", b"NF", b"EX"):
+                raise GivenUp(Trouble.REFUSED, _text(reply))
+            if is_there and reply.status != b"EX":
+                again.append(key)
+        return again
+
+    async def _target_clock(self) -> int:
+        reply = await self._tell(self._job.target, b"stats\r\n")
+        told = reply.statistics.get(b"time", b"") if isinstance(reply, Listing) else b""
+        if not told.isdigit():
+            raise GivenUp(Trouble.REFUSED, "stats")
+        return int(told)
+
+    async def _tell(self, link: Link, request: bytes) -> Reply:
+        async def work(talk: Talk) -> Reply:
+            return (await talk(request, 1))[0]
+
+        return await link.exchange(work, self._job.seconds)
+
+    async def _meta(self, link: Link, request: bytes, count: int) -> list[MetaReply]:
+        if not count:
+            return []
+
+        async def work(talk: Talk) -> list[Reply]:
+            return await talk(request, count)
+
+        replies = await link.exchange(work, BATCH_SECONDS)
+        for reply in replies:
+            if not isinstance(reply, MetaReply):
+                raise GivenUp(Trouble.REFUSED, f"{link.address}: {_text(reply)}")
+        return [reply for reply in replies if isinstance(reply, MetaReply)]
+
+    async def _show(self, link: Link, request: bytes, count: int) -> list[Shown | None]:
+        return [_shown(reply) for reply in await self._meta(link, request, count)]
+
+
+def _shown(reply: MetaReply) -> Shown | None:
+    if reply.status == b"EN":
+        return None
+    token = reply.number(b"c")
+    if reply.status not in (b"VA", b"HD") or token is None:
+        raise GivenUp(Trouble.REFUSED, _text(reply))
+    ttl = reply.number(b"t")
+    return Shown(token, reply.number(b"f") or 0, -1 if ttl is None else ttl, reply.data)
+
+
+def _parts(keys: Sequence[Key]) -> Iterable[list[Key]]:
+    return KeyList(keys).batches()
+
+
+def _text(reply: Reply) -> str:
+    """What a server said, for a log line; never a value or a key."""
+    if isinstance(reply, MetaReply):
+        return reply.status.decode("ascii", "replace")
+    return reply.decode("utf-8", "replace")[:100] if isinstance(reply, bytes) else "an answer of another kind"
