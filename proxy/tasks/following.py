@@ -256,8 +256,8 @@ class Following:
     @staticmethod
     def _refused(link: Link, reply: ErrorReply) -> GivenUp:
         if is_not_allowed(reply.text):
-            return NotAllowed(link.address, reply.text)
-        return GivenUp(Trouble.REFUSED, reply.text)
+            return NotAllowed(link.address, reply.brief)
+        return GivenUp(Trouble.REFUSED, reply.brief)
 
     async def _look(self, link: Link) -> Server:
         return await link.exchange(_read, self._job.seconds)

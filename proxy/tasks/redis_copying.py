@@ -353,5 +353,5 @@ def _seconds(keys: Sequence[Key]) -> float:
 
 
 def _text(reply: Reply) -> str:
-    """What a server said, for a log line; never a value. An error may name a command, not a key."""
-    return reply.text[:100] if isinstance(reply, ErrorReply) else "an answer of another kind"
+    """What a server said, for a log line; never a value or a key."""
+    return reply.brief if isinstance(reply, ErrorReply) else "an answer of another kind"

@@ -32,6 +32,11 @@ class ErrorReply:
     def word(self) -> str:
         return self.text.partition(" ")[0]
 
+    @property
+    def brief(self) -> str:
+        """For a log line: without what Redis repeats of the request, which may be a password or a value."""
+        return self.text.partition(", with args beginning with")[0][:100]
+
 
 @dataclass(frozen=True, slots=True)
 class Value:

@@ -4,7 +4,7 @@ Called by integration tests. Knows how the pieces are put together, nothing of w
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +26,7 @@ class Cluster:
         workers: threads of the proxy.
         servers: kinds of servers by protocol, where they are not the usual ones.
         relays: True to put a relay between the proxy and each backend.
+        arguments: further ones of each server's command line.
         options: further keys of the pool, over those of `support.store.QUICK`.
 
     Attributes:
@@ -42,6 +43,7 @@ class Cluster:
         workers: int = 1,
         relays: bool = False,
         servers: Mapping[str, type[Server]] = SERVERS,
+        arguments: Sequence[str] = (),
         **options: Any,
     ) -> None:
         self.protocol = protocol
@@ -51,7 +53,7 @@ class Cluster:
         self.relays: list[list[Relay]] = []
         try:
             for _ in range(shards):
-                row = [self._stack.enter_context(kind()) for _ in range(replicas)]
+                row = [self._stack.enter_context(kind(*arguments)) for _ in range(replicas)]
                 self.servers.append(row)
                 if relays:
                     self.relays.append([self._stack.enter_context(Relay(server.port)) for server in row])

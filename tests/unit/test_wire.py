@@ -20,6 +20,12 @@ from proxy.tasks.wire import (
     reason_of,
 )
 
+def test_what_an_error_repeats_of_a_request_is_left_out() -> None:
+    text = "ERR unknown command 'CONFIG', with args beginning with: 'SET' 'masterauth' 's3cret' "
+    assert ErrorReply(text).brief == "ERR unknown command 'CONFIG'"
+    assert ErrorReply("OOM " + "x" * 200).brief == "OOM " + "x" * 96
+
+
 RESP = b"+OK\r\n$-1\r\n$5\r\na\r\nbc\r\n-NOAUTH Authentication required.\r\n*2\r\n:1\r\n+x\r\n:7\r\n"
 RESP_REPLIES: list[Reply] = [
     b"OK",

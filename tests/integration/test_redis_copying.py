@@ -1,0 +1,617 @@
+"""A Redis backend that may not copy by REPLICAOF comes back all the same, key by key while writes go on.
+
+Real processes, as in ``test_resync.py``, whose servers do not know the command. What is copied is compared by
+value and by the moment at which it expires.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cluster import Cluster
+from support.eventually import eventually
+from support.proxy_process import ProxyProcess, pool
+from support.random_writes import read_redis, redis_write
+from support.servers import RedisServer, Server
+from support.store import QUICK, RESERVED, RedisStore, Refused, command, connect
+from support.traffic import Traffic
+
+from proxy.admin.client import ask_resync
+
+pytestmark = pytest.mark.fault
+
+A, B = 0, 1
+BACK_SECONDS = 30.0
+MANAGED = ("--rename-command", "REPLICAOF", "")
+AUTO = {"auto": True}
+SLOW = {"auto": True, "rate": "100KiB"}
+"""So that there is a middle to break something in."""
+
+
+def managed(**options: Any) -> Cluster:
+    return Cluster("redis", arguments=MANAGED, **options)
+
+
+def wait_back(cluster: Cluster, number: int, *proxies: ProxyProcess) -> None:
+    for each in proxies or (cluster.proxy,):
+        each.wait_state("p", cluster.address(number), "in_sync", within=BACK_SECONDS)
+
+
+def wait_phase(cluster: Cluster, phase: str, *proxies: ProxyProcess) -> ProxyProcess:
+    """The proxy that is at it, once it has come that far."""
+
+    def found() -> ProxyProcess | None:
+        for each in proxies or (cluster.proxy,):
+            shards = each.status()["pools"]["p"]["shards"].values()
+            work = [
+                backend["resync"] for shard in shards for backend in shard["backends"] if "resync" in backend
+            ]
+            if any(each["phase"] == phase for each in work):
+                return each
+        return None
+
+    worker = eventually(found, within=15, what=f"a proxy is {phase}")
+    assert isinstance(worker, ProxyProcess)
+    return worker
+
+
+@contextmanager
+def traffic_through(*proxies: ProxyProcess, writers: int = 4) -> Iterator[Traffic]:
+    """Traffic through all of these; no violation and no failed write when the block ends, nothing lost."""
+    ports = itertools.cycle([each.ports["p"] for each in proxies])
+    with Traffic(lambda: connect("redis", next(ports)), writers=writers, readers=4) as traffic:
+        yield traffic
+        traffic.flow(500)
+    assert traffic.violations == []
+    assert traffic.failed_writes == []
+    for each in proxies:
+        if each.is_running():
+            with connect("redis", each.ports["p"]) as client:
+                assert traffic.lost(client) == []
+
+
+@contextmanager
+def random_writes(port: int, seed: int, *, resp3: bool = False) -> Iterator[None]:
+    """One client that sends random writes of all kinds until the block ends."""
+    stopping = threading.Event()
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        rng = random.Random(seed)
+        try:
+            with connect("redis", port) as client:
+                assert isinstance(client, RedisStore)
+                if resp3:
+                    client.hello3()
+                while not stopping.is_set():
+                    requests = [redis_write(rng) for _ in range(rng.randrange(1, 8))]
+                    client.raw.send(b"".join(requests))
+                    for _ in requests:
+                        read_redis(client)
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+    assert ended == []
+
+
+def fill(client: RedisStore, count: int, size: int = 5) -> None:
+    requests = [command("SET", f"fill{number}", f"{number % 10}" * size) for number in range(count)]
+    for start in range(0, count, 500):
+        batch = requests[start : start + 500]
+        client.raw.send(b"".join(batch))
+        for _ in batch:
+            assert client.raw.read_reply() == b"+OK\r\n"
+
+
+def expiries(server: Server) -> dict[bytes, int]:
+    """When each key of a server expires, in ms since 1970; the proxy's own left out."""
+    with connect("redis", server.port) as direct:
+        assert isinstance(direct, RedisStore)
+        keys = [key for key in direct.ask("KEYS", "*") if not key.startswith(RESERVED)]
+        return {key: direct.ask("PEXPIRETIME", key) for key in keys}
+
+
+def assert_equal(cluster: Cluster) -> None:
+    assert cluster.differences() == {}
+    first, *others = [expiries(cluster.servers[0][number]) for number in cluster.members()]
+    assert others
+    for each in others:
+        assert each == first
+
+
+@pytest.mark.parametrize(("proxies", "workers"), [(1, 1), (2, 2), (3, 1)])
+def test_a_killed_backend_comes_back_and_can_take_over(
+    proxies: int, workers: int, rng: random.Random
+) -> None:
+    with managed(reads="spread", resync=AUTO, workers=workers) as cluster:
+        all_of_them = [cluster.proxy, *(cluster.start_proxy() for _ in range(proxies - 1))]
+        port = cluster.proxy.ports["p"]
+        with traffic_through(*all_of_them) as traffic:
+            with (
+                random_writes(port, rng.randrange(1 << 30)),
+                random_writes(port, rng.randrange(1 << 30), resp3=True),
+            ):
+                for victim in (A, B):
+                    cluster.servers[0][victim].kill9()
+                    traffic.flow()
+                    cluster.servers[0][victim].restart()
+                    wait_back(cluster, victim, *all_of_them)
+                    traffic.flow(1000)
+            assert {key: found for key, found in cluster.differences().items() if b"traffic" not in key} == {}
+            cluster.servers[0][A].kill9()
+            traffic.flow(1000)
+        runs = sum(each.metric("shardproxy_resync_runs_total", result="done") for each in all_of_them)
+        assert runs == 2
+        refusals = sum(
+            each.metric("shardproxy_resync_runs_total", result="not_allowed") for each in all_of_them
+        )
+        assert 1 <= refusals <= 2 * proxies, "what was refused once is remembered"
+        print(f"{proxies} proxies: longest wait of all {traffic.longest_pause():.3f} s")
+
+
+def test_everything_about_a_key_is_copied() -> None:
+    with managed(resync=AUTO) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 3000)
+        for number in range(30):
+            client.ask("RPUSH", f"l{number}", *range(20 * number + 1))
+            client.ask("HSET", f"h{number}", "f", number, "g", "x")
+            client.ask("ZADD", f"z{number}", number, "m", 1.5, "n")
+            client.ask("SADD", f"m{number}", *(f"member{each}" for each in range(20 * number + 1)))
+            client.ask("XADD", f"x{number}", "*", "f", number)
+        client.ask("XGROUP", "CREATE", "x1", "group", "0")
+        client.ask("XREADGROUP", "GROUP", "group", "me", "STREAMS", "x1", ">")
+        client.ask("HSET", "large hash", *(word for each in range(3000) for word in (f"f{each}", each)))
+        client.ask("SET", "large", b"x" * 5_000_000)
+        client.ask("SET", "short", "v", "EX", "1000")
+        client.ask("SET", b"\x00binary \r\n\xff", "v")
+        client.ask("SET", "", "the empty key")
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_back(cluster, B)
+        assert_equal(cluster)
+        with connect("redis", cluster.servers[0][B].port) as direct:
+            assert isinstance(direct, RedisStore)
+            assert 900 < int(direct.ask("TTL", "short")) <= 1000
+            assert direct.ask("XPENDING", "x1", "group")[0] == 1
+            assert not [key for key in direct.ask("KEYS", "__shardproxy:*") if b":view:" not in key]
+        cluster.servers[0][A].kill9()
+        assert client.get(b"large") == b"x" * 5_000_000
+
+
+def test_what_was_deleted_meanwhile_stays_deleted() -> None:
+    with managed(resync=AUTO) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 100)
+        cluster.servers[0][B].stop()
+        assert client.ask("DEL", "fill7") == 1
+        client.set(b"fill8", b"new")
+        cluster.servers[0][B].cont()
+        wait_back(cluster, B)
+        assert_equal(cluster)
+        cluster.servers[0][A].kill9()
+        assert client.get(b"fill7") is None
+        assert client.get(b"fill8") == b"new"
+
+
+@pytest.mark.parametrize("resp3", [False, True])
+def test_writes_of_all_kinds_while_it_is_copied(rng: random.Random, resp3: bool) -> None:
+    with managed(shards=2, hash_tag="{}", resync=SLOW, workers=2) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        if resp3:
+            client.hello3()
+        fill(client, 15_000)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        # Some keys are copied by now and some are not.
+        for number in rng.sample(range(15_000), 600):
+            key, other = f"fill{number}", f"fill{rng.randrange(15_000)}"
+            words = rng.choice(
+                [
+                    ("APPEND", key, "+"),
+                    ("SETRANGE", key, 2, "-"),
+                    ("DEL", key),
+                    ("DEL", key, other),
+                    ("UNLINK", key, other),
+                    ("MSET", key, "m", other, "n"),
+                    ("INCR", key),
+                    ("PEXPIRE", key, 5_000_000),
+                    ("SET", key, "1", "EX", 5000),
+                    ("SET", key, "1", "KEEPTTL"),
+                    ("SETEX", key, 4000, "1"),
+                    ("SET", key, "r", "XX", "GET"),
+                    ("SETNX", key, "a"),
+                    ("GETDEL", key),
+                    ("GETEX", key, "PX", 6_000_000),
+                    ("COPY", key, key, "REPLACE"),
+                    ("SETBIT", key, 7, 1),
+                    ("EVAL", "return redis.call('APPEND', KEYS[1], math.random())", 1, key),
+                ]
+            )
+            client.raw.ask(command(*words))
+        for number in range(20):
+            client.ask("SADD", "set", *range(number * 40, number * 40 + 40))
+            client.ask("SPOP", "set", 3)
+            client.ask("HSET", "hash", f"f{number}", "v" * number)
+            client.ask("XADD", "stream", "MAXLEN", "~", 10, "*", "f", number)
+            client.ask("ZADD", "z{t}", number, f"m{number}")
+            client.ask("ZUNIONSTORE", "zz{t}", 2, "z{t}", "zz{t}")
+        assert cluster.proxy.backend_states("p")[cluster.address(B)] == "joining"
+        wait_back(cluster, B)
+        assert_equal(cluster)
+
+
+def test_a_refused_write_while_it_is_copied_gets_the_servers_own_error() -> None:
+    with managed(resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 2500)
+        client.ask("RPUSH", "list", "1")
+        requests = [
+            command("INCR", "list"),
+            command("LPUSH", "fill1"),
+            command("SET", "k", "v", "NX", "XX"),
+            command("EXPIRE", "k", "x"),
+            command("EVAL", "return redis.call('INCR', KEYS[1])", 1, "list"),
+            command("GETSET", "absent", "1"),
+            command("LPOP", "absent"),
+            command("SPOP", "absent", 3),
+            command("RENAME", "absent", "absent"),
+        ]
+        before = [client.raw.ask(each) for each in requests]
+        client.ask("DEL", "absent")
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        assert [client.raw.ask(each) for each in requests] == before
+        wait_back(cluster, B)
+        assert_equal(cluster)
+
+
+def test_a_key_that_is_written_all_the_time() -> None:
+    # Its DUMP is never twice the same, nor that of the copy.
+    with managed(resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 1500)
+        client.ask("HSET", "hot", *(word for each in range(1000) for word in (f"f{each}", each)))
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        with connect("redis", cluster.proxy.ports["p"]) as busy:
+            assert isinstance(busy, RedisStore)
+            count = 0
+            while cluster.proxy.backend_states("p")[cluster.address(B)] != "in_sync":
+                busy.raw.send(command("HINCRBY", "hot", f"f{count % 1000}", 1) * 100)
+                for _ in range(100):
+                    assert busy.raw.read_reply().startswith(b":")
+                count += 100
+        assert count > 1000
+        assert_equal(cluster)
+
+
+def test_keys_that_expire_meanwhile() -> None:
+    with managed(resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 2000)
+        for number in range(500):
+            client.ask("PEXPIRE", f"fill{number}", 500 + 15 * number)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_back(cluster, B)
+        latest = time.time() + 8.0
+        eventually(
+            lambda: all(at < 0 or at > 1000 * latest for at in expiries(cluster.servers[0][B]).values()),
+            within=12,
+        )
+        assert_equal(cluster)
+
+
+def test_what_came_before_the_copy_began_is_compared() -> None:
+    # As a proxy leaves it that died, or that others did not know of yet: on the target alone.
+    with managed(resync=AUTO) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 1000)
+        client.ask("SADD", "set", *range(1000))
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "settling")
+        with connect("redis", cluster.servers[0][B].port) as direct:
+            assert isinstance(direct, RedisStore)
+            direct.ask("SET", "ghost", "1")
+            direct.ask("SET", "fill7", "wrong")
+            direct.ask("SET", "fill8", "8" * 5, "EX", 1000)
+            direct.ask("SADD", "set", *reversed(range(1001)))
+        wait_back(cluster, B)
+        assert_equal(cluster)
+
+
+def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
+    with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 4000)
+        proxies = [cluster.proxy, cluster.start_proxy()]
+        cluster.servers[0][A].kill9()
+        cluster.servers[0][A].restart()
+        worker = wait_phase(cluster, "copying", *proxies)
+        survivor = next(each for each in proxies if each is not worker)
+        with traffic_through(survivor) as traffic:
+            worker.kill9()
+            traffic.flow(500)
+            wait_back(cluster, A, survivor)
+            traffic.flow(500)
+        assert survivor.metric("shardproxy_resync_runs_total", result="done") == 1
+        with connect("redis", cluster.servers[0][A].port) as direct:
+            assert isinstance(direct, RedisStore)
+            assert b"cmdstat_flushall" not in direct.ask("INFO", "commandstats"), "it was not emptied again"
+        assert_equal(cluster)
+
+
+def test_a_proxy_that_hung_at_work_changes_nothing_any_more() -> None:
+    with managed(reads="spread", resync=SLOW) as cluster:
+        proxies = [cluster.proxy, cluster.start_proxy()]
+        with cluster.connect() as client:
+            assert isinstance(client, RedisStore)
+            fill(client, 2500)
+        cluster.servers[0][A].kill9()
+        cluster.servers[0][A].restart()
+        worker = wait_phase(cluster, "copying", *proxies)
+        survivor = next(each for each in proxies if each is not worker)
+        worker.stop()
+        wait_back(cluster, A, survivor)
+        with connect("redis", survivor.ports["p"]) as client:
+            assert isinstance(client, RedisStore)
+            for number in range(2500):
+                client.ask("DEL", f"fill{number}")
+        worker.cont()
+        wait_back(cluster, A, worker)
+        with connect("redis", worker.ports["p"]) as client:
+            client.set(b"k", b"1")
+        assert_equal(cluster)
+
+
+def test_the_target_dies_half_way() -> None:
+    with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 2000)
+        with traffic_through(cluster.proxy) as traffic:
+            for _ in range(2):
+                cluster.servers[0][A].kill9()
+                cluster.servers[0][A].restart()
+                wait_phase(cluster, "copying")
+            cluster.servers[0][A].kill9()
+            traffic.flow()
+            cluster.servers[0][A].restart()
+            wait_back(cluster, A)
+            traffic.flow(500)
+
+
+def test_the_target_hangs_for_a_moment() -> None:
+    with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 2500)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        cluster.servers[0][B].stop()
+        client.set(b"fill3", b"new")  # not before the target is out
+        cluster.servers[0][B].cont()
+        wait_back(cluster, B)
+        assert_equal(cluster)
+
+
+def test_the_leader_dies_half_way() -> None:
+    with managed(resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 2000)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        cluster.servers[0][A].kill9()
+        cluster.wait_state(A, "down")
+        with pytest.raises(Refused):
+            client.get(b"fill1")
+        assert cluster.proxy.backend_states("p")[cluster.address(B)] != "in_sync", "it holds a part only"
+        cluster.servers[0][A].restart()  # empty, which is all there is now
+        wait_back(cluster, A)
+        wait_back(cluster, B)
+        client.set(b"k", b"1")
+        assert_equal(cluster)
+
+
+def test_three_replicas_and_one_more_that_dies() -> None:
+    with managed(replicas=3, reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 2000)
+        with traffic_through(cluster.proxy) as traffic:
+            cluster.servers[0][2].kill9()
+            cluster.servers[0][2].restart()
+            wait_phase(cluster, "copying")
+            cluster.servers[0][A].kill9()
+            traffic.flow(500)
+            cluster.servers[0][A].restart()
+            wait_back(cluster, 2)
+            wait_back(cluster, A)
+            traffic.flow(500)
+        assert_equal(cluster)
+
+
+def test_a_proxy_that_hung_meanwhile_writes_to_nobody_alone() -> None:
+    # It knows nothing of the joining backend, has a connection to the leader and a request to send there.
+    with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 1500)
+        hanging = cluster.start_proxy()
+        with connect("redis", hanging.ports["p"]) as behind:
+            behind.set(b"fill3", b"1")
+            cluster.servers[0][B].kill9()
+            hanging.wait_state("p", cluster.address(B), "down")
+            behind.set(b"fill3", b"2")
+            hanging.stop()
+            cluster.servers[0][B].restart()
+            wait_back(cluster, B, cluster.proxy)
+            for number in range(20):  # more than one moment: some at once, some after a look around
+                behind.raw.send(behind.set_request(b"fill%d" % number, b"late%d" % number))
+            hanging.cont()
+            for _ in range(20):
+                with suppress(Refused):
+                    behind.read_set()  # whatever it is told, both have the write or neither
+            hanging.wait_state("p", cluster.address(B), "in_sync")
+            assert_equal(cluster)
+
+
+def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
+    with managed(resync=AUTO) as cluster, cluster.connect() as client:
+        client.set(b"k", b"1")
+        cluster.servers[0][B].kill9()
+        client.set(b"k", b"2")
+        cluster.servers[0][B].restart()
+        with connect("redis", cluster.servers[0][B].port) as direct:
+            assert isinstance(direct, RedisStore)
+            direct.ask("SET", "__shardproxy:view:other/s1", "{}")
+            direct.ask("SET", "theirs", "precious")
+            metric = "shardproxy_resync_runs_total"
+            eventually(lambda: cluster.proxy.metric(metric, result="foreign_record") > 0, within=15)
+            assert direct.get(b"theirs") == b"precious"
+        assert cluster.proxy.backend_states("p")[cluster.address(B)] == "stale"
+
+
+def test_keys_in_another_database_are_not_left_behind() -> None:
+    with managed(resync=AUTO) as cluster, cluster.connect() as client:
+        client.set(b"k", b"1")
+        with connect("redis", cluster.servers[0][A].port) as direct:
+            assert isinstance(direct, RedisStore)
+            direct.ask("SELECT", 3)
+            direct.ask("SET", "elsewhere", "1")
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        metric = "shardproxy_resync_runs_total"
+        eventually(lambda: cluster.proxy.metric(metric, result="unsupported") > 0, within=15)
+        assert "holds keys in database 3" in cluster.proxy.log_text()
+        assert cluster.proxy.backend_states("p")[cluster.address(B)] == "stale"
+
+
+@pytest.mark.parametrize("name", ["RESTORE", "FLUSHALL", "WATCH"])
+def test_a_server_that_does_not_let_us_stays_as_it_is(name: str) -> None:
+    with RedisServer(*MANAGED) as a, RedisServer(*MANAGED, "--rename-command", name, "") as b:
+        resync = {"auto": True, "method": "copy"}
+        pools = {"p": pool("redis", [a.address, b.address], **{**QUICK, "resync": resync})}
+        with ProxyProcess({"pools": pools}) as proxy, connect("redis", proxy.ports["p"]) as client:
+            client.set(b"k", b"1")
+            b.stop()
+            client.set(b"k", b"2")
+            b.cont()
+            metric = "shardproxy_resync_runs_total"
+            eventually(lambda: proxy.metric(metric, result="refused") > 0, within=20)
+            assert name in proxy.log_text()
+            assert proxy.backend_states("p")[b.address] == "stale"
+            client.set(b"k", b"3")
+            with connect("redis", b.port) as direct:
+                assert direct.get(b"k") in (b"1", b"2"), "what it had is there still"
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "result", "is_back"),
+    [
+        ("copy", (), "done", True),  # servers that would allow REPLICAOF
+        ("replicaof", MANAGED, "not_allowed", False),
+        ("auto", ("--rename-command", "CLIENT", ""), "not_allowed", True),  # found out behind REPLICAOF
+    ],
+)
+def test_the_method(method: str, arguments: tuple[str, ...], result: str, is_back: bool) -> None:
+    resync = {"auto": True, "method": method}
+    with Cluster("redis", arguments=arguments, resync=resync) as cluster, cluster.connect() as client:
+        client.set(b"k", b"1")
+        cluster.servers[0][B].kill9()
+        client.set(b"k", b"2")
+        cluster.servers[0][B].restart()
+        metric = "shardproxy_resync_runs_total"
+        eventually(lambda: cluster.proxy.metric(metric, result=result) > 0, within=BACK_SECONDS)
+        if is_back:
+            wait_back(cluster, B)
+            assert cluster.proxy.metric("shardproxy_resync_write_pause_seconds_total") == 0
+            assert_equal(cluster)
+            with connect("redis", cluster.servers[0][B].port) as direct:
+                assert isinstance(direct, RedisStore)
+                assert direct.ask("ROLE")[0] == b"master"
+        else:
+            assert cluster.proxy.backend_states("p")[cluster.address(B)] == "stale"
+            client.set(b"k", b"3")
+
+
+def test_servers_with_a_password_that_do_not_allow_config(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("s3cret")
+    arguments = ("--requirepass", "s3cret", "--rename-command", "CONFIG", "")
+    with RedisServer(*arguments) as a, RedisServer(*arguments) as b:
+        options = {**QUICK, "resync": AUTO, "backend_auth": {"password_file": str(secret)}}
+        pools = {"p": pool("redis", [a.address, b.address], **options)}
+        with ProxyProcess({"pools": pools}) as proxy, traffic_through(proxy) as traffic:
+            a.kill9()
+            traffic.flow()
+            a.restart()
+            proxy.wait_state("p", a.address, "in_sync", within=BACK_SECONDS)
+            assert proxy.metric("shardproxy_resync_runs_total", result="not_allowed") == 1
+            assert "s3cret" not in proxy.log_text()
+
+
+def test_servers_on_unix_sockets(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    with (
+        RedisServer("--unixsocket", str(paths[A])) as a,
+        RedisServer("--unixsocket", str(paths[B])) as b,
+    ):
+        addresses = [f"unix:{path}" for path in paths]
+        pools = {"p": pool("redis", addresses, **{**QUICK, "resync": AUTO})}
+        with ProxyProcess({"pools": pools}) as proxy, traffic_through(proxy) as traffic:
+            a.kill9()
+            traffic.flow()
+            a.restart()
+            proxy.wait_state("p", addresses[A], "in_sync", within=BACK_SECONDS)
+            traffic.flow()
+            assert proxy.metric("shardproxy_resync_runs_total", result="not_allowed") == 0
+            b.kill9()
+            traffic.flow()
+
+
+def test_the_rate_is_kept_and_progress_is_shown() -> None:
+    with managed(resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 200, size=2000)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        assert cluster.shard_status()["backends"][B]["state"] == "joining"
+        eventually(
+            lambda: cluster.shard_status()["backends"][B]["resync"]["seconds_left"] is not None, within=5
+        )
+        wait_back(cluster, B)
+        done = next(line for line in cluster.proxy.log_text().splitlines() if " resynchronised " in line)
+        fields = dict(word.split("=", 1) for word in done.split() if "=" in word)
+        assert int(fields["bytes"]) > 400_000
+        assert float(fields["seconds"]) > int(fields["bytes"]) / 102_400 - 1, "not faster than allowed"
+
+
+def test_with_auto_false_it_is_done_when_asked() -> None:
+    with managed(resync={"auto": False}) as cluster, traffic_through(cluster.proxy) as traffic:
+        admin = f"127.0.0.1:{cluster.proxy.ports['admin']}"
+        cluster.servers[0][A].kill9()
+        cluster.servers[0][A].restart()
+        cluster.wait_state(A, "stale")
+        traffic.flow(2000)
+        assert cluster.proxy.backend_states("p")[cluster.address(A)] == "stale"
+        assert ask_resync(admin, "p", "s1", cluster.address(A)) is None
+        wait_back(cluster, A)
