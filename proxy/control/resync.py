@@ -1,7 +1,7 @@
 """Which backend is brought back next, how far that is, and when it is given up. Values only.
 
-Called by `proxy.tasks.resync`. How it is done is in `proxy.control.following` (Redis, by the servers' own
-replication) and `proxy.control.copying` (key by key). Must not know sockets, tasks or the clock.
+Called by `proxy.tasks.resync`. How it is done is in `proxy.control.following` (by the servers' own
+replication, Redis only) and `proxy.control.copying` (key by key). Must not know sockets, tasks or the clock.
 """
 
 from __future__ import annotations

@@ -381,6 +381,10 @@ BAD_FILES = {
             "Memcached logins are not available in this version"
         ],
     ),
+    "memcached by replicaof": (
+        MINIMAL.replace("redis", "memcached") + "    resync: {method: replicaof}\n",
+        ["f.yaml:7: pools.p.resync.method: is for redis pools; Memcached backends are always copied"],
+    ),
 }  # fmt: skip
 
 

@@ -21,7 +21,15 @@ from proxy.control.event import (
     WriteFailed,
 )
 from proxy.control.fence import Owner, fence
-from proxy.control.following import LAG_BYTES, Server, advance, has_caught_up, judge, read_server
+from proxy.control.following import (
+    LAG_BYTES,
+    Server,
+    advance,
+    has_caught_up,
+    is_not_allowed,
+    judge,
+    read_server,
+)
 from proxy.control.model import (
     WRITE_LEASE_SECONDS,
     BackendSpec,
@@ -39,7 +47,9 @@ from proxy.control.resync import (
     Phase,
     Progress,
     Trouble,
+    Way,
     backoff,
+    choose_way,
     lease_key,
     may_overwrite,
     pick,
@@ -454,6 +464,62 @@ def test_a_leader_that_does_not_answer_well_is_not_copied_from() -> None:
     assert pick(World(A).happen(Probed(ProbeResult(A, failure=Reason.TIMEOUT))).shard) is None
     loading = probed(A, None, record_known=False, condition=Condition.LOADING)
     assert pick(World(A).happen(loading).shard) is None
+
+
+def with_method(world: World, method: str) -> ShardState:
+    return replace(world.shard, pool=replace(world.shard.pool, resync_method=method))
+
+
+def test_the_way_is_what_is_configured() -> None:
+    world = World(A)
+    ways = [choose_way(with_method(world, each), B, ()) for each in ("auto", "replicaof", "copy")]
+    assert ways == [Way.FOLLOW, Way.FOLLOW, Way.COPY]
+    for method in ("auto", "copy"):
+        assert choose_way(with_method(World(A, protocol="memcached"), method), B, ()) is Way.COPY
+
+
+@pytest.mark.parametrize("refusing", [{A}, {B}, {A, B}])
+def test_who_has_refused_is_copied(refusing: set[str]) -> None:
+    world = World(A)
+    assert choose_way(with_method(world, "auto"), B, refusing) is Way.COPY
+    assert choose_way(with_method(world, "replicaof"), B, refusing) is Way.FOLLOW
+    assert choose_way(with_method(world, "auto"), B, {C}) is Way.FOLLOW
+
+
+def test_a_leader_without_a_port_is_copied_from() -> None:
+    world = World("unix:/a", of=("unix:/a", B))
+    assert choose_way(with_method(world, "auto"), B, ()) is Way.COPY
+    assert pick(with_method(world, "auto")) == B
+    assert pick(with_method(world, "replicaof")) is None
+
+
+def test_a_copy_that_somebody_began_goes_on() -> None:
+    world = World(A).happen(Join(B, f"r{B}", fans_out=True)).win()
+    assert choose_way(with_method(world, "auto"), B, ()) is Way.COPY
+
+
+def test_all_that_may_be_copied_are_under_the_lease() -> None:
+    leases = [shard_routing(with_method(World(A), each), {}).lease for each in ("auto", "copy", "replicaof")]
+    assert leases == [WRITE_LEASE_SECONDS, WRITE_LEASE_SECONDS, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ERR unknown command 'REPLICAOF', with args beginning with: 'x' ", True),
+        ("ERR unknown command `REPLICAOF`, with args beginning with: ", True),
+        ("NOPERM User default has no permissions to run the 'replicaof' command", True),
+        ("NOPERM this user has no permissions to run the 'client|list' command", True),
+        ("ERR REPLICAOF not allowed in cluster mode.", True),
+        ("ERR This command is not supported", True),
+        ("LOADING Redis is loading the dataset in memory", False),
+        ("NOAUTH Authentication required.", False),
+        ("EXECABORT Transaction discarded because of previous errors.", False),
+        ("READONLY You can't write against a read only replica.", False),
+    ],
+)
+def test_what_is_not_allowed(text: str, expected: bool) -> None:
+    assert is_not_allowed(text) is expected
 
 
 def test_what_a_target_holds_is_given_up_only_by_who_is_up_to_date() -> None:

@@ -20,6 +20,7 @@ from proxy.tasks.wire import (
     reason_of,
 )
 
+
 def test_what_an_error_repeats_of_a_request_is_left_out() -> None:
     text = "ERR unknown command 'CONFIG', with args beginning with: 'SET' 'masterauth' 's3cret' "
     assert ErrorReply(text).brief == "ERR unknown command 'CONFIG'"

@@ -2,8 +2,8 @@
 //! knows: the table's lease (`ShardTable.lease` in `_engine.pyi`).
 //!
 //! A proxy that has not heard of a new view stops writing by itself within the lease, whatever has become of
-//! its control plane. So whoever brings a backend back on a server that can neither list nor cut connections
-//! knows how long to wait until no write goes to the leader alone. The record is asked for in the stream of
+//! its control plane. So whoever brings a backend back where connections can be neither listed nor cut (Memcached,
+//! managed Redis) knows how long to wait until no write goes to the leader alone. The record is asked for in the stream of
 //! requests, a few times per lease while there are writes; an idle connection is asked before its next one.
 
 use super::*;
@@ -50,6 +50,7 @@ impl Worker {
             return;
         };
         let request = request.clone();
+        // The kind tells the end of a reply in memcached text; Redis' replies tell it themselves.
         let pending = self.pending(ReplyTo::Record, ReplyKind::Values, false, 0);
         let conn = &mut self.conns[index as usize];
         conn.asked_at = self.now_ms;
