@@ -80,7 +80,8 @@ class Join:
     """A stale backend can come closer: a view that lists it as joining is wanted.
 
     ``run`` is the token of its process. ``fans_out``: writes go to it from then on; otherwise it follows
-    the leader by itself, and they are held.
+    the leader by itself, and they are held. One that is fed already is given a new epoch: whoever began to
+    fill it under the old one cannot have it admitted any more.
     """
 
     address: str

@@ -27,8 +27,11 @@ reaches the target later. For the same reason the names on the target are gone t
 of what the leader does not have any more only the target knows.
 
 What Memcached has no means for: everything sent to the target stands in a transaction that WATCHes two keys
-there, the view's record and a token. The token is drawn anew by whoever begins or goes on. So what an older
-attempt sent, and the target reads late, changes nothing, nor does it once the target is in sync.
+there, the view's record and a token. The token is drawn anew for each attempt, and behind each exchange that
+broke off. So what was sent before, and the target reads late, changes nothing, nor does it once the target is
+in sync. And a proxy that goes on with what another began has a new view recorded first, E+2 with the same
+members, so that the other one, should it only have been slow, cannot have the target admitted from E+1 while
+copies are under way.
 
 Only database 0 is copied, as the proxy uses no other. The largest value is as much at once as its DUMP.
 

@@ -231,9 +231,12 @@ class _Step:
 
     def on_join(self, event: Join) -> None:
         view = self.shard.view
-        if view is None or view.joining or not self._is_settled():
+        if view is None or not self._is_settled() or not self.shard.is_configured(event.address):
             return
-        if self.shard.is_configured(event.address) and self.shard.member(event.address).state is _STALE:
+        is_renewed = event.fans_out and self.shard.fed == (event.address,)
+        is_renewed = is_renewed and view.run_of(event.address) == event.run
+        is_free = not view.joining and self.shard.member(event.address).state is _STALE
+        if is_free or is_renewed:
             joining, runs = (event.address,), {event.address: event.run}
             following = next_view(
                 view, view.in_sync, lead=view.lead, runs=runs, joining=joining, fans_out=event.fans_out
@@ -294,6 +297,8 @@ class _Step:
         outcome, should it come, no longer matches."""
         was_lost = self.shard.view is not None and self.shard.lead is None
         known = self.shard.view.in_sync if self.shard.view is not None else view.in_sync
+        # Who is fed on has missed what it has missed.
+        fed_on = set(self.shard.fed) & set(view.joining if view.fans_out else ())
         tried = self.shard.tried
         if tried is not None and (tried == view or tried.epoch < view.epoch):
             tried = None
@@ -301,7 +306,7 @@ class _Step:
         self._note_joining_since(self.now)
         for member in self.shard.members:
             if member.address not in view.in_sync:
-                self._note(member, write_failed=False)
+                self._note(member, write_failed=member.write_failed and member.address in fed_on)
             elif member.address not in known:
                 self._believe(member)
         if self.shard.has_strangers:

@@ -16,6 +16,7 @@ import trio
 from proxy.control.copying import PASSES_LIMIT, Key, KeyList, Pace, settle_seconds
 from proxy.control.event import Admit, Dismiss, Join
 from proxy.control.resync import Phase, Trouble
+from proxy.control.state import ShardState
 from proxy.tasks.job import LOOK_SECONDS, UNDO_SECONDS, GivenUp, Job, is_joining
 from proxy.tasks.link import LinkError
 from proxy.tasks.memcached_copying import MemcachedCopier
@@ -28,7 +29,12 @@ T = TypeVar("T")
 
 
 class Copier(Protocol):
-    """What differs by protocol. All raise `GivenUp` or `LinkError` if it does not work out."""
+    """What differs by protocol. All raise `GivenUp` or `LinkError` if it does not work out.
+
+    ``renews_view``: whoever goes on with what another proxy began does so under a view of his own.
+    """
+
+    renews_view: bool
 
     async def check(self) -> None:
         """Whether both servers can do what is needed, as far as can be told before anything is changed."""
@@ -119,6 +125,9 @@ class Copying:
             await self._copier.empty()
             self._enter(Phase.JOINING)
             await self._join()
+        elif self._copier.renews_view:
+            self._enter(Phase.JOINING)
+            await self._join()
         view = self._shard().view
         assert view is not None
         self._epoch, self._run = view.epoch, view.run_of(self._address)
@@ -140,9 +149,13 @@ class Copying:
     async def _join(self) -> None:
         seen = await self._job.look(self._job.target)
         run = seen.incarnation.token if seen.incarnation else ""
+        epoch, seconds = self._shard().epoch, 2 * self._job.seconds
         await self._job.desk.send(Join(self._address, run, fans_out=True))
-        seconds = 2 * self._job.seconds
-        if not await self._job.desk.until(lambda shard: self._address in shard.fed, seconds):
+
+        def is_done(shard: ShardState) -> bool:
+            return self._address in shard.fed and shard.epoch > epoch
+
+        if not await self._job.desk.until(is_done, seconds):
             raise GivenUp(Trouble.NOT_RECORDED)
 
     async def _settle(self) -> None:
@@ -155,8 +168,10 @@ class Copying:
         shard = self._shard()
         if self._job.is_moot:
             raise GivenUp(Trouble.LEADER_CHANGED)
-        if shard.epoch != self._epoch or self._address not in shard.fed:
+        if self._address not in shard.fed:
             raise GivenUp(Trouble.TARGET_CHANGED)
+        if shard.epoch != self._epoch:
+            raise GivenUp(Trouble.LEASE_LOST)  # another proxy goes on with it
 
     # The copy.
 

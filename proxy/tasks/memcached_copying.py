@@ -43,6 +43,8 @@ VIEW_PREFIX = f"{RESERVED_PREFIX}view:".encode()
 class MemcachedCopier:
     """One attempt's asking."""
 
+    renews_view = False
+
     def __init__(self, job: Job) -> None:
         self._job = job
         self._shard = job.desk.shard

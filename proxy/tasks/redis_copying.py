@@ -50,6 +50,8 @@ END = b"0"
 class RedisCopier:
     """One attempt's asking."""
 
+    renews_view = True
+
     def __init__(self, job: Job) -> None:
         self._job = job
         self._shard = job.desk.shard

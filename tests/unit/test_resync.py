@@ -366,6 +366,40 @@ def test_writes_go_to_who_is_fed_and_are_not_held() -> None:
     assert pick(world.shard) == B, "whoever gets the lease goes on with it"
 
 
+def redis_fed_world() -> World:
+    world = World(A).happen(Join(B, f"r{B}", fans_out=True)).win()
+    return world.happen(probed(B, world.shard.record))
+
+
+def test_whoever_goes_on_feeding_does_so_under_a_view_of_his_own() -> None:
+    world = redis_fed_world()
+    epoch = world.shard.epoch
+    following = world.happen(Join(B, f"r{B}", fans_out=True)).commit().view
+    assert (following.epoch, following.joining, following.fans_out) == (epoch + 1, (B,), True)
+    assert following.run_of(B) == f"r{B}"
+    world.win()
+    assert (world.shard.fed, world.shard.held_epoch) == ((B,), 0)
+    assert not commits(world.happen(Admit(B, f"r{B}", epoch))), "whoever began is too late"
+    assert commits(world.happen(Admit(B, f"r{B}", epoch + 1)))
+
+
+@pytest.mark.parametrize(
+    "event", [Join(B, "another", fans_out=True), Join(B, f"r{B}"), Join(C, f"r{C}", fans_out=True)]
+)
+def test_nobody_else_joins_meanwhile(event: Join) -> None:
+    assert not commits(redis_fed_world().happen(event))
+
+
+def test_a_write_that_failed_on_who_is_fed_is_not_forgotten_with_the_view() -> None:
+    world = redis_fed_world().happen(Join(B, f"r{B}", fans_out=True))
+    world.happen(WriteFailed(B)).win()
+    assert world.commit().view.joining == (), "it missed the write all the same"
+
+
+def commits(world: World) -> list[Commit]:
+    return [each for each in world.actions if isinstance(each, Commit)]
+
+
 def test_who_is_fed_is_not_overdue() -> None:
     world = fed_world()
     world.now = 1000.0
