@@ -21,7 +21,7 @@ from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
 from support.random_writes import read_redis, redis_write
 from support.servers import RedisServer, Server
-from support.store import QUICK, RESERVED, RedisStore, Refused, command, connect
+from support.store import QUICK, RESERVED, RedisStore, Refused, command, connect, contents
 from support.traffic import Traffic
 
 from proxy.admin.client import ask_resync
@@ -127,11 +127,13 @@ def expiries(server: Server) -> dict[bytes, int]:
 
 
 def assert_equal(cluster: Cluster) -> None:
-    assert cluster.differences() == {}
-    first, *others = [expiries(cluster.servers[0][number]) for number in cluster.members()]
-    assert others
-    for each in others:
-        assert each == first
+    """All servers of each shard hold the same, and for as long."""
+    for row in cluster.servers:
+        first, *others = [(contents(server), expiries(server)) for server in row]
+        for other in others:
+            for ours, theirs in zip(first, other, strict=True):
+                assert {key: each for key, each in ours.items() if theirs.get(key) != each} == {}
+                assert ours.keys() == theirs.keys()
 
 
 @pytest.mark.parametrize(("proxies", "workers"), [(1, 1), (2, 2), (3, 1)])
