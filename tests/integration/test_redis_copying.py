@@ -322,6 +322,27 @@ def test_keys_that_expire_meanwhile() -> None:
         assert_equal(cluster)
 
 
+def test_keys_that_are_deleted_while_they_are_copied(rng: random.Random) -> None:
+    # Each once: what a copy brings back that comes too late stays.
+    with managed(resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 15_000)
+        names = [f"fill{number}" for number in rng.sample(range(15_000), 14_000)]
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        deleted = 0
+        while cluster.proxy.backend_states("p")[cluster.address(B)] == "joining":
+            for name in names[deleted : deleted + 10]:
+                client.raw.send(command("DEL", name))
+            for _ in names[deleted : deleted + 10]:
+                assert client.raw.read_reply() == b":1\r\n"
+            deleted += 10
+        assert deleted > 1000
+        wait_back(cluster, B)
+        assert_equal(cluster)
+
+
 def test_what_came_before_the_copy_began_is_compared() -> None:
     # As a proxy leaves it that died, or that others did not know of yet: on the target alone.
     with managed(resync=AUTO) as cluster, cluster.connect() as client:
