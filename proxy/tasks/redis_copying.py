@@ -5,7 +5,7 @@ Must not know views' rules, leases or phases. Asks both servers, and says which 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 
 from proxy.control.copying import BATCH_KEYS, Key, KeyList
@@ -213,14 +213,19 @@ class RedisCopier:
                 doubtful.append(copy[0])
         verified = await self._states(self._source, [key for key, _ in added])
         wrong = [key for (key, state), now in zip(added, verified, strict=True) if now != state]
-        wrong += await self._compare(doubtful)
+        wrong += await self._compare(doubtful, is_there)
         await self._change([resp_request("DEL", key.word) for key in wrong], batch)
         return wrong
 
-    async def _compare(self, keys: Sequence[Key]) -> list[Key]:
-        """Those that are on the target, and not as the leader has them."""
+    async def _compare(self, keys: Sequence[Key], expected: Container[bytes]) -> list[Key]:
+        """Those that are on the target, and not as the leader has them; or were ``expected`` there, and have
+        expired: the leader may have what is newer and does not expire."""
         held = await self._states(self._sink, keys)
-        there = [(key, state) for key, state in zip(keys, held, strict=True) if state.payload is not None]
+        there = [
+            (key, state)
+            for key, state in zip(keys, held, strict=True)
+            if state.payload is not None or key.word in expected
+        ]
         states = await self._states(self._source, [key for key, _ in there])
         return [key for (key, state), now in zip(there, states, strict=True) if now != state]
 
