@@ -5,6 +5,7 @@ Called by `chaos.run` between faults and in the end. Asks the proxies, judges no
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from chaos.faults import Stage
@@ -14,6 +15,10 @@ REST_SECONDS = 20.0
 """Longest wait for all proxies to agree once nothing is broken any more."""
 HEAL_SECONDS = 20.0
 """Longest time to bring back a backend that holds next to nothing."""
+
+LATE_SECONDS = 0.9
+"""A request timeout, and the view that follows from it. Whoever breaks the next backend before that may break
+the last one in sync."""
 
 Status = dict[str, dict[str, Any]]
 
@@ -27,13 +32,20 @@ def at_rest(stage: Stage) -> Status | None:
 
 
 def heals(stage: Stage) -> bool:
-    """Waits until every proxy finds every backend in sync; False if that takes too long."""
+    """Waits until every proxy finds every backend in sync, and still does when what was under way during the
+    last fault has timed out; False if that takes too long."""
 
     def is_whole() -> bool:
         return all(set(proxy.backend_states("p").values()) == {"in_sync"} for proxy in stage.proxies)
 
+    def stays_whole() -> bool:
+        if not is_whole():
+            return False
+        time.sleep(LATE_SECONDS)
+        return is_whole()
+
     try:
-        return eventually(is_whole, within=HEAL_SECONDS)
+        return eventually(stays_whole, within=HEAL_SECONDS)
     except AssertionError:
         return False
 

@@ -49,6 +49,12 @@ impl Worker {
     /// Ends a connection because the table does not want it any more.
     pub(super) fn retire_conn(&mut self, index: u32) {
         self.conns[index as usize].retry_at = 0;
+        // With another table there may be others to ask, also for a read that has waited here.
+        for pending in &mut self.conns[index as usize].inflight {
+            if pending.read && pending.tried == PARKED {
+                pending.tried = 0;
+            }
+        }
         self.end_conn(index, Failure::Closed);
     }
 
