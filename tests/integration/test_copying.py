@@ -5,96 +5,25 @@ Real processes, as in ``test_resync.py``. What is copied is compared by value, f
 
 from __future__ import annotations
 
-import itertools
 import random
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
-from support.random_writes import memcached_write, read_memcached
+from support.refill import random_writes, traffic_through, wait_back, wait_phase
 from support.servers import MemcachedServer
 from support.store import QUICK, MemcachedStore, Refused, connect
-from support.traffic import Traffic
 
 from proxy.admin.client import ask_resync
 
 pytestmark = pytest.mark.fault
 
 A, B = 0, 1
-BACK_SECONDS = 30.0
 AUTO = {"auto": True}
 SLOW = {"auto": True, "rate": "100KiB"}
 """So that there is a middle to break something in."""
-
-
-def wait_back(cluster: Cluster, number: int, *proxies: ProxyProcess) -> None:
-    for each in proxies or (cluster.proxy,):
-        each.wait_state("p", cluster.address(number), "in_sync", within=BACK_SECONDS)
-
-
-def wait_phase(cluster: Cluster, phase: str, *proxies: ProxyProcess) -> ProxyProcess:
-    """The proxy that is at it, once it has come that far."""
-
-    def found() -> ProxyProcess | None:
-        for each in proxies or (cluster.proxy,):
-            shards = each.status()["pools"]["p"]["shards"].values()
-            work = [
-                backend["resync"] for shard in shards for backend in shard["backends"] if "resync" in backend
-            ]
-            if any(each["phase"] == phase for each in work):
-                return each
-        return None
-
-    worker = eventually(found, within=15, what=f"a proxy is {phase}")
-    assert isinstance(worker, ProxyProcess)
-    return worker
-
-
-@contextmanager
-def traffic_through(*proxies: ProxyProcess, writers: int = 4) -> Iterator[Traffic]:
-    """Traffic through all of these; no violation and no failed write when the block ends, nothing lost."""
-    ports = itertools.cycle([each.ports["p"] for each in proxies])
-    with Traffic(lambda: connect("memcached", next(ports)), writers=writers, readers=4) as traffic:
-        yield traffic
-        traffic.flow(500)
-    assert traffic.violations == []
-    assert traffic.failed_writes == []
-    for each in proxies:
-        if each.is_running():
-            with connect("memcached", each.ports["p"]) as client:
-                assert traffic.lost(client) == []
-
-
-@contextmanager
-def random_writes(port: int, seed: int) -> Iterator[None]:
-    """One client that sends random writes of all verbs until the block ends."""
-    stopping = threading.Event()
-    ended: list[BaseException] = []
-
-    def run() -> None:
-        rng = random.Random(seed)
-        try:
-            with connect("memcached", port) as client:
-                while not stopping.is_set():
-                    requests = [memcached_write(rng) for _ in range(rng.randrange(1, 8))]
-                    client.raw.send(b"".join(requests))
-                    for _ in requests:
-                        read_memcached(client)
-        except BaseException as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
-    assert ended == []
 
 
 def fill(client: MemcachedStore, count: int, size: int = 5) -> None:
@@ -112,8 +41,8 @@ def test_a_killed_backend_comes_back_and_can_take_over(
 ) -> None:
     with Cluster("memcached", reads="spread", resync=AUTO, workers=workers) as cluster:
         all_of_them = [cluster.proxy, *(cluster.start_proxy() for _ in range(proxies - 1))]
-        with traffic_through(*all_of_them) as traffic:
-            with random_writes(cluster.proxy.ports["p"], rng.randrange(1 << 30)):
+        with traffic_through("memcached", *all_of_them) as traffic:
+            with random_writes("memcached", cluster.proxy.ports["p"], rng.randrange(1 << 30)):
                 for victim in (A, B):
                     cluster.servers[0][victim].kill9()
                     traffic.flow()
@@ -219,7 +148,7 @@ def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
         cluster.servers[0][A].restart()
         worker = wait_phase(cluster, "copying", *proxies)
         survivor = next(each for each in proxies if each is not worker)
-        with traffic_through(survivor) as traffic:
+        with traffic_through("memcached", survivor) as traffic:
             worker.kill9()
             traffic.flow(500)
             wait_back(cluster, A, survivor)
@@ -236,7 +165,7 @@ def test_the_target_dies_half_way() -> None:
     with Cluster("memcached", reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
         assert isinstance(client, MemcachedStore)
         fill(client, 2000)
-        with traffic_through(cluster.proxy) as traffic:
+        with traffic_through("memcached", cluster.proxy) as traffic:
             for _ in range(2):
                 cluster.servers[0][A].kill9()
                 cluster.servers[0][A].restart()
@@ -274,7 +203,7 @@ def test_three_replicas_and_one_more_that_dies() -> None:
     ):
         assert isinstance(client, MemcachedStore)
         fill(client, 2000)
-        with traffic_through(cluster.proxy) as traffic:
+        with traffic_through("memcached", cluster.proxy) as traffic:
             cluster.servers[0][2].kill9()
             cluster.servers[0][2].restart()
             wait_phase(cluster, "copying")
@@ -365,7 +294,10 @@ def test_the_rate_is_kept_and_progress_is_shown() -> None:
 
 
 def test_with_auto_false_it_is_done_when_asked() -> None:
-    with Cluster("memcached", resync={"auto": False}) as cluster, traffic_through(cluster.proxy) as traffic:
+    with (
+        Cluster("memcached", resync={"auto": False}) as cluster,
+        traffic_through("memcached", cluster.proxy) as traffic,
+    ):
         admin = f"127.0.0.1:{cluster.proxy.ports['admin']}"
         cluster.servers[0][A].kill9()
         cluster.servers[0][A].restart()

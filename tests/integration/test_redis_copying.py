@@ -6,12 +6,9 @@ value and by the moment at which it expires.
 
 from __future__ import annotations
 
-import itertools
 import random
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +16,15 @@ import pytest
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
-from support.random_writes import read_redis, redis_write
+from support.refill import BACK_SECONDS, random_writes, traffic_through, wait_back, wait_phase
 from support.servers import RedisServer, Server
 from support.store import QUICK, RESERVED, RedisStore, Refused, command, connect, contents
-from support.traffic import Traffic
 
 from proxy.admin.client import ask_resync
 
 pytestmark = pytest.mark.fault
 
 A, B = 0, 1
-BACK_SECONDS = 30.0
 MANAGED = ("--rename-command", "REPLICAOF", "")
 AUTO = {"auto": True}
 SLOW = {"auto": True, "rate": "100KiB"}
@@ -38,75 +33,6 @@ SLOW = {"auto": True, "rate": "100KiB"}
 
 def managed(**options: Any) -> Cluster:
     return Cluster("redis", arguments=MANAGED, **options)
-
-
-def wait_back(cluster: Cluster, number: int, *proxies: ProxyProcess) -> None:
-    for each in proxies or (cluster.proxy,):
-        each.wait_state("p", cluster.address(number), "in_sync", within=BACK_SECONDS)
-
-
-def wait_phase(cluster: Cluster, phase: str, *proxies: ProxyProcess) -> ProxyProcess:
-    """The proxy that is at it, once it has come that far."""
-
-    def found() -> ProxyProcess | None:
-        for each in proxies or (cluster.proxy,):
-            shards = each.status()["pools"]["p"]["shards"].values()
-            work = [
-                backend["resync"] for shard in shards for backend in shard["backends"] if "resync" in backend
-            ]
-            if any(each["phase"] == phase for each in work):
-                return each
-        return None
-
-    worker = eventually(found, within=15, what=f"a proxy is {phase}")
-    assert isinstance(worker, ProxyProcess)
-    return worker
-
-
-@contextmanager
-def traffic_through(*proxies: ProxyProcess, writers: int = 4) -> Iterator[Traffic]:
-    """Traffic through all of these; no violation and no failed write when the block ends, nothing lost."""
-    ports = itertools.cycle([each.ports["p"] for each in proxies])
-    with Traffic(lambda: connect("redis", next(ports)), writers=writers, readers=4) as traffic:
-        yield traffic
-        traffic.flow(500)
-    assert traffic.violations == []
-    assert traffic.failed_writes == []
-    for each in proxies:
-        if each.is_running():
-            with connect("redis", each.ports["p"]) as client:
-                assert traffic.lost(client) == []
-
-
-@contextmanager
-def random_writes(port: int, seed: int, *, resp3: bool = False) -> Iterator[None]:
-    """One client that sends random writes of all kinds until the block ends."""
-    stopping = threading.Event()
-    ended: list[BaseException] = []
-
-    def run() -> None:
-        rng = random.Random(seed)
-        try:
-            with connect("redis", port) as client:
-                assert isinstance(client, RedisStore)
-                if resp3:
-                    client.hello3()
-                while not stopping.is_set():
-                    requests = [redis_write(rng) for _ in range(rng.randrange(1, 8))]
-                    client.raw.send(b"".join(requests))
-                    for _ in requests:
-                        read_redis(client)
-        except BaseException as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
-    assert ended == []
 
 
 def fill(client: RedisStore, count: int, size: int = 5) -> None:
@@ -143,10 +69,10 @@ def test_a_killed_backend_comes_back_and_can_take_over(
     with managed(reads="spread", resync=AUTO, workers=workers) as cluster:
         all_of_them = [cluster.proxy, *(cluster.start_proxy() for _ in range(proxies - 1))]
         port = cluster.proxy.ports["p"]
-        with traffic_through(*all_of_them) as traffic:
+        with traffic_through("redis", *all_of_them) as traffic:
             with (
-                random_writes(port, rng.randrange(1 << 30)),
-                random_writes(port, rng.randrange(1 << 30), resp3=True),
+                random_writes("redis", port, rng.randrange(1 << 30)),
+                random_writes("redis", port, rng.randrange(1 << 30), resp3=True),
             ):
                 for victim in (A, B):
                     cluster.servers[0][victim].kill9()
@@ -371,7 +297,7 @@ def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
         cluster.servers[0][A].restart()
         worker = wait_phase(cluster, "copying", *proxies)
         survivor = next(each for each in proxies if each is not worker)
-        with traffic_through(survivor) as traffic:
+        with traffic_through("redis", survivor) as traffic:
             worker.kill9()
             traffic.flow(500)
             wait_back(cluster, A, survivor)
@@ -410,7 +336,7 @@ def test_the_target_dies_half_way() -> None:
     with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
         assert isinstance(client, RedisStore)
         fill(client, 2000)
-        with traffic_through(cluster.proxy) as traffic:
+        with traffic_through("redis", cluster.proxy) as traffic:
             for _ in range(2):
                 cluster.servers[0][A].kill9()
                 cluster.servers[0][A].restart()
@@ -459,7 +385,7 @@ def test_three_replicas_and_one_more_that_dies() -> None:
     with managed(replicas=3, reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
         assert isinstance(client, RedisStore)
         fill(client, 2000)
-        with traffic_through(cluster.proxy) as traffic:
+        with traffic_through("redis", cluster.proxy) as traffic:
             cluster.servers[0][2].kill9()
             cluster.servers[0][2].restart()
             wait_phase(cluster, "copying")
@@ -582,7 +508,7 @@ def test_servers_with_a_password_that_do_not_allow_config(tmp_path: Path) -> Non
     with RedisServer(*arguments) as a, RedisServer(*arguments) as b:
         options = {**QUICK, "resync": AUTO, "backend_auth": {"password_file": str(secret)}}
         pools = {"p": pool("redis", [a.address, b.address], **options)}
-        with ProxyProcess({"pools": pools}) as proxy, traffic_through(proxy) as traffic:
+        with ProxyProcess({"pools": pools}) as proxy, traffic_through("redis", proxy) as traffic:
             a.kill9()
             traffic.flow()
             a.restart()
@@ -599,7 +525,7 @@ def test_servers_on_unix_sockets(tmp_path: Path) -> None:
     ):
         addresses = [f"unix:{path}" for path in paths]
         pools = {"p": pool("redis", addresses, **{**QUICK, "resync": AUTO})}
-        with ProxyProcess({"pools": pools}) as proxy, traffic_through(proxy) as traffic:
+        with ProxyProcess({"pools": pools}) as proxy, traffic_through("redis", proxy) as traffic:
             a.kill9()
             traffic.flow()
             a.restart()
@@ -629,7 +555,7 @@ def test_the_rate_is_kept_and_progress_is_shown() -> None:
 
 
 def test_with_auto_false_it_is_done_when_asked() -> None:
-    with managed(resync={"auto": False}) as cluster, traffic_through(cluster.proxy) as traffic:
+    with managed(resync={"auto": False}) as cluster, traffic_through("redis", cluster.proxy) as traffic:
         admin = f"127.0.0.1:{cluster.proxy.ports['admin']}"
         cluster.servers[0][A].kill9()
         cluster.servers[0][A].restart()

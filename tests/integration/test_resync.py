@@ -4,57 +4,33 @@ Real processes. Clients write and read all the time, through every proxy, and re
 that is in sync, so a backend that is admitted without one write shows as a stale read.
 """
 
-import itertools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
 from support.eventually import PATIENCE, eventually
 from support.proxy_process import ProxyProcess, pool
+from support.refill import BACK_SECONDS, phases, traffic_through, wait_back
 from support.servers import RedisServer
 from support.store import QUICK, RedisStore, Refused, connect
-from support.traffic import Traffic
 
 from proxy.admin.client import ask_resync
 
 pytestmark = pytest.mark.fault
 
 A, B = 0, 1
-BACK_SECONDS = 30.0
-"""A server waits 5 seconds for more replicas before it sends its first byte; the rest is a loaded machine."""
 PAUSE_SECONDS = 1.0
 AUTO = {"auto": True}
 """Tests about other things have it off (`QUICK`)."""
-
-
-@contextmanager
-def traffic_through(*proxies: ProxyProcess, writers: int = 4) -> Iterator[Traffic]:
-    """Traffic through all of these; no violation and no failed write when the block ends, nothing lost."""
-    ports = itertools.cycle([each.ports["p"] for each in proxies])
-    with Traffic(lambda: connect("redis", next(ports)), writers=writers, readers=4) as traffic:
-        yield traffic
-        traffic.flow(500)
-    assert traffic.violations == []
-    assert traffic.failed_writes == []
-    for each in proxies:
-        if each.is_running():
-            with connect("redis", each.ports["p"]) as client:
-                assert traffic.lost(client) == []
-
-
-def wait_back(cluster: Cluster, number: int, *proxies: ProxyProcess) -> None:
-    for each in proxies:
-        each.wait_state("p", cluster.address(number), "in_sync", within=BACK_SECONDS)
 
 
 @pytest.mark.parametrize("proxies", [1, 2, 3])
 def test_a_killed_backend_comes_back_and_can_take_over(proxies: int) -> None:
     with Cluster("redis", reads="spread", resync=AUTO) as cluster:
         all_of_them = [cluster.proxy, *(cluster.start_proxy() for _ in range(proxies - 1))]
-        with traffic_through(*all_of_them) as traffic:
+        with traffic_through("redis", *all_of_them) as traffic:
             for victim in (A, B):
                 cluster.servers[0][victim].kill9()
                 traffic.flow()
@@ -104,25 +80,23 @@ def test_another_proxy_takes_over_when_the_one_at_work_dies() -> None:
         for each in proxies:
             eventually(lambda each=each: each.backend_states("p")[cluster.address(A)] != "in_sync")
         cluster.servers[0][A].restart()
-        worker = eventually(lambda: next(each for each in proxies if is_at_work(each)), within=10)
+        worker = eventually(lambda: next(each for each in proxies if phases(each)), within=10)
         survivor = next(each for each in proxies if each is not worker)
-        with traffic_through(survivor) as traffic:
+        with traffic_through("redis", survivor) as traffic:
             worker.kill9()
             wait_back(cluster, A, survivor)
             traffic.flow(500)
         assert survivor.metric("shardproxy_resync_runs_total", result="done") == 1
 
 
-def is_at_work(proxy: ProxyProcess) -> bool:
-    shards = proxy.status()["pools"]["p"]["shards"].values()
-    return any("resync" in backend for shard in shards for backend in shard["backends"])
-
-
 def test_the_target_dies_half_way() -> None:
-    with Cluster("redis", reads="spread", resync=AUTO) as cluster, traffic_through(cluster.proxy) as traffic:
+    with (
+        Cluster("redis", reads="spread", resync=AUTO) as cluster,
+        traffic_through("redis", cluster.proxy) as traffic,
+    ):
         cluster.servers[0][A].kill9()
         cluster.servers[0][A].restart()
-        eventually(lambda: is_at_work(cluster.proxy), within=10)
+        eventually(lambda: phases(cluster.proxy), within=10)
         cluster.servers[0][A].kill9()
         traffic.flow()
         cluster.servers[0][A].restart()
@@ -137,10 +111,10 @@ def test_the_leader_dies_half_way_and_the_target_keeps_what_it_had() -> None:
         cluster.servers[0][B].stop()
         client.set(b"k", b"2")
         cluster.servers[0][B].cont()
-        eventually(lambda: is_at_work(cluster.proxy), within=10)
+        eventually(lambda: phases(cluster.proxy), within=10)
         cluster.servers[0][A].kill9()
         cluster.wait_state(A, "down", "stale")
-        eventually(lambda: not is_at_work(cluster.proxy), within=10)
+        eventually(lambda: not phases(cluster.proxy), within=10)
         with connect("redis", cluster.servers[0][B].port) as direct:
             assert isinstance(direct, RedisStore)
             eventually(lambda: direct.ask("ROLE")[0] == b"master", within=10)
@@ -168,7 +142,10 @@ def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
 
 
 def test_with_auto_false_it_is_done_when_asked() -> None:
-    with Cluster("redis", resync={"auto": False}) as cluster, traffic_through(cluster.proxy) as traffic:
+    with (
+        Cluster("redis", resync={"auto": False}) as cluster,
+        traffic_through("redis", cluster.proxy) as traffic,
+    ):
         admin = f"127.0.0.1:{cluster.proxy.ports['admin']}"
         assert "no backend is stale" in (ask_resync(admin, "p", "s1", None) or "")
         assert "no shard" in (ask_resync(admin, "p", "nowhere", None) or "")
@@ -178,7 +155,7 @@ def test_with_auto_false_it_is_done_when_asked() -> None:
         traffic.flow(2000)
         time.sleep(2.0)
         assert cluster.proxy.backend_states("p")[cluster.address(A)] == "stale"
-        assert not is_at_work(cluster.proxy)
+        assert not phases(cluster.proxy)
         assert "is not stale" in (ask_resync(admin, "p", "s1", cluster.address(B)) or "")
         assert ask_resync(admin, "p", "s1", cluster.address(A)) is None
         wait_back(cluster, A, cluster.proxy)
@@ -190,7 +167,7 @@ def test_servers_with_a_password(tmp_path: Path) -> None:
     with RedisServer("--requirepass", "s3cret") as a, RedisServer("--requirepass", "s3cret") as b:
         options = {**QUICK, "resync": AUTO, "backend_auth": {"password_file": str(secret)}}
         pools = {"p": pool("redis", [a.address, b.address], **options)}
-        with ProxyProcess({"pools": pools}) as proxy, traffic_through(proxy) as traffic:
+        with ProxyProcess({"pools": pools}) as proxy, traffic_through("redis", proxy) as traffic:
             a.kill9()
             traffic.flow()
             a.restart()
@@ -208,7 +185,7 @@ def test_a_proxy_that_hangs_is_cut_off() -> None:
             hanging.wait_state("p", cluster.address(A), "down")
             client.set(b"k", b"2")
             hanging.stop()
-            with traffic_through(cluster.proxy) as traffic:
+            with traffic_through("redis", cluster.proxy) as traffic:
                 cluster.servers[0][A].restart()
                 wait_back(cluster, A, cluster.proxy)
                 traffic.flow(500)

@@ -91,9 +91,6 @@ pub(super) enum Way {
 
 use crate::proto::Args;
 
-/// `Pending::tried` of a read that has waited on a held connection: it is not asked of others again.
-pub(super) const PARKED: u16 = u16::MAX;
-
 impl Worker {
     pub(super) fn shard_table(&self, pool: u16, shard: u16) -> &crate::route::Shard {
         &self.table.pools[pool as usize].shards[shard as usize]
@@ -368,121 +365,6 @@ impl Worker {
             len: 0,
             end: 0,
         }
-    }
-
-    /// Sends a read to the first in-sync replica, in the table's order, that was not tried yet and
-    /// can take it; answers with an error when there is none.
-    #[inline]
-    pub(super) fn send_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) {
-        let mut tried = tried;
-        loop {
-            let Some(backend) = self.pick_read(out, tried) else {
-                if self.park_read(to, out, tried) {
-                    return;
-                }
-                let lost = tried != 0;
-                self.fail(
-                    out.pool,
-                    to,
-                    if lost {
-                        Wire::ReadLost
-                    } else {
-                        Wire::BackendUnreachable
-                    },
-                );
-                return;
-            };
-            let index = self.conn_for(out.pool, out.shard, backend, out.lane);
-            if matches!(
-                self.conns[index as usize].state,
-                ConnState::Closed | ConnState::Held
-            ) {
-                tried |= 1 << backend;
-                continue;
-            }
-            self.enqueue(
-                index,
-                out.bytes,
-                self.pending(to, out.kind, true, tried | 1 << backend),
-            );
-            return;
-        }
-    }
-
-    /// Has a read that nobody can take now wait on a held connection for the table that follows: while
-    /// a new view is being recorded, the last survivor may just have shown that record. The read stays
-    /// with that connection, whose hold has an end.
-    fn park_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) -> bool {
-        let conns = &self.pools[out.pool as usize].shards[out.shard as usize].conns;
-        let mut places = self
-            .shard_table(out.pool, out.shard)
-            .reads
-            .iter()
-            .map(|backend| conns[*backend as usize][out.lane as usize]);
-        let is_held =
-            |index: &u32| *index != NO_CONN && self.conns[*index as usize].state == ConnState::Held;
-        match places.find(is_held) {
-            Some(index) if tried != PARKED => {
-                self.enqueue(index, out.bytes, self.pending(to, out.kind, true, PARKED));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    #[inline]
-    fn pick_read(&mut self, out: &Outgoing, tried: u16) -> Option<u8> {
-        let Outgoing {
-            pool, shard, lane, ..
-        } = *out;
-        let table = &self.table.pools[pool as usize].shards[shard as usize];
-        let state = &mut self.pools[pool as usize].shards[shard as usize];
-        if let [only] = table.reads[..] {
-            return (tried & (1 << only) == 0).then_some(only);
-        }
-        let suspects = self.shared.shards[pool as usize][shard as usize]
-            .suspects
-            .load(SeqCst);
-        // While replicas are behind the leader's decisions, the leader is asked first; and for CAS
-        // tokens, since only the leader's are accepted.
-        let asks_lead = !state.log.is_empty() || out.kind == ReplyKind::Tokens;
-        let start = if table.spread && !asks_lead {
-            state.rotate = state.rotate.wrapping_add(1);
-            state.rotate as usize % table.reads.len().max(1)
-        } else {
-            0
-        };
-        let lead_first = if asks_lead { table.lead } else { None };
-        let order = table
-            .reads
-            .iter()
-            .cycle()
-            .skip(start)
-            .take(table.reads.len())
-            .copied();
-        let order = lead_first.into_iter().chain(order);
-        let now = self.now_ms;
-        let mut fallback = None;
-        for backend in order {
-            if tried & (1 << backend) != 0 {
-                continue;
-            }
-            let index = state.conns[backend as usize][lane as usize];
-            let out_of_reach = index != NO_CONN && {
-                let conn = &self.conns[index as usize];
-                conn.state == ConnState::Held
-                    || (conn.state == ConnState::Closed && conn.retry_at > now)
-            };
-            if out_of_reach {
-                continue;
-            }
-            if suspects & (1 << backend) == 0 {
-                return Some(backend);
-            }
-            // A suspect is asked only when nobody else can be: the last one left is the truth.
-            fallback = fallback.or(Some(backend));
-        }
-        fallback
     }
 
     #[inline]

@@ -4,7 +4,8 @@
 //! known about them. A request that took too long becomes a tombstone: its late reply is dropped and
 //! its neighbours on the connection live on.
 
-use super::forward::{Copies, Outgoing, PARKED};
+use super::forward::{Copies, Outgoing};
+use super::reads::PARKED;
 use super::*;
 use crate::conn::{Pending, ReplyTo};
 use crate::proto::Resume;

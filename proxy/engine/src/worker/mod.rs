@@ -22,6 +22,8 @@ mod handover;
 mod legs;
 mod loss;
 mod memcache;
+mod op;
+mod reads;
 mod repair;
 mod renew;
 mod replicate;
@@ -44,7 +46,7 @@ use crate::route::Table;
 use crate::slab::Slab;
 use crate::stats::{PoolCount, PoolStats};
 use crate::sys::{self, Io, Poll, PollEvents};
-use replicate::{LogEntry, Op};
+use op::{LogEntry, Op};
 use shared::{Handover, Message, Protocol, Shared};
 use split::Gather;
 

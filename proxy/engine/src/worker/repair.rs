@@ -8,7 +8,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::legs::{transaction, Held, Shape};
-use super::replicate::{Batch, LogEntry, Op, NOBODY};
+use super::op::{Batch, NOBODY};
 use super::*;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;

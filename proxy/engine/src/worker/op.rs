@@ -1,0 +1,87 @@
+//! A replicated write in flight: who has to get it, who has answered, and the best answer so far.
+
+use super::legs::{Held, Shape};
+use super::repair::Check;
+use crate::conn::ReplyTo;
+use crate::proto::memcache::ReplyKind;
+
+/// No reply yet.
+pub(super) const NOBODY: u8 = u8::MAX;
+
+/// A write in flight. Masks are by position of the backend in its shard.
+pub(super) struct Op {
+    pub to: ReplyTo,
+    pub pool: u16,
+    pub shard: u16,
+    pub lane: u8,
+    pub lead: u8,
+    /// Everybody who had to get it when it was begun.
+    pub members: u16,
+    /// Those of them who do get it.
+    pub targets: u16,
+    pub replied: u16,
+    pub refused: u16,
+    pub failed: u16,
+    pub answered: bool,
+    /// Nobody was sent it, and nobody will be.
+    pub unsent: bool,
+    /// As the client sent it, where it may have to be made again (`retry.rs`).
+    pub request: Vec<u8>,
+    pub reply: Vec<u8>,
+    pub reply_from: u8,
+    pub shape: Shape,
+    /// Legs with at least one reply.
+    pub begun: u16,
+    pub held: Option<Held>,
+    /// Present while it is not known whether all came out alike.
+    pub check: Option<Box<Check>>,
+    /// The write whose outcome this one makes equal everywhere.
+    pub repairs: Option<(u32, u32)>,
+    /// Milliseconds of the worker clock.
+    pub since: u64,
+}
+
+/// Bytes for the replicas that do not lead, not sent yet.
+pub(super) struct LogEntry {
+    pub op: u32,
+    pub generation: u32,
+    pub bytes: Vec<u8>,
+    pub replies: u32,
+    pub kind: ReplyKind,
+    pub ready: bool,
+}
+
+/// What one replica is sent for a write.
+#[derive(Clone, Copy)]
+pub(super) struct Batch<'a> {
+    pub bytes: &'a [u8],
+    pub replies: u32,
+    /// Kind of the first reply, and of those behind it.
+    pub kind: ReplyKind,
+    pub then: ReplyKind,
+    pub trailer: &'a [u8],
+}
+
+impl Op {
+    pub(super) fn keep_reply(&mut self, backend: u8, reply: &[u8]) {
+        self.reply.clear();
+        self.reply.extend_from_slice(reply);
+        self.reply_from = backend;
+    }
+
+    /// Takes a leg's answer, and keeps it if it is the best one so far to show the client: the leader's,
+    /// unless it refused what another has done.
+    pub(super) fn take_answer(&mut self, backend: u8, answer: &[u8], is_error: bool) {
+        let bit = 1u16 << backend;
+        let had_error = self.refused & bit != 0;
+        if is_error {
+            self.refused |= bit;
+        }
+        let is_better = self.reply_from == NOBODY
+            || (backend == self.lead && !(is_error && self.refused & (1 << self.reply_from) == 0))
+            || (!is_error && self.refused & (1 << self.reply_from) != 0);
+        if is_better && !had_error {
+            self.keep_reply(backend, answer);
+        }
+    }
+}
