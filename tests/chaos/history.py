@@ -54,6 +54,7 @@ class Op:
         text: the error, word for word; ``closed`` if the connection ended first.
         is_odd: the error is none of those the proxy or the server is known to give.
         is_final: a read after everything has come to rest.
+        is_part: a key of a request over shards, which is answered without it where its shard is lost.
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class Op:
     text: str = ""
     is_odd: bool = False
     is_final: bool = False
+    is_part: bool = False
 
     def __str__(self) -> str:
         value = self.value

@@ -63,6 +63,10 @@ Rule = Callable[[Sequence[Op], Promises], Iterator[Violation]]
 def check(history: History, promises: Promises) -> list[Violation]:
     """All violations of all rules, in the order of the keys."""
     found: list[Violation] = []
+    for op in history.ops:
+        may_be_lost = not promises.reads_go_on or _is_dark(op, promises)
+        if op.is_part and op.value is None and may_be_lost:
+            op.outcome = Outcome.FAIL
     for _, ops in sorted(history.by_key().items()):
         for rule in RULES:
             found.extend(rule(ops, promises))

@@ -126,7 +126,7 @@ def run(schedule: Schedule) -> Report:
             schedule.clients,
             schedule.seed,
             fills=schedule.evicts,
-            parts_fail=schedule.protocol == "memcached" and schedule.shards > 1 and schedule.replicas == 1,
+            parts_fail=schedule.protocol == "memcached" and schedule.shards > 1,
         )
         start = time.monotonic()
         work.start()

@@ -58,7 +58,7 @@ class Workload:
         seed: for what they ask; when they ask it is up to the machine.
         noise: also send random requests of all types, through the first proxy.
         fills: also write more than the servers can hold.
-        parts_fail: a get of several keys may be split; what a lost shard would have answered is missing then.
+        parts_fail: a get of several keys may be split, and what a lost shard would have answered is missing.
     """
 
     dialect: Dialect
@@ -216,8 +216,7 @@ class Workload:
             op.end, op.outcome, op.text, op.is_odd = now, outcome, text, is_odd
             if outcome is Outcome.OK and kind in (Kind.GET, Kind.INCR):
                 op.value = value
-                if value is None and len(ops) > 1 and self.parts_fail:
-                    op.outcome = Outcome.FAIL
+                op.is_part = len(ops) > 1 and self.parts_fail
 
     def _give_up(self, ops: Sequence[Op], text: str) -> None:
         now = time.monotonic()

@@ -48,11 +48,11 @@ PLANTS: Mapping[str, Plant] = {
         ("stale read", "stale increment", "disagreement", "lost write", "divergence"),
     ),
     "skip_view_commit": Plant(
-        "a new view is published without having been recorded on a survivor",
-        "proxy/tasks/controller.py",
-        "outcome = await views.commit(action, links, seconds)",
-        "outcome: CommitWon | CommitLost | CommitFailed = CommitWon(action.view)",
-        (461, 55),
+        "a new view is published without having been recorded anywhere",
+        "proxy/tasks/views.py",
+        "        return await link.exchange(work, seconds)",
+        "        return Stored()",
+        (30, 41, 53),
         (
             "stale read",
             "stale increment",
@@ -87,20 +87,14 @@ PLANTS: Mapping[str, Plant] = {
         (22, 46, 105, 15, 73),
         ("dishonest error", "double increment"),
     ),
-    "copy_without_verification": Plant(
-        "what is copied to a Memcached is not compared with the leader again",
+    # A copy to a Memcached that is not verified goes wrong by deletes within a millisecond: no schedule has
+    # shown it, tests/integration/test_copy_batch.py does.
+    "copy_over_newer_values": Plant(
+        "what is copied to a Memcached replaces what has been written there meanwhile",
         "proxy/control/memcached_copying.py",
-        "return now is None or now.token != fetched.token",
-        "return False",
-        (7004, 7005, 7009),
-        LOSSES,
-    ),
-    "write_without_lease": Plant(
-        "a proxy writes to a Memcached leader however long ago it has shown its record",
-        WORKER + "renew.rs",
-        "        age < lease\n",
-        "        age < u64::MAX\n",
-        (7004, 7005, 7009),
+        "ms %s %d ME T%d",
+        "ms %s %d MS T%d",
+        (44, 28, 33),
         LOSSES,
     ),
     "admit_without_offset": Plant(
