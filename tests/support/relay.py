@@ -209,11 +209,11 @@ class Relay:
             except OSError:  # the target is dead: the client sees a connection that dies
                 self._abort([_Pipe(client, client, replies=False)])
                 return
+            self._pipes.append(_Pipe(client, server, replies=False))
+            self._pipes.append(_Pipe(server, client, replies=True))
             for connection in (client, server):
                 connection.setblocking(False)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._pipes.append(_Pipe(client, server, replies=False))
-            self._pipes.append(_Pipe(server, client, replies=True))
 
     def _move(self, pipe: _Pipe, ready: set[int]) -> None:
         if self._holding or pipe.source.fileno() < 0 or pipe.sink.fileno() < 0:
