@@ -16,7 +16,7 @@ from proxy.control.model import Reason
 from proxy.control.routing import resp_request
 from proxy.control.view import RESERVED_PREFIX
 from proxy.tasks.link import Link, LinkError, Talk
-from proxy.tasks.swap import read_record
+from proxy.tasks.views import stored_bytes
 from proxy.tasks.wire import DumpReader, ErrorReply, Listing, Reply, reason_of
 
 SCAN_COUNT = "1000"
@@ -188,7 +188,7 @@ async def _look(link: Link, pool: str, seconds: float) -> bool:
 
 
 async def _flush_redis(link: Link, key: str, record: bytes, seconds: float) -> None:
-    if read_record(await _ask_one(link, resp_request("GET", key), seconds)) != record:
+    if stored_bytes(await _ask_one(link, resp_request("GET", key), seconds)) != record:
         raise NotEmptied(
             Reason.VIEW_NOT_TAKEN, NOT_AGREED
         )  # it may be in use: not even a connection is closed
@@ -200,7 +200,7 @@ async def _flush_redis(link: Link, key: str, record: bytes, seconds: float) -> N
         watched, current = await talk(resp_request("WATCH", key) + resp_request("GET", key), 2)
         if watched != b"OK":
             raise LinkError(reason_of(watched))
-        if read_record(current) != record:
+        if stored_bytes(current) != record:
             await talk(resp_request("UNWATCH"), 1)
             raise NotEmptied(Reason.VIEW_NOT_TAKEN, NOT_AGREED)
         # Not all databases: the others are not the pool's.

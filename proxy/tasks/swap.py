@@ -17,8 +17,15 @@ from proxy.control.absence import Absence, absence_key, encode, may_write, parse
 from proxy.control.model import Reason
 from proxy.control.routing import resp_request
 from proxy.tasks.link import Link, LinkError, Talk
-from proxy.tasks.views import COMPARE_AND_SET, NO_SCRIPTS, RACES_LIMIT
-from proxy.tasks.wire import ErrorReply, Listing, Reply, reason_of
+from proxy.tasks.views import (
+    COMPARE_AND_SET,
+    NO_SCRIPTS,
+    RACES_LIMIT,
+    store_in_place_of,
+    store_watched,
+    stored_bytes,
+)
+from proxy.tasks.wire import ErrorReply, Listing, reason_of
 
 WRITES_AT_ONCE = 64
 """Backends that are told at the same time."""
@@ -102,35 +109,18 @@ async def _put_redis(talk: Talk, key: str, absence: Absence) -> bytes | None:
     watched, reply = await talk(resp_request("WATCH", key) + resp_request("GET", key), 2)
     if watched != b"OK":
         raise LinkError(reason_of(watched))
-    current = read_record(reply)
+    current = stored_bytes(reply)
     if current == new or not may_write(current, absence):
         await talk(resp_request("UNWATCH"), 1)
         return current or b""
     # A script, because it may say that it goes beyond the memory limit.
     (swapped,) = await talk(resp_request("EVAL", COMPARE_AND_SET, "1", key, current or b"", new), 1)
     if isinstance(swapped, ErrorReply) and swapped.word in NO_SCRIPTS:
-        replies = await talk(resp_request("MULTI") + resp_request("SET", key, new) + resp_request("EXEC"), 3)
-        refusal = next((each for each in replies if isinstance(each, ErrorReply)), None)
-        if refusal is not None:
-            raise LinkError(reason_of(refusal))
-        return new if replies[2] is not None else None
+        return new if await store_watched(talk, key, new) else None
     await talk(resp_request("UNWATCH"), 1)
     if isinstance(swapped, ErrorReply):
         raise LinkError(reason_of(swapped))
     return new if swapped == 1 else None
-
-
-def read_record(reply: Reply) -> bytes | None:
-    """The record in the reply to GET; a key of another type under its name is damage.
-
-    Raises:
-        LinkError: the server would not say.
-    """
-    if isinstance(reply, ErrorReply) and reply.word == "WRONGTYPE":
-        return b""
-    if reply is None or isinstance(reply, bytes):
-        return reply
-    raise LinkError(reason_of(reply))
 
 
 async def _put_memcached(talk: Talk, key: str, absence: Absence) -> bytes | None:
@@ -141,14 +131,7 @@ async def _put_memcached(talk: Talk, key: str, absence: Absence) -> bytes | None
     current = value.data if value is not None else None
     if current == new or not may_write(current, absence):
         return current or b""
-    verb, token = (b"cas", b" %d" % value.cas) if value is not None else (b"add", b"")
-    reply: Reply
-    (reply,) = await talk(b"%s %s 0 0 %d%s\r\n%s\r\n" % (verb, key.encode(), len(new), token, new), 1)
-    if reply == b"STORED":
-        return new
-    if reply in (b"EXISTS", b"NOT_FOUND", b"NOT_STORED"):
-        return None
-    raise LinkError(reason_of(reply))
+    return new if await store_in_place_of(talk, key, value, new) else None
 
 
 # Keys with a time to live.
@@ -190,6 +173,6 @@ async def marked(link: Link, key: str, seconds: float) -> bytes | None:
         (reply,) = await talk(request, 1)
         if isinstance(reply, Listing):
             return next((value.data for value in reply.values.values()), None)
-        return read_record(reply)
+        return stored_bytes(reply)
 
     return await link.exchange(work, seconds)

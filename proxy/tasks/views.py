@@ -19,7 +19,7 @@ from proxy.control.model import Reason, View
 from proxy.control.routing import resp_request
 from proxy.control.view import beats, encode, is_conflict, parse, view_key
 from proxy.tasks.link import Link, LinkError, Talk
-from proxy.tasks.wire import ErrorReply, Listing, Reply, reason_of
+from proxy.tasks.wire import ErrorReply, Listing, Reply, Value, reason_of
 
 RACES_LIMIT = 8
 """Tries before giving up: each lost race means that somebody else made progress, and few ever try."""
@@ -229,7 +229,7 @@ class _Put:
 
 async def _put_redis(talk: Talk, put: _Put) -> Stored | Held | None:
     (current,) = await talk(resp_request("GET", put.key), 1)
-    current = _stored_bytes(current)
+    current = stored_bytes(current)
     outcome = put.judge(current)
     if outcome is not None:
         return outcome
@@ -248,19 +248,33 @@ async def _put_redis_watched(talk: Talk, put: _Put) -> Stored | Held | None:
     watched, current = await talk(resp_request("WATCH", put.key) + resp_request("GET", put.key), 2)
     if watched != b"OK":
         raise LinkError(reason_of(watched))
-    outcome = put.judge(_stored_bytes(current))
+    outcome = put.judge(stored_bytes(current))
     if outcome is not None:
         await talk(resp_request("UNWATCH"), 1)
         return outcome
-    change = resp_request("MULTI") + resp_request("SET", put.key, encode(put.view)) + resp_request("EXEC")
+    return Stored() if await store_watched(talk, put.key, encode(put.view)) else None
+
+
+async def store_watched(talk: Talk, key: str, record: bytes) -> bool:
+    """Sets a key that the connection watches; False if somebody was first.
+
+    Raises:
+        LinkError: the server refused.
+    """
+    change = resp_request("MULTI") + resp_request("SET", key, record) + resp_request("EXEC")
     replies = await talk(change, 3)
     refusal = next((reply for reply in replies if isinstance(reply, ErrorReply)), None)
     if refusal is not None:
         raise LinkError(reason_of(refusal))
-    return Stored() if replies[2] is not None else None
+    return replies[2] is not None
 
 
-def _stored_bytes(reply: Reply) -> bytes | None:
+def stored_bytes(reply: Reply) -> bytes | None:
+    """The record in the reply to GET.
+
+    Raises:
+        LinkError: the server would not say.
+    """
     if isinstance(reply, ErrorReply) and reply.word == "WRONGTYPE":
         return b""  # somebody's key of another type: as unreadable as a damaged record, and as untouchable
     if reply is None or isinstance(reply, bytes):
@@ -276,14 +290,17 @@ async def _put_memcached(talk: Talk, put: _Put) -> Stored | Held | None:
     outcome = put.judge(value.data if value else None)
     if outcome is not None:
         return outcome
-    record = encode(put.view)
-    verb, token = (b"cas", b" %d" % value.cas) if value else (b"add", b"")
-    reply: Reply
-    (reply,) = await talk(
-        b"%s %s 0 0 %d%s\r\n%s\r\n" % (verb, put.key.encode(), len(record), token, record), 1
-    )
-    if reply == b"STORED":
-        return Stored()
-    if reply in (b"EXISTS", b"NOT_FOUND", b"NOT_STORED"):
-        return None
-    raise LinkError(reason_of(reply))
+    return Stored() if await store_in_place_of(talk, put.key, value, encode(put.view)) else None
+
+
+async def store_in_place_of(talk: Talk, key: str, value: Value | None, record: bytes) -> bool:
+    """Stores what nothing but ``value`` may stand in the way of; False if somebody was first.
+
+    Raises:
+        LinkError: the server refused.
+    """
+    verb, token = (b"cas", b" %d" % value.cas) if value is not None else (b"add", b"")
+    (reply,) = await talk(b"%s %s 0 0 %d%s\r\n%s\r\n" % (verb, key.encode(), len(record), token, record), 1)
+    if reply not in (b"STORED", b"EXISTS", b"NOT_FOUND", b"NOT_STORED"):
+        raise LinkError(reason_of(reply))
+    return reply == b"STORED"
