@@ -17,6 +17,8 @@ from chaos.history import History, Kind, Op, Outcome
 
 EXCERPT_OPS = 12
 """Requests of the key shown with a violation, the last before it ended."""
+ABSENT = (None, ())
+"""What is read where the key is not; a list has no elements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def agreement(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
             previous = None
         if read.begin <= calm_since + _grace(read, writes, promises):
             continue
-        if read.value is None and promises.may_vanish:
+        if read.value in ABSENT and promises.may_vanish:
             continue
         if previous is not None and previous.value != read.value:
             yield _violation("disagreement", read, "nobody wrote between these two reads", ops, previous)

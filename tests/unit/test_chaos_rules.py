@@ -201,6 +201,12 @@ def test_what_servers_evict_may_be_absent_but_not_old() -> None:
     assert broken([increment(1, 0, 1), get(2, 2, 3)], evicting) == {"double increment"}
 
 
+def test_an_evicted_list_may_be_absent_at_one_copy() -> None:
+    ops = [append(b"a", 0, 1), get((b"a",), 2, 3), get((), 4, 5), get((b"a",), 6, 7)]
+    assert broken(ops) == {"disagreement", "stale read"}
+    assert broken(ops, Promises(may_vanish=True)) == set()
+
+
 def test_what_a_network_held_back_may_come_late() -> None:
     late = Promises(may_come_late=True)
     writes = [put(b"a", 0, 1, UNKNOWN), put(b"b", 2, 3)]
