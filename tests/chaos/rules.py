@@ -153,7 +153,7 @@ def agreement(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
     This is what writers that raced leave behind: the rule above accepts either value, but not both.
     """
     writes = [op for op in ops if op.kind.is_write and op.outcome is not Outcome.FAIL]
-    edges = sorted((op.begin, op.end) for op in writes)
+    edges = sorted((op.begin, _over(op, promises)) for op in writes)
     reads = sorted(_answered_reads(ops), key=lambda op: op.begin)
     calm_since, at, previous = -inf, 0, None
     for read in reads:
@@ -319,6 +319,12 @@ def unfinished(history: History, interruptions: Iterable[tuple[int, float, float
 
 def _answered_reads(ops: Sequence[Op]) -> Iterator[Op]:
     return (op for op in ops if op.kind is Kind.GET and op.outcome is Outcome.OK)
+
+
+def _over(write: Op, promises: Promises) -> float:
+    """When a write is certainly not under way any more."""
+    may_come = write.outcome is Outcome.UNKNOWN and promises.may_come_late
+    return inf if may_come else write.end
 
 
 def _acknowledged_before(write: Op, moment: float) -> bool:

@@ -42,9 +42,11 @@ def run(
     address: str,
     story: Callable[[Dataplane, list[EngineEvent]], Awaitable[None]],
     spare: str = "",
+    workers: int = 1,
 ) -> None:
     """Runs ``story`` with an engine that serves one backend, and its events as they come."""
     config = make_config("redis", [[address, spare] if spare else [address]])
+    config = config.model_copy(update={"workers": workers})
     plane = Dataplane(engine_config(config, {"p": [listener.fileno()]}))
     seen: list[EngineEvent] = []
 
@@ -121,3 +123,24 @@ def test_a_pause_waits_for_the_write_in_flight_and_holds_the_next(
                 assert await trio.to_thread.run_sync(client.read_line) == b"+OK\r\n"
 
         run(listener, relay.address, story, spare="127.0.0.1:1")
+
+
+def test_a_worker_that_has_stopped_is_not_waited_for(
+    listener: socket.socket, redis_server: RedisServer
+) -> None:
+    # Chaos seed 80052: a view that changed while one of several workers was still draining held the proxy up.
+    with Relay(redis_server.port) as relay:
+
+        async def story(plane: Dataplane, seen: list[EngineEvent]) -> None:
+            with RawClient(listener.getsockname()[1]) as client:
+                assert await trio.to_thread.run_sync(client.ask, b"SET a 1\r\n") == b"+OK\r\n"
+                relay.delay(2.0)
+                client.send(b"SET a 2\r\n")
+                await trio.sleep(0.05)
+                plane.shutdown(10.0)
+                begun = trio.current_time()
+                plane.publish(routing(relay.address, epoch=2))
+                await trio.to_thread.run_sync(plane.pause_writes, 0, 0)
+                assert trio.current_time() - begun < 4.0, "as long as a lost worker is waited for"
+
+        run(listener, relay.address, story, workers=4)

@@ -212,6 +212,9 @@ def test_what_a_network_held_back_may_come_late() -> None:
     writes = [put(b"a", 0, 1, UNKNOWN), put(b"b", 2, 3)]
     assert broken([*writes, get(b"a", 4, 5)], late) == set()
     assert broken([put(b"a", 0, 1), put(b"b", 2, 3), get(b"a", 4, 5)], late) == {"stale read"}
+    between = [put(b"a", 0, 1), put(b"b", 2, 3, UNKNOWN), get(b"a", 4, 5), get(b"b", 6, 7)]
+    assert broken(between, late) == set()
+    assert broken(between) == {"disagreement"}
     elements = [append(b"a", 0, 1, UNKNOWN), append(b"b", 2, 3)]
     assert broken([*elements, get((b"b", b"a"), 4, 5)]) == {"wrong order"}
     assert broken([*elements, get((b"b", b"a"), 4, 5)], late) == set()

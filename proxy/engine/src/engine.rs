@@ -113,6 +113,9 @@ impl Engine {
                 .name(format!("worker-{id}"))
                 .spawn(move || {
                     worker.run();
+                    // Nobody waits for it any more, while others still drain.
+                    shared.set_adopted(id, u64::MAX);
+                    shared.set_quiet(id, u64::MAX);
                     if shared.running.fetch_sub(1, SeqCst) == 1 {
                         shared.report(stopped(shared.table_epoch.load(SeqCst)));
                     }
