@@ -62,12 +62,14 @@ class PoolConfig:
         backend_inflight_limit: unanswered requests per backend connection; further ones wait.
         ack: ``"all"``, ``"quorum"`` or ``"primary"``: how many in-sync replicas must have answered a write.
         cross_shard: ``"split"`` or ``"refuse"``: what becomes of a request with keys on several shards.
+        databases: how many a client may SELECT, 1 to 16.
         users: ``(name, password)`` pairs clients may log in with; empty means no login is needed.
         backend_login: ``(name, password)`` for backends, name ``""`` for password-only AUTH; or None.
         server_version: the version clients are told (HELLO, INFO; memcached ``version``).
 
     Raises:
-        ValueError: an unknown protocol, ack or cross_shard, or a limit that is not positive.
+        ValueError: an unknown protocol, ack or cross_shard, more than 16 databases, or a limit that is not
+            positive.
     """
 
     def __new__(
@@ -86,6 +88,7 @@ class PoolConfig:
         backend_inflight_limit: int,
         ack: str,
         cross_shard: str,
+        databases: int,
         users: Sequence[tuple[str, bytes]],
         backend_login: tuple[str, bytes] | None,
         server_version: str,

@@ -56,6 +56,8 @@ _NAME = re.compile(NAME_PATTERN)
 REPLICAS_MAX = 16
 # An engine worker is a thread with its own epoll loop; the engine numbers them in one byte.
 WORKERS_MAX = 255
+# What redis-server has; the engine numbers them in a few bits.
+DATABASES_MAX = 16
 LATER = "is not available in this version"
 
 
@@ -295,6 +297,7 @@ class PoolConfig(Model):
     bootstrap: Literal["sync", "trust", "refuse"] = "sync"
     views: Literal["available", "majority"] = "available"
     cross_shard: Literal["split", "refuse"] = "split"
+    databases: Annotated[int, _whole(1, DATABASES_MAX)] = DATABASES_MAX
     hedge_after_seconds: Annotated[float, _duration(0, DAY)] = Field(default=0.0, alias="hedge_after")
     on_shard_loss: Literal["error", "remap"] = "error"
     panic_threshold: Annotated[float, BeforeValidator(parse_share)] = 0.5

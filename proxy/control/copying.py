@@ -63,11 +63,17 @@ def settle_seconds(request_timeout: float) -> float:
 @dataclass(frozen=True, slots=True)
 class Key:
     """A key as it stands in a request: ``word``, base64 if ``is_binary`` (Memcached only);
-    ``size`` in bytes of what is under it, an estimate."""
+    ``size`` in bytes of what is under it, an estimate; ``database`` of Redis."""
 
     word: bytes
     size: int
     is_binary: bool = False
+    database: int = 0
+
+    @property
+    def place(self) -> tuple[int, bytes]:
+        """What no other key of the server has."""
+        return self.database, self.word
 
     @property
     def mark(self) -> bytes:
@@ -76,7 +82,7 @@ class Key:
 
 
 class KeyList:
-    """Keys in little memory: about their length and ten bytes each. Read once, from the front."""
+    """Keys in little memory: about their length and a dozen bytes each. Read once, from the front."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._lines = bytearray()
@@ -87,7 +93,13 @@ class KeyList:
 
     def append(self, key: Key) -> None:
         """Puts a key behind the others."""
-        self._lines += b"%d %d%s\n%s" % (len(key.word), key.size, key.mark, key.word)
+        self._lines += b"%d %d %d%s\n%s" % (
+            len(key.word),
+            key.size,
+            key.database,
+            key.mark,
+            key.word,
+        )
         self.count += 1
         self.size += key.size
 
@@ -97,9 +109,9 @@ class KeyList:
         batch: list[Key] = []
         while start < len(self._lines):
             end = self._lines.index(b"\n", start) + 1
-            length, key_size, *mark = bytes(self._lines[start:end]).split()
+            length, key_size, database, *mark = bytes(self._lines[start:end]).split()
             start = end + int(length)
-            key = Key(bytes(self._lines[end:start]), int(key_size), bool(mark))
+            key = Key(bytes(self._lines[end:start]), int(key_size), bool(mark), int(database))
             if batch and (len(batch) == BATCH_KEYS or size + key.size > size_limit):
                 yield batch
                 batch, size = [], 0

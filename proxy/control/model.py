@@ -165,6 +165,7 @@ class PoolSpec:
         resync_rate: bytes per second that one proxy copies for a shard; 0 for no limit.
         on_shard_loss: ``error`` or ``remap``.
         resync_method: ``auto``, ``replicaof`` or ``copy``.
+        databases: of Redis that clients may use, from 0 on.
     """
 
     name: str
@@ -188,6 +189,7 @@ class PoolSpec:
     resync_rate: int = 0
     on_shard_loss: str = "error"
     resync_method: str = "auto"
+    databases: int = 1
 
     @property
     def may_copy(self) -> bool:

@@ -46,4 +46,5 @@ def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
         resync_rate=pool.resync.rate,
         on_shard_loss=pool.on_shard_loss,
         resync_method=pool.resync.method,
+        databases=pool.databases if pool.protocol == "redis" else 1,
     )

@@ -33,7 +33,8 @@ in sync. And a proxy that goes on with what another began has a new view recorde
 members, so that the other one, should it only have been slow, cannot have the target admitted from E+1 while
 copies are under way.
 
-Only database 0 is copied, as the proxy uses no other. The largest value is as much at once as its DUMP.
+All databases are copied; the reserved keys are in the first, where each exchange begins and ends. The
+largest value is as much at once as its DUMP.
 
 Sources: Redis' SCAN guarantees, DUMP, RESTORE (ABSTTL), WATCH; ``rdbGenericLoadStringObject`` and
 ``verifyDumpPayload`` for which payloads a server takes (versions up to its own).
@@ -46,7 +47,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.control.copying import Key
-from proxy.control.routing import resp_request
+from proxy.control.routing import resp_request, select_request
 from proxy.control.view import RESERVED_PREFIX
 
 TOKEN_PREFIX = f"{RESERVED_PREFIX}copier:"
@@ -97,38 +98,45 @@ def has_needed_version(text: str) -> bool:
     return (int(numbers[0]), int(numbers[1])) >= SINCE
 
 
-def databases(keyspace: dict[str, str]) -> dict[int, int]:
-    """Keys by database, from the fields of INFO keyspace (``db0:keys=5,expires=0,...``)."""
-    found = {}
-    for name, text in keyspace.items():
-        number, count = name.removeprefix("db"), text.partition(",")[0].removeprefix("keys=")
-        if name.startswith("db") and number.isdigit() and count.isdigit():
-            found[int(number)] = int(count)
-    return found
-
-
 def sizes_request(words: Sequence[bytes]) -> bytes:
     """Asks how much memory each key takes."""
     return b"".join(resp_request("MEMORY", "USAGE", word) for word in words)
 
 
-def sized(words: Sequence[bytes], replies: Sequence[object]) -> list[Key]:
-    """The keys with the sizes in the replies to `sizes_request`; those that are gone are left out."""
+def sized(words: Sequence[bytes], replies: Sequence[object], database: int) -> list[Key]:
+    """The keys of a database with the sizes in the replies to `sizes_request`; those gone are left out."""
     return [
-        Key(word, reply if isinstance(reply, int) else UNKNOWN_BYTES)
+        Key(word, reply if isinstance(reply, int) else UNKNOWN_BYTES, database=database)
         for word, reply in zip(words, replies, strict=True)
         if reply is not None
     ]
 
 
-def transaction(*requests: bytes) -> bytes:
-    """MULTI, the requests, EXEC; the last reply has theirs."""
-    return b"".join((resp_request("MULTI"), *requests, resp_request("EXEC")))
+Placed = tuple[int, bytes]
+"""A database, and a request there."""
 
 
-def state_requests(keys: Sequence[Key]) -> list[bytes]:
+def transaction(requests: Sequence[Placed]) -> tuple[bytes, list[bool]]:
+    """MULTI, the requests, EXEC, from database 0 and back to it.
+
+    The last reply has theirs and those to SELECT; the list says of each whether it is of the first sort."""
+    parts, is_answer = [resp_request("MULTI")], []
+    here = 0
+    for database, request in (*requests, (0, b"")):
+        if database != here:
+            parts.append(select_request(database))
+            is_answer.append(False)
+            here = database
+        if request:
+            parts.append(request)
+            is_answer.append(True)
+    return b"".join((*parts, resp_request("EXEC"))), is_answer
+
+
+def state_requests(keys: Sequence[Key]) -> list[Placed]:
     """Ask for the state of each key, two replies each; for a `transaction`."""
-    return [resp_request(name, key.word) for key in keys for name in ("DUMP", "PEXPIRETIME")]
+    names = ("DUMP", "PEXPIRETIME")
+    return [(key.database, resp_request(name, key.word)) for key in keys for name in names]
 
 
 def read_states(answers: Sequence[object]) -> list[State] | None:
@@ -141,10 +149,13 @@ def read_states(answers: Sequence[object]) -> list[State] | None:
     return states
 
 
-def restore_requests(copies: Sequence[tuple[Key, State]]) -> list[bytes]:
+def restore_requests(copies: Sequence[tuple[Key, State]]) -> list[Placed]:
     """Add each copy unless something is there."""
     return [
-        resp_request("RESTORE", key.word, str(max(0, state.expires)), state.payload, "ABSTTL")
+        (
+            key.database,
+            resp_request("RESTORE", key.word, str(max(0, state.expires)), state.payload, "ABSTTL"),
+        )
         for key, state in copies
         if state.payload is not None
     ]
@@ -166,15 +177,15 @@ class Doubts:
     """
 
     everything: bool = True
-    _words: set[bytes] = field(default_factory=set)
+    _places: set[tuple[int, bytes]] = field(default_factory=set)
 
     def add(self, keys: Sequence[Key]) -> None:
         """A batch broke off."""
-        self._words.update(key.word for key in keys)
+        self._places.update(key.place for key in keys)
 
     def settle(self, keys: Sequence[Key]) -> None:
         """A batch is through: each of its keys is right by now, or was removed."""
-        self._words.difference_update(key.word for key in keys)
+        self._places.difference_update(key.place for key in keys)
 
     def __contains__(self, key: Key) -> bool:
-        return self.everything or key.word in self._words
+        return self.everything or key.place in self._places

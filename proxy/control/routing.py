@@ -195,6 +195,11 @@ def restore_request(protocol: str, key: str, record: bytes) -> bytes:
     return b"set %s 0 0 %d\r\n%s\r\n" % (key.encode(), len(record), record)
 
 
+def select_request(database: int) -> bytes:
+    """Has a Redis connection use another database."""
+    return resp_request("SELECT", str(database))
+
+
 def resp_request(*words: str | bytes) -> bytes:
     """A Redis request as an array of bulk strings."""
     parts = [word if isinstance(word, bytes) else word.encode() for word in words]

@@ -14,8 +14,8 @@ from proxy.control.redis_copying import (
     TRIAL_MS,
     Doubts,
     Outcome,
+    Placed,
     State,
-    databases,
     has_needed_version,
     is_reserved,
     judge_restore,
@@ -29,11 +29,11 @@ from proxy.control.redis_copying import (
     trial_key,
 )
 from proxy.control.resync import Trouble, may_overwrite
-from proxy.control.routing import resp_request
+from proxy.control.routing import resp_request, select_request
 from proxy.control.view import RESERVED_PREFIX
 from proxy.tasks.job import BATCH_SECONDS, GivenUp, Job, asking
 from proxy.tasks.link import Link, LinkError, Talk
-from proxy.tasks.wire import ErrorReply, Reply, RespReader, condition_of, info_fields, reason_of
+from proxy.tasks.wire import ErrorReply, Reply, RespReader, condition_of, info_fields, key_counts, reason_of
 
 SCAN_COUNT = str(BATCH_KEYS)
 RESERVED_SCAN_COUNT = "10000"
@@ -71,7 +71,7 @@ class RedisCopier:
         self._token = ""
         self._tokens = 0
         self._doubts = Doubts()
-        self._scanned = [self._sink, self._source]
+        self._scanned: list[tuple[Link, int]] = []
         self._cursor = END
         self._ready: list[list[Key]] = []
 
@@ -83,16 +83,13 @@ class RedisCopier:
     # Before it joins.
 
     async def check(self) -> None:
-        """Versions, databases, and whether the target takes a payload of the leader."""
+        """Versions, and whether the target takes a payload of the leader."""
         job = self._job
         for link in (self._source, self._sink):
             fields = info_fields(await link.exchange(asking("INFO", "server"), job.seconds))
             version = fields.get("redis_version", "")
             if version and not has_needed_version(version):
                 raise GivenUp(Trouble.UNSUPPORTED, f"{link.address} is older than 7.0: it has no PEXPIRETIME")
-        others = [number for number in await self._databases(self._source) if number]
-        if others:
-            raise GivenUp(Trouble.UNSUPPORTED, f"{job.leader.address} holds keys in database {others[0]}")
         payload = await self._tell(self._source, "DUMP", job.view_key)
         if not isinstance(payload, bytes):
             raise GivenUp(Trouble.LEADER_CHANGED, "it lacks the view's record")
@@ -127,8 +124,8 @@ class RedisCopier:
         shard = self._shard()
         if shard.view is None or shard.view.joining or self._address in shard.view.in_sync:
             raise GivenUp(Trouble.LEADER_CHANGED)
-        change = [] if is_empty else [resp_request("FLUSHALL", "ASYNC")]
-        change.append(resp_request("SET", job.view_key, shard.record))
+        change = [] if is_empty else [(0, resp_request("FLUSHALL", "ASYNC"))]
+        change.append((0, resp_request("SET", job.view_key, shard.record)))
 
         async def work(talk: Talk) -> list[Reply] | None:
             watched, record = await talk(
@@ -150,6 +147,12 @@ class RedisCopier:
     async def begin(self) -> int:
         """Makes requests of earlier attempts void; returns what the leader's data takes, in bytes."""
         await self._draw_token()
+        # What comes into a database that is empty by now is a write, and comes to the target by itself.
+        self._scanned = [
+            (link, number)
+            for link in (self._sink, self._source)
+            for number in sorted({0, *await self._databases(link)})
+        ]
         info = info_fields(await self._source.exchange(asking("INFO", "memory"), self._job.seconds))
         memory = info.get("used_memory_dataset", "")
         return int(memory) if memory.isdigit() else 0
@@ -157,13 +160,17 @@ class RedisCopier:
     async def more(self, size_limit: int) -> list[Key]:
         """The next keys, none at the end: those that only the target has, then the leader's."""
         while not self._ready and self._scanned:
-            link = self._scanned[0]
-            cursor, names = _scanned(await self._tell(link, "SCAN", self._cursor, "COUNT", SCAN_COUNT))
+            link, database = self._scanned[0]
+            request = resp_request("SCAN", self._cursor, "COUNT", SCAN_COUNT)
+            (reply,) = await self._ask(link, request, 1, database)
+            _refuse_errors([reply])
+            cursor, names = _scanned(reply)
             words = [name for name in names if not is_reserved(name)]
             if link is self._sink:
-                keys = await self._missing(words)
+                keys = await self._missing(words, database)
             else:
-                keys = sized(words, await self._ask(self._source, sizes_request(words), len(words)))
+                sizes = await self._ask(self._source, sizes_request(words), len(words), database)
+                keys = sized(words, sizes, database)
             self._ready = list(KeyList(keys).batches(size_limit))
             self._cursor = cursor
             if cursor == END:
@@ -173,12 +180,13 @@ class RedisCopier:
         self._doubts.everything = False
         return []
 
-    async def _missing(self, words: Sequence[bytes]) -> list[Key]:
+    async def _missing(self, words: Sequence[bytes], database: int) -> list[Key]:
         """Those of the keys that the leader does not have."""
         requests = b"".join(resp_request("EXISTS", word) for word in words)
-        replies = await self._ask(self._source, requests, len(words))
+        replies = await self._ask(self._source, requests, len(words), database)
         _refuse_errors(replies)
-        return [Key(word, 0) for word, reply in zip(words, replies, strict=True) if reply == 0]
+        pairs = zip(words, replies, strict=True)
+        return [Key(word, 0, database=database) for word, reply in pairs if reply == 0]
 
     async def copy(self, batch: Sequence[Key]) -> list[Key]:
         """Copies these keys; returns those to copy again."""
@@ -199,8 +207,8 @@ class RedisCopier:
             (key, state) for key, state in zip(batch, fetched, strict=True) if state.payload is not None
         ]
         added: list[tuple[Key, State]] = []
-        is_there = {key.word for key, _ in copies}
-        doubtful = [key for key in batch if key.word not in is_there and key in self._doubts]
+        is_there = {key.place for key, _ in copies}
+        doubtful = [key for key in batch if key.place not in is_there and key in self._doubts]
         answers = await self._change(restore_requests(copies), batch)
         for copy, answer in zip(copies, answers, strict=True):
             error = answer.text if isinstance(answer, ErrorReply) else None
@@ -214,17 +222,17 @@ class RedisCopier:
         verified = await self._states(self._source, [key for key, _ in added])
         wrong = [key for (key, state), now in zip(added, verified, strict=True) if now != state]
         wrong += await self._compare(doubtful, is_there)
-        await self._change([resp_request("DEL", key.word) for key in wrong], batch)
+        await self._change([(key.database, resp_request("DEL", key.word)) for key in wrong], batch)
         return wrong
 
-    async def _compare(self, keys: Sequence[Key], expected: Container[bytes]) -> list[Key]:
+    async def _compare(self, keys: Sequence[Key], expected: Container[tuple[int, bytes]]) -> list[Key]:
         """Those that are on the target, and not as the leader has them; or were ``expected`` there, and have
         expired: the leader may have what is newer and does not expire."""
         held = await self._states(self._sink, keys)
         there = [
             (key, state)
             for key, state in zip(keys, held, strict=True)
-            if state.payload is not None or key.word in expected
+            if state.payload is not None or key.place in expected
         ]
         states = await self._states(self._source, [key for key, _ in there])
         return [key for (key, state), now in zip(there, states, strict=True) if now != state]
@@ -234,7 +242,7 @@ class RedisCopier:
         try:
             if not self._token:
                 await self._draw_token()
-            await self._change([resp_request("DEL", self._token_key)], ())
+            await self._change([(0, resp_request("DEL", self._token_key))], ())
         except LinkError:
             self._token = ""
             raise
@@ -257,7 +265,7 @@ class RedisCopier:
             raise GivenUp(Trouble.REFUSED, "DUMP")
         return states
 
-    async def _change(self, requests: list[bytes], keys: Sequence[Key]) -> list[Reply]:
+    async def _change(self, requests: list[Placed], keys: Sequence[Key]) -> list[Reply]:
         """Changes the target, if it is still ours: the view's record and our token stand there."""
         if not requests:
             return []
@@ -299,7 +307,7 @@ class RedisCopier:
                 raise GivenUp(Trouble.REFUSED, f"WATCH: {_text(ready)}")
             if record != self._shard().record:
                 raise GivenUp(Trouble.TARGET_CHANGED)
-            return await _executed(talk, [resp_request("SET", self._token_key, token)])
+            return await _executed(talk, [(0, resp_request("SET", self._token_key, token))])
 
         answers = await self._sink.exchange(work, job.seconds)
         if answers is None:
@@ -308,7 +316,7 @@ class RedisCopier:
         self._token = token
 
     async def _databases(self, link: Link) -> dict[int, int]:
-        return databases(info_fields(await link.exchange(asking("INFO", "keyspace"), self._job.seconds)))
+        return key_counts(await link.exchange(asking("INFO", "keyspace"), self._job.seconds))
 
     async def _tell(self, link: Link, *words: str | bytes) -> Reply:
         (reply,) = await self._ask(link, resp_request(*words), 1)
@@ -316,22 +324,29 @@ class RedisCopier:
             raise GivenUp(Trouble.REFUSED, f"{words[0]!s}: {_text(reply)}")
         return reply
 
-    async def _ask(self, link: Link, request: bytes, count: int) -> list[Reply]:
+    async def _ask(self, link: Link, request: bytes, count: int, database: int = 0) -> list[Reply]:
         if not count:
             return []
 
         async def work(talk: Talk) -> list[Reply]:
-            return await talk(request, count)
+            if not database:
+                return await talk(request, count)
+            (selected,) = await talk(select_request(database), 1)
+            if selected != b"OK":
+                raise GivenUp(Trouble.REFUSED, f"{link.address}: SELECT {database}: {_text(selected)}")
+            return (await talk(request + select_request(0), count + 1))[:count]
 
         return await link.exchange(work, BATCH_SECONDS)
 
 
-async def _executed(talk: Talk, requests: list[bytes]) -> list[Reply] | None:
+async def _executed(talk: Talk, requests: list[Placed]) -> list[Reply] | None:
     """The answers in a transaction; None if a watched key had changed."""
-    replies = await talk(transaction(*requests), 2 + len(requests))
+    batch, is_answer = transaction(requests)
+    replies = await talk(batch, 2 + len(is_answer))
     answers = replies[-1]
     if isinstance(answers, list):
-        return answers
+        _refuse_errors([answer for answer, is_asked in zip(answers, is_answer, strict=True) if not is_asked])
+        return [answer for answer, is_asked in zip(answers, is_answer, strict=True) if is_asked]
     refusal = next((reply for reply in replies if isinstance(reply, ErrorReply)), None)
     if refusal is not None:
         raise GivenUp(Trouble.REFUSED, _text(refusal))

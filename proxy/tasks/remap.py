@@ -279,7 +279,7 @@ class Remapper:
         for address in action.addresses:
             link = self._desk.open_link(address)
             try:
-                if await keyspace.empty(link, self._pool.name, record, STEP_SECONDS):
+                if await keyspace.empty(link, self._pool.name, self._pool.databases, record, STEP_SECONDS):
                     self._counts["shard_emptied_total", action.shard] += 1
             finally:
                 link.close()
@@ -367,7 +367,9 @@ class Remapper:
             try:
                 is_all = False
                 while not is_all and self.remap.record.epoch == epoch:
-                    keys, is_all = await keyspace.walk(link, is_leftover, rest, STEP_SECONDS)
+                    keys, is_all = await keyspace.walk(
+                        link, self._pool.databases, is_leftover, rest, STEP_SECONDS
+                    )
                     if self.remap.record.epoch == epoch:
                         deleted += await keyspace.delete(link, keys, rest, STEP_SECONDS)
             finally:

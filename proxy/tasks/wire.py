@@ -281,3 +281,13 @@ def info_fields(reply: Reply) -> dict[str, str]:
         return {}
     lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
     return {name: value for name, colon, value in lines if colon and not name.startswith("#")}
+
+
+def key_counts(reply: Reply) -> dict[int, int]:
+    """Keys by database, from the reply to INFO keyspace (``db0:keys=5,expires=0,...``); not empty ones."""
+    found = {}
+    for name, text in info_fields(reply).items():
+        number, count = name.removeprefix("db"), text.partition(",")[0].removeprefix("keys=")
+        if name.startswith("db") and number.isdigit() and count.isdigit():
+            found[int(number)] = int(count)
+    return found

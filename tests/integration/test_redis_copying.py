@@ -438,21 +438,6 @@ def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
         assert cluster.proxy.backend_states("p")[cluster.address(B)] == "stale"
 
 
-def test_keys_in_another_database_are_not_left_behind() -> None:
-    with managed(resync=AUTO) as cluster, cluster.connect() as client:
-        client.set(b"k", b"1")
-        with connect("redis", cluster.servers[0][A].port) as direct:
-            assert isinstance(direct, RedisStore)
-            direct.ask("SELECT", 3)
-            direct.ask("SET", "elsewhere", "1")
-        cluster.servers[0][B].kill9()
-        cluster.servers[0][B].restart()
-        metric = "shardproxy_resync_runs_total"
-        eventually(lambda: cluster.proxy.metric(metric, result="unsupported") > 0, within=15)
-        assert "holds keys in database 3" in cluster.proxy.log_text()
-        assert cluster.proxy.backend_states("p")[cluster.address(B)] == "stale"
-
-
 @pytest.mark.parametrize("name", ["RESTORE", "FLUSHALL", "WATCH"])
 def test_a_server_that_does_not_let_us_stays_as_it_is(name: str) -> None:
     with RedisServer(*MANAGED) as a, RedisServer(*MANAGED, "--rename-command", name, "") as b:

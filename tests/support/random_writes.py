@@ -50,6 +50,8 @@ REDIS_WRITES: list[Callable[[int, int, random.Random], bytes]] = [
     lambda n, v, r: command("PERSIST", f"t{n}"),
     lambda n, v, r: command("MSET", f"s{n}", v, f"s{(n + 1) % 4}", v + 1),
     lambda n, v, r: command("DEL", f"s{n}", f"set{n}", f"l{n}"),
+    lambda n, v, r: command("COPY", f"set{n}", f"set{n}", "DB", v % 4, "REPLACE"),
+    lambda n, v, r: command("MOVE", f"l{n}", v % 4),
     lambda n, v, r: command("LPUSH", f"s{n}", v),  # refused by every server alike, if it is a string
     lambda n, v, r: command("GET", f"s{n}"),
     lambda n, v, r: command("SMEMBERS", f"set{n}"),

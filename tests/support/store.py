@@ -119,8 +119,15 @@ class RedisStore(Store):
         return self
 
     def contents(self) -> dict[bytes, Any]:
-        keys = [key for key in self.ask("KEYS", "*") if not key.startswith(RESERVED)]
-        return {key: self._content(key) for key in keys}
+        found = {}
+        keyspace = self.ask("INFO", "keyspace").splitlines()
+        for number in sorted(line[2:].split(b":")[0] for line in keyspace if line.startswith(b"db")):
+            self.ask("SELECT", number)
+            keys = [key for key in self.ask("KEYS", "*") if not key.startswith(RESERVED)]
+            mark = b"" if number == b"0" else b"database %b: " % number
+            found |= {mark + key: self._content(key) for key in keys}
+        self.ask("SELECT", 0)
+        return found
 
     def _content(self, key: bytes) -> Any:
         kind = self.ask("TYPE", key)

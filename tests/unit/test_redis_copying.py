@@ -13,7 +13,6 @@ from proxy.control.redis_copying import (
     Doubts,
     Outcome,
     State,
-    databases,
     has_needed_version,
     is_reserved,
     judge_restore,
@@ -41,25 +40,26 @@ def test_versions() -> None:
     assert [has_needed_version(each) for each in ("6.2.14", "5.0", "7", "", "x.y")] == [False] * 5
 
 
-def test_databases() -> None:
-    fields = {"db0": "keys=5,expires=1,avg_ttl=0", "db11": "keys=2,expires=0", "dbx": "keys=1", "db3": ""}
-    assert databases(fields) == {0: 5, 11: 2}
-    assert databases({}) == {}
-
-
 def test_sizes() -> None:
     assert sizes_request([b"a"]) == b"*3\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n$1\r\na\r\n"
-    found = sized([b"a", b"gone", b"c"], [56, None, "an error"])
-    assert found == [Key(b"a", 56), Key(b"c", UNKNOWN_BYTES)]
+    found = sized([b"a", b"gone", b"c"], [56, None, "an error"], 3)
+    assert found == [Key(b"a", 56, database=3), Key(b"c", UNKNOWN_BYTES, database=3)]
 
 
 def test_requests_of_a_copy() -> None:
-    dump, expires = state_requests([KEY])
+    (_, dump), (database, expires) = state_requests([replace(KEY, database=2)])
+    assert database == 2
     assert dump == b"*2\r\n$4\r\nDUMP\r\n$5\r\na \r\n\xff\r\n"
     assert expires == b"*2\r\n$11\r\nPEXPIRETIME\r\n$5\r\na \r\n\xff\r\n"
-    assert transaction(b"x") == b"*1\r\n$5\r\nMULTI\r\nx*1\r\n$4\r\nEXEC\r\n"
+    multi, exec_ = b"*1\r\n$5\r\nMULTI\r\n", b"*1\r\n$4\r\nEXEC\r\n"
+    assert transaction([(0, b"x")]) == (multi + b"x" + exec_, [True])
+    one, zero = b"*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n", b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"
+    batch, is_answer = transaction([(0, b"x"), (1, b"y"), (1, b"z")])
+    assert batch == multi + b"x" + one + b"yz" + zero + exec_
+    assert is_answer == [True, False, True, True, False]
     for at, text in ((-1, b"$1\r\n0"), (17, b"$2\r\n17")):
-        (request,) = restore_requests([(KEY, State(b"v", at))])
+        ((database, request),) = restore_requests([(KEY, State(b"v", at))])
+        assert database == 0
         assert (
             request
             == b"*5\r\n$7\r\nRESTORE\r\n$5\r\na \r\n\xff\r\n" + text + b"\r\n$1\r\nv\r\n$6\r\nABSTTL\r\n"

@@ -17,6 +17,7 @@ from proxy.tasks.wire import (
     Value,
     WireError,
     condition_of,
+    key_counts,
     reason_of,
 )
 
@@ -25,6 +26,12 @@ def test_what_an_error_repeats_of_a_request_is_left_out() -> None:
     text = "ERR unknown command 'CONFIG', with args beginning with: 'SET' 'masterauth' 's3cret' "
     assert ErrorReply(text).brief == "ERR unknown command 'CONFIG'"
     assert ErrorReply("OOM " + "x" * 200).brief == "OOM " + "x" * 96
+
+
+def test_keys_are_counted_by_database() -> None:
+    text = b"# Keyspace\r\ndb0:keys=5,expires=1,avg_ttl=0\r\ndb11:keys=2,expires=0\r\ndbx:keys=1\r\ndb3:\r\n"
+    assert key_counts(text) == {0: 5, 11: 2}
+    assert key_counts(ErrorReply("NOAUTH x")) == {}
 
 
 RESP = b"+OK\r\n$-1\r\n$5\r\na\r\nbc\r\n-NOAUTH Authentication required.\r\n*2\r\n:1\r\n+x\r\n:7\r\n"

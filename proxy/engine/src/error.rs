@@ -138,9 +138,6 @@ wire_texts! {
     SortPattern:
         "-ERR BY and GET patterns of SORT are not supported by the proxy: their keys may be on other shards",
         "ERROR";
-    OtherDatabase:
-        "-ERR COPY to another database is not supported by the proxy: there is only database 0",
-        "ERROR";
 }
 
 /// Redis cuts what it quotes of a request to this many bytes.

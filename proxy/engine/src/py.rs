@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::command;
+use crate::conn::lane::DATABASES_MAX;
 use crate::engine::{Engine as Inner, EngineError, Sample as InnerSample};
 use crate::hash::HashKind;
 use crate::ring::{Distribution, Ring, RingSpec};
@@ -62,6 +63,7 @@ struct PoolConfig {
     backend_inflight_limit: usize,
     ack: Ack,
     cross_shard: bool,
+    databases: u8,
     users: Vec<(String, Vec<u8>)>,
     backend_login: Option<(String, Vec<u8>)>,
     server_version: String,
@@ -75,7 +77,7 @@ impl PoolConfig {
     #[new]
     #[pyo3(signature = (*, name, protocol, listeners, connect_timeout, request_timeout, client_idle_timeout,
         client_limit, request_bytes_limit, client_inflight_limit, client_output_bytes_limit,
-        backend_inflight_limit, ack, cross_shard, users, backend_login, server_version))]
+        backend_inflight_limit, ack, cross_shard, databases, users, backend_login, server_version))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         name: String,
@@ -91,6 +93,7 @@ impl PoolConfig {
         backend_inflight_limit: usize,
         ack: &str,
         cross_shard: &str,
+        databases: u8,
         users: Vec<(String, Vec<u8>)>,
         backend_login: Option<(String, Vec<u8>)>,
         server_version: String,
@@ -136,6 +139,14 @@ impl PoolConfig {
                 other => {
                     return Err(invalid(format!(
                         "cross_shard is split or refuse, not {other:?}"
+                    )))
+                }
+            },
+            databases: match databases as usize {
+                1..=DATABASES_MAX => databases,
+                other => {
+                    return Err(invalid(format!(
+                        "databases is 1 to {DATABASES_MAX}, not {other}"
                     )))
                 }
             },
@@ -199,6 +210,7 @@ impl EngineConfig {
                 backend_inflight_limit: pool.backend_inflight_limit,
                 ack: pool.ack,
                 cross_shard: pool.cross_shard,
+                databases: pool.databases,
                 users: pool.users.clone(),
                 backend_login: pool.backend_login.clone(),
                 server_version: pool.server_version.clone(),

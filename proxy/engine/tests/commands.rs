@@ -79,6 +79,7 @@ fn context(users: &[(String, Vec<u8>)]) -> Context<'_> {
         clients_limit: 10_000,
         client_idle_timeout_seconds: 0,
         used_memory_bytes: 1 << 20,
+        databases: 16,
         users,
     }
 }

@@ -41,9 +41,6 @@ impl Row {
     }
 
     fn refusal_by_arguments(&self, args: &Args<'_>) -> Option<Refusal> {
-        let has = |from: usize, word: &[u8]| {
-            (from..args.len()).any(|i| args.get(i).eq_ignore_ascii_case(word))
-        };
         match self.name {
             // BLOCK stands before STREAMS; behind it, it would be the name of a stream.
             "XREAD" | "XREADGROUP" => {
@@ -56,7 +53,6 @@ impl Row {
                 block.then_some(Refusal::Blocking)
             }
             "SORT" | "SORT_RO" => reads_other_keys(args).then_some(Refusal::SortPattern),
-            "COPY" => (has(3, b"DB") && !database_zero(args)).then_some(Refusal::OtherDatabase),
             _ if self.flags.has(Flags::NO_MANDATORY_KEYS) => {
                 (number(args.get(2)) == Some(0)).then_some(Refusal::ScriptWithoutKeys)
             }
@@ -86,13 +82,6 @@ fn reads_other_keys(args: &Args<'_>) -> bool {
     false
 }
 
-/// True if COPY's option DB names database 0, or nothing that is a number (the server says so).
-fn database_zero(args: &Args<'_>) -> bool {
-    (3..args.len())
-        .filter(|&i| args.get(i).eq_ignore_ascii_case(b"DB"))
-        .all(|i| number(args.get(i + 1)).is_none_or(|database| database == 0))
-}
-
 /// Appends the error for a request that no row fits.
 fn unknown(args: &Args<'_>, out: &mut Vec<u8>) {
     match lookup(args.get(0)) {
@@ -114,7 +103,6 @@ fn refuse(row: &Row, reason: Refusal, args: &Args<'_>, out: &mut Vec<u8>) {
         Refusal::Cluster => out.extend_from_slice(Wire::ClusterDisabled.redis()),
         Refusal::ScriptWithoutKeys => error::script_without_keys(row.name, out),
         Refusal::SortPattern => out.extend_from_slice(Wire::SortPattern.redis()),
-        Refusal::OtherDatabase => out.extend_from_slice(Wire::OtherDatabase.redis()),
         Refusal::Blocking
         | Refusal::Transaction
         | Refusal::PubSub

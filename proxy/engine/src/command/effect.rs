@@ -3,7 +3,7 @@
 //! Called for each write to a shard with replicas (`worker/replicate.rs`). The reasons for each
 //! command stand in `overlay.rs`. Bytes in, bytes out; no clock and no connection.
 
-use super::keys::sort_store;
+use super::keys::{number, sort_store};
 use super::overlay::{Effect, EffectRule};
 use super::table::Row;
 use crate::proto::{resp, Args};
@@ -29,8 +29,45 @@ impl Row {
             EffectRule::StreamTrim => Effect::Compared,
             EffectRule::SortStore if sort_store(args).is_some() => Effect::State,
             EffectRule::SortStore => Effect::Nothing,
+            EffectRule::CopyTo if copy_database(args).is_none() => Effect::Verified,
+            EffectRule::CopyTo => Effect::Moved,
         }
     }
+}
+
+/// A key of a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub database: u8,
+    pub key: Vec<u8>,
+}
+
+/// The keys that an `Effect::Moved` request of a client in `database` may change. What names a database that
+/// no server has is refused by it, and changes nothing.
+pub fn places(row: &Row, args: &Args<'_>, database: u8) -> Vec<Place> {
+    let place = |database, at| Place {
+        database,
+        key: args.get(at).to_vec(),
+    };
+    let there = |word, at| {
+        let database = number(word).and_then(|number| u8::try_from(number).ok())?;
+        Some(place(database, at))
+    };
+    match (row.name, copy_database(args)) {
+        ("COPY", to) => to.and_then(|to| there(to, 2)).into_iter().collect(),
+        _ => there(args.get(2), 1)
+            .into_iter()
+            .chain([place(database, 1)])
+            .collect(),
+    }
+}
+
+/// What stands behind the last option DB of COPY.
+pub(super) fn copy_database<'a>(args: &Args<'a>) -> Option<&'a [u8]> {
+    (3..args.len())
+        .rev()
+        .find(|&at| args.get(at).eq_ignore_ascii_case(b"DB"))
+        .map(|at| args.get(at + 1))
 }
 
 /// SET key value [NX|XX] [GET] [EX|PX|EXAT|PXAT n|KEEPTTL]

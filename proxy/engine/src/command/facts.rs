@@ -85,7 +85,7 @@ fn replication(context: &Context<'_>) -> String {
 pub(super) fn config_get(args: &Args<'_>, context: &Context<'_>, reply: &mut Reply<'_>) {
     let options: [(&str, String); 10] = [
         ("appendonly", "no".to_string()),
-        ("databases", "1".to_string()),
+        ("databases", context.databases.to_string()),
         ("maxclients", context.clients_limit.to_string()),
         ("maxmemory", "0".to_string()),
         ("maxmemory-policy", "noeviction".to_string()),

@@ -88,7 +88,10 @@ pub fn answer(
             reply.array(0);
         }
         LocalKind::Select => match number(args.get(1)) {
-            Some(0) => reply.ok(),
+            Some(index) if (0..i64::from(context.databases)).contains(&index) => {
+                session.database = index as u8;
+                reply.ok();
+            }
             Some(index) if i32::try_from(index).is_err() => reply.wire(Wire::NotInt32),
             Some(_) => reply.wire(Wire::DatabaseIndex),
             None => reply.wire(Wire::NotInteger),

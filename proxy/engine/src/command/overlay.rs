@@ -66,8 +66,6 @@ pub enum Refusal {
     ScriptWithoutKeys,
     /// SORT BY or GET reads keys that the request does not name.
     SortPattern,
-    /// COPY into another database: there is only one.
-    OtherDatabase,
 }
 
 /// What the proxy answers itself, one per answer.
@@ -130,6 +128,8 @@ pub enum Effect {
     StreamTrim,
     /// The leader's reply does not tell the effect, so the state of the keys travels.
     State,
+    /// The same for keys of two databases.
+    Moved,
 }
 
 /// `Effect` as a row has it: decided, or decided by the arguments (`effect.rs`).
@@ -141,6 +141,7 @@ pub enum EffectRule {
     StreamAdd,
     StreamTrim,
     SortStore,
+    CopyTo,
 }
 
 /// Where a command has a time to live that counts from now; `expiry.rs` makes it a point in time.
@@ -269,7 +270,6 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("FLUSHDB", Refuse(Keyspace)),
     ("KEYS", Refuse(Keyspace)),
     ("MIGRATE", Refuse(Keyspace)),
-    ("MOVE", Refuse(Keyspace)),
     ("RANDOMKEY", Refuse(Keyspace)),
     ("SCAN", Refuse(Keyspace)),
     ("SWAPDB", Refuse(Keyspace)),
@@ -368,6 +368,9 @@ pub const EFFECTS: &[(&str, EffectRule)] = &[
     ("XCLAIM", Always(State)),
     ("XAUTOCLAIM", Always(State)),
     ("XGROUP|CREATECONSUMER", Always(State)),
+    // Into another database.
+    ("MOVE", Always(Effect::Moved)),
+    ("COPY", EffectRule::CopyTo),
 ];
 // INCRBYFLOAT, HINCRBYFLOAT and ZINCRBY need no rule of their own: the reply is the text that is stored, so
 // servers whose arithmetic or formatting differs are told apart by it.

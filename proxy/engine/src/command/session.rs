@@ -25,6 +25,8 @@ pub struct Context<'a> {
     pub clients_limit: u64,
     pub client_idle_timeout_seconds: u64,
     pub used_memory_bytes: u64,
+    /// Databases that may be selected.
+    pub databases: u8,
     /// Who may log in; empty means that nobody has to.
     pub users: &'a [(String, Vec<u8>)],
 }
@@ -43,6 +45,7 @@ pub enum ReplyMode {
 #[derive(Clone, Debug)]
 pub struct Session {
     pub resp3: bool,
+    pub database: u8,
     pub authenticated: bool,
     pub user: Vec<u8>,
     /// Unique in the process, rising.
@@ -73,6 +76,7 @@ impl Session {
     ) -> Session {
         Session {
             resp3: false,
+            database: 0,
             authenticated: context.users.is_empty(),
             user: DEFAULT_USER.to_vec(),
             id,
@@ -144,6 +148,7 @@ impl Session {
     /// RESET: as a new connection, except for what names the client library.
     pub(super) fn reset(&mut self, users: &[(String, Vec<u8>)]) {
         self.resp3 = false;
+        self.database = 0;
         self.authenticated = users.is_empty();
         self.user = DEFAULT_USER.to_vec();
         self.name.clear();

@@ -263,16 +263,24 @@ const fn row(id: usize, parent: Option<u16>) -> Row {
         request_policy: request_policy(raw.tips),
         response_policy: response_policy(raw.tips),
         handling,
-        effect: effect(raw.name),
+        effect: if is_write(raw, keyed) {
+            effect(raw.name)
+        } else {
+            EffectRule::Always(Effect::Nothing)
+        },
         lifetime: lifetime(raw.name),
         key_at,
         paired,
         subcommands: 0,
         parent,
-        write: raw.flags.has(Flags::WRITE) || (keyed && !raw.flags.has(Flags::READONLY)),
+        write: is_write(raw, keyed),
         conditional: matches!(handling, Handling::Forward) && is_conditional(raw),
         raw,
     }
+}
+
+const fn is_write(raw: &Raw, keyed: bool) -> bool {
+    raw.flags.has(Flags::WRITE) || (keyed && !raw.flags.has(Flags::READONLY))
 }
 
 const fn handling(raw: &Raw, parent: Option<u16>) -> Handling {
@@ -331,13 +339,12 @@ const fn lifetime(name: &str) -> Lifetime {
 }
 
 /// `admit.rs` has to look at the arguments: a count of keys may be 0, BLOCK may stand among the
-/// options, and SORT and COPY have options that reach elsewhere.
+/// options, and SORT has options that reach elsewhere.
 const fn is_conditional(raw: &Raw) -> bool {
     raw.flags
         .has_any(Flags::BLOCKING.with(Flags::NO_MANDATORY_KEYS))
         || same(raw.name, "SORT")
         || same(raw.name, "SORT_RO")
-        || same(raw.name, "COPY")
 }
 
 const fn has_keys(specs: &[KeySpec]) -> bool {

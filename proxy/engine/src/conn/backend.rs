@@ -81,6 +81,8 @@ pub enum Greeting {
     Auth,
     Hello,
     Verify(u8),
+    /// The lane's database. Last, since the record is in the first one.
+    Select,
 }
 
 pub struct Conn {

@@ -3,10 +3,8 @@
 
 pub mod backend;
 pub mod client;
+pub mod lane;
 
 pub use backend::{Conn, ConnState, Pending, ReplyTo};
 pub use client::{Block, Client, Slot};
-
-/// RESP2 and RESP3 clients get replies from backend connections of their own protocol, since a
-/// backend shapes replies by it. Memcached has one lane.
-pub const LANES: usize = 2;
+pub use lane::LANES;

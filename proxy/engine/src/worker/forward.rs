@@ -11,7 +11,7 @@ use super::*;
 use crate::command::overlay::Effect;
 use crate::command::Row;
 use crate::conn::backend::NO_PART;
-use crate::conn::{Pending, ReplyTo, Slot};
+use crate::conn::{lane, Pending, ReplyTo, Slot};
 use crate::proto::memcache::ReplyKind;
 use crate::stats::BackendCount;
 use shared::EventKind;
@@ -90,6 +90,60 @@ pub(super) enum Way {
 }
 
 use crate::proto::Args;
+
+/// What a request may change, and so what it must not overtake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Nothing,
+    /// The database of its lane.
+    Lane,
+    /// Other databases too.
+    Databases,
+}
+
+impl Reach {
+    pub(super) fn of(effect: Effect) -> Reach {
+        match effect {
+            Effect::Nothing => Reach::Nothing,
+            Effect::Moved => Reach::Databases,
+            _ => Reach::Lane,
+        }
+    }
+}
+
+impl Outgoing<'_> {
+    pub(super) fn reach(&self) -> Reach {
+        match self.copies {
+            _ if !self.write => Reach::Nothing,
+            Copies::Effect { effect, .. } => Reach::of(effect),
+            _ => Reach::Lane,
+        }
+    }
+}
+
+impl ShardState {
+    /// True while writes are in flight that a replica could see in another order than a write of this
+    /// lane: each lane has connections of its own, and so an order of its own.
+    fn is_crossed(&self, lane: u8, reach: Reach) -> bool {
+        match reach {
+            Reach::Databases => self.lane_writes.iter().any(|count| *count > 0),
+            _ => self.lane_writes[lane::twin(lane) as usize] > 0 || self.wide_writes > 0,
+        }
+    }
+
+    /// A replicated write begins.
+    pub(super) fn begin_write(&mut self, lane: u8, reach: Reach) {
+        self.lane_writes[lane as usize] += 1;
+        self.wide_writes += u32::from(reach == Reach::Databases);
+    }
+
+    /// It has ended. True if others may go now.
+    pub(super) fn end_write(&mut self, lane: u8, reach: Reach) -> bool {
+        self.lane_writes[lane as usize] -= 1;
+        self.wide_writes -= u32::from(reach == Reach::Databases);
+        self.lane_writes[lane as usize] == 0
+    }
+}
 
 impl Worker {
     pub(super) fn shard_table(&self, pool: u16, shard: u16) -> &crate::route::Shard {
@@ -203,7 +257,7 @@ impl Worker {
                 .clients
                 .at(index)
                 .is_some_and(|client| !client.slots.is_empty());
-        if !must_wait && self.may_go(out.pool, out.shard, out.lane, out.write) {
+        if !must_wait && self.may_go(out.pool, out.shard, out.lane, out.reach()) {
             here
         } else {
             Way::Wait(Block::Shard)
@@ -257,16 +311,17 @@ impl Worker {
         }
     }
 
-    /// True if a request for the shard can be sent now: its membership is settled, the other lane's
-    /// writes are through, and there is room in the queues.
+    /// True if a request for the shard can be sent now: its membership is settled, writes of other lanes that
+    /// it must not overtake are through, and there is room in the queues.
     #[inline]
-    pub(super) fn may_go(&mut self, pool: u16, shard: u16, lane: u8, write: bool) -> bool {
+    pub(super) fn may_go(&mut self, pool: u16, shard: u16, lane: u8, reach: Reach) -> bool {
         let state = &self.pools[pool as usize].shards[shard as usize];
-        (!write || state.retries.is_empty()) && self.may_go_first(pool, shard, lane, write)
+        (reach == Reach::Nothing || state.retries.is_empty())
+            && self.may_go_first(pool, shard, lane, reach)
     }
 
     /// The same for a write that stands before those that wait to be made again.
-    pub(super) fn may_go_first(&mut self, pool: u16, shard: u16, lane: u8, write: bool) -> bool {
+    pub(super) fn may_go_first(&mut self, pool: u16, shard: u16, lane: u8, reach: Reach) -> bool {
         let (inflight, table) = (
             self.shared.config.pools[pool as usize].backend_inflight_limit,
             &self.table.pools[pool as usize].shards[shard as usize],
@@ -280,11 +335,11 @@ impl Worker {
                 conn.inflight.len() < inflight && conn.out.held() < BACKEND_OUTPUT_MARK
             }
         };
-        if !write || !table.is_replicated() {
+        if reach == Reach::Nothing || !table.is_replicated() {
             return has_room(&self.conns, lead);
         }
         if state.awaiting_view
-            || state.lane_writes[1 - lane as usize] > 0
+            || state.is_crossed(lane, reach)
             || self.shared.shards[pool as usize][shard as usize]
                 .paused
                 .load(SeqCst)

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::conn::backend::Greeting;
+use crate::conn::lane;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::resp;
 use crate::stats::BackendCount;
@@ -39,7 +40,7 @@ impl Worker {
         let conn = &mut self.conns[index as usize];
         conn.greeted_epoch = self.table.epoch;
         conn.greeted_at = self.now_ms;
-        if conn.lane == 1 {
+        if lane::is_resp3(conn.lane) {
             conn.greeting_out
                 .extend(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n");
             conn.greetings.push_back(Greeting::Hello);
@@ -52,6 +53,11 @@ impl Worker {
         {
             conn.greeting_out.extend(request);
             conn.greetings.push_back(Greeting::Verify(i as u8));
+        }
+        let database = lane::database(conn.lane);
+        if database > 0 {
+            select(database, conn.greeting_out.tail());
+            conn.greetings.push_back(Greeting::Select);
         }
         if conn.greetings.is_empty() {
             self.open(index);
@@ -95,6 +101,8 @@ impl Worker {
             Greeting::Auth => self.fail_conn(index, Failure::Login),
             Greeting::Hello if resp::is_error(reply) => self.fail_conn(index, Failure::Protocol),
             Greeting::Hello => self.finish_greeting(index),
+            Greeting::Select if resp::is_error(reply) => self.fail_conn(index, Failure::Database),
+            Greeting::Select => self.finish_greeting(index),
             Greeting::Verify(i) => {
                 let verify = &self.shard_table(pool, shard).backends[backend as usize].verify;
                 let shown = match verify.get(i as usize) {
@@ -141,7 +149,14 @@ impl Worker {
                 Some((request, _)) if request.starts_with(b"get") => ReplyKind::Values,
                 _ => ReplyKind::Line,
             },
-            Greeting::Auth | Greeting::Hello => ReplyKind::Line,
+            Greeting::Auth | Greeting::Hello | Greeting::Select => ReplyKind::Line,
         }
     }
+}
+
+/// The request that has a connection use a database.
+pub(super) fn select(database: u8, out: &mut Vec<u8>) {
+    resp::write_array(out, 2);
+    resp::write_bulk(out, b"SELECT");
+    resp::write_bulk(out, database.to_string().as_bytes());
 }

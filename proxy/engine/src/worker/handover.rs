@@ -10,9 +10,9 @@
 //! - a write waits until the client's reads that stayed here are answered. A client that pipelines
 //!   reads and writes would wait often, so from then on all its requests for such shards follow.
 
-use super::forward::{Copies, Outgoing};
+use super::forward::{Copies, Outgoing, Reach};
 use super::*;
-use crate::command::{self, overlay::Effect};
+use crate::command::{self, Effect};
 use crate::conn::backend::NO_PART;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
@@ -91,8 +91,8 @@ impl Worker {
             return;
         }
         while let Some((handover, since)) = self.shard_state(pool, shard).queue.pop_front() {
-            let write = self.is_write_request(pool, &handover.bytes);
-            if !self.may_go(pool, shard, handover.lane, write) {
+            let reach = self.reach_of(pool, &handover.bytes);
+            if !self.may_go(pool, shard, handover.lane, reach) {
                 self.shard_state(pool, shard)
                     .queue
                     .push_front((handover, since));
@@ -114,29 +114,32 @@ impl Worker {
         }
     }
 
-    fn is_write_request(&mut self, pool: u16, bytes: &[u8]) -> bool {
-        let mut args = std::mem::take(&mut self.args);
-        let write = match self.pools[pool as usize].protocol {
+    fn reach_of(&mut self, pool: u16, bytes: &[u8]) -> Reach {
+        let mut list = std::mem::take(&mut self.args);
+        let reach = match self.pools[pool as usize].protocol {
             Protocol::Redis => {
-                resp::request(bytes, &mut args, &mut Resume::default(), usize::MAX);
-                command::find(&Args {
+                resp::request(bytes, &mut list, &mut Resume::default(), usize::MAX);
+                let args = Args {
                     buf: bytes,
-                    list: &args,
-                })
-                .is_some_and(command::Row::is_write)
+                    list: &list,
+                };
+                command::find(&args).map_or(Reach::Nothing, |row| Reach::of(row.effect_of(&args)))
             }
             Protocol::Memcached => {
                 let (_, request) = crate::proto::memcache::request(
                     bytes,
-                    &mut args,
+                    &mut list,
                     &mut Resume::default(),
                     usize::MAX,
                 );
-                request.is_some_and(|request| request.verb.row().write)
+                match request {
+                    Some(request) if request.verb.row().write => Reach::Lane,
+                    _ => Reach::Nothing,
+                }
             }
         };
-        self.args = args;
-        write
+        self.args = list;
+        reach
     }
 
     /// Makes the request again from its bytes and sends it. It was checked where it came from.
@@ -161,11 +164,7 @@ impl Worker {
                     if command::keys(row, &args, &mut keys).is_err() {
                         keys.clear();
                     }
-                    let effect = if row.is_write() {
-                        row.effect_of(&args)
-                    } else {
-                        Effect::Nothing
-                    };
+                    let effect = row.effect_of(&args);
                     let out = Outgoing {
                         pool: *pool,
                         shard: *shard,

@@ -9,12 +9,14 @@
 //! | the last two with several keys | MULTI, PEXPIRETIME of each, the request, EXEC | the same |
 //! | `Popped`, `StreamTrim` | the request, XLEN for a trim | what follows from the replies |
 //! | `StreamAdd` | the request, XLEN if it trims, PEXPIRETIME | what follows, PEXPIRETIME |
+//! | `Moved` | as `moved.rs` says | |
 //! | `State` | MULTI, the request, DUMP and PEXPIRETIME of each key, EXEC | RESTORE or DEL of each key |
 //!
 //! Behind a write PEXPIRETIME tells a key that was there from one that the write made. With several keys
 //! it has to be known before, and at the same instant for all: inside EXEC the server's clock stands.
 
 use super::repair::Check;
+use crate::command::effect::Place;
 use crate::command::overlay::Effect;
 use crate::command::{effect, expiry, Row};
 use crate::proto::memcache::ReplyKind;
@@ -47,6 +49,8 @@ pub(super) enum Held {
     },
     /// The state of these keys.
     State(Vec<Vec<u8>>),
+    /// The state of these keys, behind which the lane's database is used again.
+    Moved { database: u8, places: Vec<Place> },
     /// What follows from the leader's replies, which are collected here.
     Follow {
         effect: Effect,
@@ -141,7 +145,7 @@ pub(super) fn plan(
             }
         }
         Effect::State => return state(request, words, out),
-        Effect::Popped | Effect::Verbatim | Effect::Nothing => {}
+        Effect::Popped | Effect::Verbatim | Effect::Nothing | Effect::Moved => {}
     }
     if matches!(
         effect,
@@ -156,8 +160,8 @@ pub(super) fn plan(
     plan
 }
 
-const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+pub(super) const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+pub(super) const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 fn ask(out: &mut Vec<u8>, name: &[u8], key: &[u8]) {
     resp::write_array(out, 2);
@@ -179,10 +183,28 @@ pub(super) fn transaction(request: &[u8], keys: &[Vec<u8>], out: &mut Vec<u8>) {
     out.extend_from_slice(MULTI);
     out.extend_from_slice(request);
     for key in keys {
-        ask(out, b"DUMP", key);
-        ask(out, b"PEXPIRETIME", key);
+        ask_state(out, key);
     }
     out.extend_from_slice(EXEC);
+}
+
+/// What a key holds and when it expires.
+pub(super) fn ask_state(out: &mut Vec<u8>, key: &[u8]) {
+    ask(out, b"DUMP", key);
+    ask(out, b"PEXPIRETIME", key);
+}
+
+/// Gives another server the state of a key, by the replies to `ask_state`.
+pub(super) fn give_state(out: &mut Vec<u8>, key: &[u8], dump: &[u8], expires: &[u8]) {
+    let Some(dump) = resp::string(dump) else {
+        return ask(out, b"DEL", key);
+    };
+    let at = resp::integer(expires).filter(|at| *at > 0).unwrap_or(0);
+    let at = at.to_string();
+    resp::write_array(out, 6);
+    for word in [b"RESTORE", key, at.as_bytes(), dump, b"REPLACE", b"ABSTTL"] {
+        resp::write_bulk(out, word);
+    }
 }
 
 /// What the other replicas get for a held `Follow`: bytes, and how many replies they have.
@@ -227,24 +249,7 @@ pub(super) fn state_copy<'a>(reply: &'a [u8], keys: &[Vec<u8>]) -> Option<(&'a [
         let (dump, tail) = rest.split_at(resp::value_len(rest));
         let (expires, tail) = tail.split_at(resp::value_len(tail));
         rest = tail;
-        match resp::string(dump) {
-            Some(dump) => {
-                let at = resp::integer(expires).filter(|at| *at > 0).unwrap_or(0);
-                resp::write_array(&mut bytes, 6);
-                let at = at.to_string();
-                for word in [
-                    b"RESTORE",
-                    &key[..],
-                    at.as_bytes(),
-                    dump,
-                    b"REPLACE",
-                    b"ABSTTL",
-                ] {
-                    resp::write_bulk(&mut bytes, word);
-                }
-            }
-            None => ask(&mut bytes, b"DEL", key),
-        }
+        give_state(&mut bytes, key, dump, expires);
     }
     Some((first, bytes))
 }

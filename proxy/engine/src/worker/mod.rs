@@ -22,6 +22,7 @@ mod handover;
 mod legs;
 mod loss;
 mod memcache;
+mod moved;
 mod op;
 mod reads;
 mod repair;
@@ -93,8 +94,9 @@ struct ShardState {
     log: VecDeque<LogEntry>,
     /// Writes wait for a table without the suspects.
     awaiting_view: bool,
-    /// Replicated writes in flight per lane.
+    /// Replicated writes in flight per lane, and those that touch other databases than their lane's.
     lane_writes: [u32; LANES],
+    wide_writes: u32,
     rotate: u32,
 }
 
@@ -172,6 +174,7 @@ impl Worker {
                     log: VecDeque::new(),
                     awaiting_view: false,
                     lane_writes: [0; LANES],
+                    wide_writes: 0,
                     rotate: id as u32,
                 })
                 .collect(),

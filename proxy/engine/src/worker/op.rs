@@ -1,5 +1,6 @@
 //! A replicated write in flight: who has to get it, who has answered, and the best answer so far.
 
+use super::forward::Reach;
 use super::legs::{Held, Shape};
 use super::repair::Check;
 use crate::conn::ReplyTo;
@@ -14,6 +15,7 @@ pub(super) struct Op {
     pub pool: u16,
     pub shard: u16,
     pub lane: u8,
+    pub reach: Reach,
     pub lead: u8,
     /// Everybody who had to get it when it was begun.
     pub members: u16,
@@ -67,6 +69,15 @@ impl Op {
         self.reply.clear();
         self.reply.extend_from_slice(reply);
         self.reply_from = backend;
+    }
+
+    /// The leader has not executed a transaction.
+    pub(super) fn refuse_batch(&mut self, lead: u16, reply: &[u8]) {
+        // EXECABORT: the error of the command itself came before it.
+        if self.refused & lead == 0 {
+            self.keep_reply(self.lead, reply);
+        }
+        self.refused |= lead;
     }
 
     /// Takes a leg's answer, and keeps it if it is the best one so far to show the client: the leader's,

@@ -6,7 +6,9 @@
 //! managed Redis) knows how long to wait until no write goes to the leader alone. The record is asked for in the stream of
 //! requests, a few times per lease while there are writes; an idle connection is asked before its next one.
 
+use super::greeting::select;
 use super::*;
+use crate::conn::lane;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
 use memchr::memmem;
@@ -49,13 +51,26 @@ impl Worker {
             self.conns[index as usize].shown_at = self.now_ms;
             return;
         };
-        let request = request.clone();
+        // The record is in database 0.
+        let database = lane::database(conn.lane);
+        let (request, mut there, mut back) = (request.clone(), Vec::new(), Vec::new());
+        if database > 0 {
+            select(0, &mut there);
+            select(database, &mut back);
+        }
+        let nobody = self.pending(ReplyTo::Nobody, ReplyKind::Line, false, 0);
         // The kind tells the end of a reply in memcached text; Redis' replies tell it themselves.
         let pending = self.pending(ReplyTo::Record, ReplyKind::Values, false, 0);
         let conn = &mut self.conns[index as usize];
         conn.asked_at = self.now_ms;
         conn.greeted_epoch = self.table.epoch;
+        if database > 0 {
+            self.enqueue(index, &there, nobody);
+        }
         self.enqueue(index, &request, pending);
+        if database > 0 {
+            self.enqueue(index, &back, nobody);
+        }
     }
 
     /// The answer to a question of `sent_at`, the low bits of the worker clock.

@@ -7,6 +7,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
+use super::forward::Reach;
 use super::legs::{transaction, Held, Shape};
 use super::op::{Batch, NOBODY};
 use super::*;
@@ -116,6 +117,7 @@ impl Worker {
             pool,
             shard,
             lane,
+            reach: Reach::Lane,
             lead,
             members: targets,
             targets,
@@ -136,7 +138,7 @@ impl Worker {
         };
         let (op, generation) = self.ops.insert(entry);
         let kind = ReplyKind::Line;
-        self.shard_state(pool, shard).lane_writes[lane as usize] += 1;
+        self.shard_state(pool, shard).begin_write(lane, Reach::Lane);
         // First into the log: sending may fail at once and looks for it there.
         self.shard_state(pool, shard).log.push_back(LogEntry {
             op,

@@ -15,7 +15,9 @@ use super::forward::{Copies, Outgoing};
 use super::legs::{self, Held, Plan, Shape};
 use super::op::{Batch, NOBODY};
 use super::*;
-use crate::command::effect::is_condition;
+use crate::command::effect::{is_condition, places};
+use crate::command::Effect;
+use crate::conn::lane;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::resp;
@@ -33,6 +35,16 @@ impl Worker {
             Copies::Behind(what) => behind::plan(what, out.bytes, out.trailer, &mut made),
             Copies::Same if feeds => behind::plan(Behind::Same, out.bytes, out.trailer, &mut made),
             Copies::Effect {
+                row,
+                effect: Effect::Moved,
+                args,
+                ..
+            } => {
+                let database = lane::database(out.lane);
+                let places = places(row, &args, database);
+                moved::plan(out.bytes, database, places, &mut made)
+            }
+            Copies::Effect {
                 row, effect, args, ..
             } if feeds => behind::outcome(row, effect, &args, out.bytes, &mut made),
             Copies::Effect {
@@ -49,6 +61,7 @@ impl Worker {
             pool: out.pool,
             shard: out.shard,
             lane: out.lane,
+            reach: out.reach(),
             lead,
             members: targets,
             targets,
@@ -67,7 +80,8 @@ impl Worker {
             repairs: None,
             since: self.now_ms,
         });
-        self.shard_state(out.pool, out.shard).lane_writes[out.lane as usize] += 1;
+        self.shard_state(out.pool, out.shard)
+            .begin_write(out.lane, out.reach());
         let first = if made.is_empty() { out.bytes } else { &made };
         let (replies, trailer) = (plan.replies, out.trailer);
         let batch = Batch {
@@ -266,13 +280,14 @@ impl Worker {
                     state.keep_reply(state.lead, first);
                     copy = Some((bytes, keys.len() as u32));
                 }
-                _ => {
-                    // EXECABORT: the error of the command itself came before it.
-                    if state.refused & bit == 0 {
-                        state.keep_reply(state.lead, reply);
-                    }
-                    state.refused |= bit;
+                _ => state.refuse_batch(bit, reply),
+            },
+            Some(Held::Moved { database, places }) => match moved::copy(reply, database, &places) {
+                Some((first, bytes, replies)) if state.refused & bit == 0 => {
+                    state.keep_reply(state.lead, first);
+                    copy = Some((bytes, replies));
                 }
+                _ => state.refuse_batch(bit, reply),
             },
             Some(Held::Follow {
                 effect,
@@ -492,11 +507,9 @@ impl Worker {
         };
         let outstanding = state.targets & !(state.replied | state.failed);
         if state.answered && outstanding == 0 && state.check.is_none() {
-            let lane = state.lane as usize;
+            let (lane, reach) = (state.lane, state.reach);
             let ended = self.ops.remove(op);
-            let shard_state = self.shard_state(pool, shard);
-            shard_state.lane_writes[lane] -= 1;
-            if shard_state.lane_writes[lane] == 0 {
+            if self.shard_state(pool, shard).end_write(lane, reach) {
                 self.wake_later(pool, shard);
             }
             let Some(mut ended) = ended else { return };

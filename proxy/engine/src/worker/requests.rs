@@ -7,6 +7,7 @@ use super::*;
 use crate::command::local::{self, Outcome};
 use crate::command::overlay::Effect;
 use crate::command::{self, Handling, LocalKind, Row, SplitKind};
+use crate::conn::lane;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Step};
 
@@ -104,7 +105,7 @@ impl Worker {
         let Some(session) = client.session.as_mut() else {
             return Flow::Close;
         };
-        let lane = u8::from(session.resp3);
+        let lane = lane::of(session.database, session.resp3);
         // A request that waits is looked at again, so its turn in CLIENT REPLY SKIP is not used up.
         let kept_mode = session.reply;
         let mute = session.mutes(row);
@@ -194,11 +195,12 @@ impl Worker {
         };
         let flow = match shard {
             Ok(shard) => {
-                let effect = if meta.write {
-                    row.effect_of(&args)
-                } else {
-                    Effect::Nothing
-                };
+                let effect = row.effect_of(&args);
+                if effect == Effect::Moved && !self.has_databases(pool, row, &args, lane) {
+                    self.keys = keys;
+                    self.reply_now(index, generation, meta, Wire::DatabaseIndex.redis());
+                    return Flow::Taken;
+                }
                 let (write, kind) = (effect != Effect::Nothing, ReplyKind::Line);
                 let keys = &keys;
                 let copies = Copies::Effect {
@@ -226,6 +228,13 @@ impl Worker {
         };
         self.keys = keys;
         flow
+    }
+
+    /// True if the databases that a request names are among the pool's.
+    fn has_databases(&self, pool: u16, row: &Row, args: &Args, lane: u8) -> bool {
+        let databases = self.shared.config.pools[pool as usize].databases;
+        let places = command::effect::places(row, args, lane::database(lane));
+        places.iter().all(|place| place.database < databases)
     }
 
     /// The shard that owns all of the keys.
@@ -326,7 +335,7 @@ impl Worker {
         };
         let switches = matches!(
             row.handling,
-            Handling::Local(LocalKind::Hello | LocalKind::Reset)
+            Handling::Local(LocalKind::Hello | LocalKind::Reset | LocalKind::Select)
         );
         if switches && !client.slots.is_empty() {
             // Requests after it may use another lane, which must not overtake those before it.

@@ -8,6 +8,7 @@
 //!
 //! These writes stand before all others of the shard, and so do later requests of their clients (P1).
 
+use super::forward::Reach;
 use super::*;
 use crate::conn::ReplyTo;
 use shared::Failure;
@@ -15,6 +16,7 @@ use shared::Failure;
 /// A write that waits to be made again.
 pub(super) struct Retry {
     handover: Handover,
+    reach: Reach,
     /// The leader that was sent it; None if nobody was.
     doubted: Option<u8>,
     /// Milliseconds of the worker clock.
@@ -32,6 +34,7 @@ impl Worker {
             return false;
         }
         let (pool, shard, lane, lead) = (state.pool, state.shard, state.lane, state.lead);
+        let reach = state.reach;
         let (doubted, to) = ((!state.unsent).then_some(lead), state.to);
         let bytes = std::mem::take(&mut state.request);
         self.ops.remove(op);
@@ -39,7 +42,7 @@ impl Worker {
         self.write_failed(pool, shard, lead, failure);
         let since = self.now_ms;
         let shard_state = self.shard_state(pool, shard);
-        shard_state.lane_writes[lane as usize] -= 1;
+        shard_state.end_write(lane, reach);
         shard_state.retries.push_back(Retry {
             handover: Handover {
                 pool,
@@ -48,6 +51,7 @@ impl Worker {
                 to,
                 bytes,
             },
+            reach,
             doubted,
             since,
         });
@@ -74,6 +78,8 @@ impl Worker {
                 to,
                 bytes,
             },
+            // Behind them it goes only with their turn.
+            reach: Reach::Lane,
             doubted: None,
             since,
         });
@@ -85,14 +91,14 @@ impl Worker {
             let Some(front) = self.shard_state(pool, shard).retries.front() else {
                 return true;
             };
-            let (lane, doubted) = (front.handover.lane, front.doubted);
+            let (lane, reach, doubted) = (front.handover.lane, front.reach, front.doubted);
             let table = self.shard_table(pool, shard);
             // Where nobody leads it may return as the truth.
             let stays = doubted
                 .is_some_and(|lead| table.lead.is_none() || table.in_sync & (1 << lead) != 0);
             let is_settled = !self.shard_state(pool, shard).awaiting_view;
             let is_over = stays && is_settled;
-            if !is_over && !self.may_go_first(pool, shard, lane, true) {
+            if !is_over && !self.may_go_first(pool, shard, lane, reach) {
                 return false;
             }
             let Some(retry) = self.shard_state(pool, shard).retries.pop_front() else {

@@ -45,6 +45,8 @@ pub struct PoolConfig {
     pub ack: Ack,
     /// Requests with keys on several shards are split; otherwise refused.
     pub cross_shard: bool,
+    /// Databases that clients may select.
+    pub databases: u8,
     pub users: Vec<(String, Vec<u8>)>,
     pub backend_login: Option<(String, Vec<u8>)>,
     pub server_version: String,
@@ -76,7 +78,7 @@ pub enum EventKind {
 }
 
 /// Names of `Failure`, in its order.
-pub const FAILURE_REASONS: [&str; 8] = [
+pub const FAILURE_REASONS: [&str; 9] = [
     "refused",
     "reset",
     "closed",
@@ -85,6 +87,7 @@ pub const FAILURE_REASONS: [&str; 8] = [
     "protocol",
     "login",
     "refused_write",
+    "database",
 ];
 
 /// Why a backend connection or a write on it failed.
@@ -98,6 +101,8 @@ pub enum Failure {
     Protocol,
     Login,
     RefusedWrite,
+    /// It has not as many databases as the pool.
+    Database,
 }
 
 impl Failure {

@@ -1,0 +1,47 @@
+//! Lanes: the kinds of backend connections. Requests of one lane share a connection per backend, and
+//! what a server keeps per connection is the same for all of them.
+//!
+//! A lane is a database and a protocol version: a server shapes replies by the version (`ZRANGE
+//! WITHSCORES` is nested in RESP3), so they cannot be converted without knowing every command. Memcached
+//! has one lane, 0.
+
+/// Databases a pool may have; what redis-server has unless told otherwise.
+pub const DATABASES_MAX: usize = 16;
+/// Lanes are below it.
+pub const LANES: usize = 2 * DATABASES_MAX;
+
+/// The lane of a database's requests.
+#[inline]
+pub const fn of(database: u8, resp3: bool) -> u8 {
+    2 * database + resp3 as u8
+}
+
+#[inline]
+pub const fn database(lane: u8) -> u8 {
+    lane / 2
+}
+
+#[inline]
+pub const fn is_resp3(lane: u8) -> bool {
+    lane % 2 == 1
+}
+
+/// The lane of the same database in the other protocol version.
+#[inline]
+pub const fn twin(lane: u8) -> u8 {
+    lane ^ 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_tells_what_it_was_made_of() {
+        for number in 0..LANES as u8 {
+            assert_eq!(of(database(number), is_resp3(number)), number);
+            assert_eq!(database(twin(number)), database(number));
+            assert_ne!(is_resp3(twin(number)), is_resp3(number));
+        }
+    }
+}

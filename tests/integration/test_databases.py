@@ -1,0 +1,136 @@
+"""SELECT: a client's database is one of the backends', and replicates as database 0 does.
+
+Real servers. Replies are those of a plain redis-server; what replicas hold is compared in all databases, here
+after single stories, after random writes in test_p7_replicas_converge.py and after copies below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.cluster import Cluster
+from support.eventually import eventually
+from support.proxy_process import ProxyProcess, pool
+from support.servers import RedisServer
+from support.store import RedisStore, Refused, contents
+
+Start = Callable[..., RedisServer]
+StartProxy = Callable[..., ProxyProcess]
+MANAGED = ("--rename-command", "REPLICAOF", "")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster("redis", shards=2, replicas=2, workers=2) as made:
+        yield made
+
+
+def connected(cluster: Cluster, database: int) -> RedisStore:
+    client = cluster.connect()
+    assert isinstance(client, RedisStore)
+    assert client.ask("SELECT", database) == b"OK"
+    return client
+
+
+def test_databases_are_apart_and_connections_keep_theirs(cluster: Cluster) -> None:
+    clients = [connected(cluster, number) for number in (0, 1, 15)]
+    clients[1].hello3()
+    for number, client in enumerate(clients):
+        client.raw.send(b"".join(b"SET k%d %d\r\n" % (key, number) for key in range(50)))
+        assert [client.raw.read_reply() for _ in range(50)] == [b"+OK\r\n"] * 50
+    for number, client in enumerate(clients):
+        assert client.ask("MGET", *(f"k{key}" for key in range(50))) == [b"%d" % number] * 50
+    assert b" db=15 " in clients[2].ask("CLIENT", "INFO")
+    # Back and forth in one pipeline.
+    clients[0].raw.send(b"SELECT 15\r\nGET k1\r\nSELECT 1\r\nGET k1\r\nRESET\r\nGET k1\r\n")
+    expected = b"+OK\r\n$1\r\n2\r\n+OK\r\n$1\r\n1\r\n+RESET\r\n$1\r\n0\r\n"
+    clients[0].raw.expect(expected)
+    for client in clients:
+        client.raw.close()
+    assert cluster.differences() == {}
+
+
+def test_it_answers_as_a_server_does(start_redis: Start, start_proxy: StartProxy) -> None:
+    plain, backend = start_redis(), start_redis()
+    proxy = start_proxy({"pools": {"p": pool("redis", [backend.address])}})
+    requests = (
+        "SELECT 16", "SELECT -1", "SELECT x", "SELECT 9999999999", "SELECT 1 2", "SELECT 3", "SET a 1",
+        "MOVE a 3", "MOVE a 99", "MOVE a x", "MOVE a 9999999999", "MOVE a 4", "EXISTS a", "MOVE a 4",
+        "SELECT 4", "GET a", "COPY a b DB 3", "COPY a b DB 3", "COPY a b DB 3 REPLACE", "COPY a a DB 4",
+        "COPY a b DB 99", "COPY a b DB x", "COPY a b DB", "COPY a b", "SELECT 3", "GET b",
+        "CONFIG GET databases",
+    )  # fmt: skip
+    with RedisStore(plain.port) as theirs, RedisStore(proxy.ports["p"]) as ours:
+        for request in requests:
+            line = request.encode() + b"\r\n"
+            assert ours.raw.ask(line) == theirs.raw.ask(line), request
+
+
+def test_fewer_databases_are_all_there_is(start_redis: Start, start_proxy: StartProxy) -> None:
+    proxy = start_proxy({"pools": {"p": pool("redis", [start_redis().address], databases=2)}})
+    with RedisStore(proxy.ports["p"]) as client:
+        assert client.ask("SELECT", 1) == b"OK"
+        client.ask("SET", "a", 1)
+        for words in (("SELECT", 2), ("MOVE", "a", 2), ("COPY", "a", "b", "DB", 2)):
+            with pytest.raises(Refused, match="DB index is out of range"):
+                client.ask(*words)
+        assert client.ask("CONFIG", "GET", "databases") == [b"databases", b"2"]
+
+
+def test_a_server_with_too_few_databases_is_named(start_redis: Start, start_proxy: StartProxy) -> None:
+    proxy = start_proxy({"pools": {"p": pool("redis", [start_redis("--databases", "2").address])}})
+    with RedisStore(proxy.ports["p"]) as client:
+        client.ask("SET", "a", 1)
+        client.ask("SELECT", 5)
+        with pytest.raises(Refused, match="CLUSTERDOWN"):
+            client.ask("GET", "a")
+        client.ask("SELECT", 0)
+        assert client.ask("GET", "a") == b"1"
+
+
+def test_keys_move_between_databases_on_every_replica(cluster: Cluster) -> None:
+    with connected(cluster, 0) as zero, connected(cluster, 7) as seven:
+        for number in range(40):
+            zero.ask("SET", f"m{number}", number, "EX", 1000)
+            zero.ask("RPUSH", f"c{number}", number, number)
+            assert zero.ask("MOVE", f"m{number}", 7) == 1
+            assert zero.ask("COPY", f"c{number}", f"c{number}", "DB", 7) == 1
+        assert seven.ask("MGET", *(f"m{number}" for number in range(40))) == [b"%d" % n for n in range(40)]
+        assert 900 < seven.ask("TTL", "m1") <= 1000
+    assert cluster.differences() == {}
+    assert cluster.shard_status()["epoch"] == 1
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("arguments", [(), MANAGED], ids=["replicaof", "copy"])
+def test_a_returning_backend_gets_all_databases(arguments: tuple[str, ...]) -> None:
+    with (
+        Cluster("redis", arguments=arguments, resync={"auto": True}, workers=2) as cluster,
+        connected(cluster, 0) as zero,
+        connected(cluster, 9) as nine,
+    ):
+        victim = cluster.servers[0][1]
+        assert isinstance(victim, RedisServer)
+        for number in range(300):
+            zero.ask("SET", f"k{number}", "zero")
+            nine.ask("SET", f"k{number}", "nine", "EX", 10_000)
+        victim.kill9()
+        nine.ask("DEL", *(f"k{number}" for number in range(100)))
+        nine.ask("RPUSH", "list", 1, 2)
+        victim.restart()
+        eventually(lambda: cluster.shard_status()["backends"][1]["state"] == "in_sync", within=30)
+        nine.ask("RPUSH", "list", 3)
+        assert cluster.differences() == {}
+        assert contents(victim)[b"database 9: list"][1] == [b"1", b"2", b"3"]
+
+
+@pytest.mark.fault
+def test_a_database_other_than_the_first_fails_over(cluster: Cluster) -> None:
+    with connected(cluster, 5) as client:
+        for number in range(100):
+            client.ask("SET", f"k{number}", number)
+        cluster.servers[0][0].kill9()
+        for number in range(100):
+            assert client.ask("GET", f"k{number}") == b"%d" % number
+            assert client.ask("INCR", f"n{number}") == 1
