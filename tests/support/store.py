@@ -119,7 +119,7 @@ class RedisStore(Store):
         return self
 
     def contents(self) -> dict[bytes, Any]:
-        found = {}
+        found: dict[bytes, Any] = {}
         keyspace = self.ask("INFO", "keyspace").splitlines()
         for number in sorted(line[2:].split(b":")[0] for line in keyspace if line.startswith(b"db")):
             self.ask("SELECT", number)
