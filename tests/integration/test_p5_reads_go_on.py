@@ -44,6 +44,22 @@ def test_reads_in_flight_are_asked_of_another(protocol: str) -> None:
             assert [client.read_get() for _ in range(10)] == [b"v" * 100] * 10
 
 
+def test_reads_in_flight_on_the_last_copy_are_asked_again(protocol: str) -> None:
+    # Chaos seed 70092: a proxy that brings a backend back cuts the connections of those that do not hold.
+    with Cluster(protocol, relays=True, timeouts={"request": "5s"}) as cluster:
+        with cluster.connect() as client:
+            client.set(b"k", b"v")
+            cluster.servers[0][1].kill9()
+            cluster.wait_state(1, "down")
+            lead = cluster.relays[0][0]
+            lead.delay(0.3)
+            client.raw.send(client.get_request(b"k") * 10)
+            eventually(lambda: cluster.proxy.metric("shardproxy_backend_inflight") >= 10)
+            lead.delay(0)
+            lead.reset()
+            assert [client.read_get() for _ in range(10)] == [b"v"] * 10
+
+
 def test_a_silent_leader_costs_one_request_timeout(protocol: str) -> None:
     with Cluster(protocol, relays=True, health=SLOW_HEALTH, timeouts={"request": "300ms"}) as cluster:
         with cluster.connect() as client:

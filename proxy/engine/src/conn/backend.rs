@@ -52,7 +52,7 @@ pub struct Pending {
     pub to: ReplyTo,
     /// A read may be asked of another replica; `tried` are those that had it.
     pub read: bool,
-    pub tried: u16,
+    pub tried: u32,
     pub kind: ReplyKind,
     /// Timed out and answered: the late reply is dropped.
     pub tombstone: bool,

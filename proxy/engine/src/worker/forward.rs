@@ -408,7 +408,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn pending(&self, to: ReplyTo, kind: ReplyKind, read: bool, tried: u16) -> Pending {
+    pub(super) fn pending(&self, to: ReplyTo, kind: ReplyKind, read: bool, tried: u32) -> Pending {
         let sent_at = self.now_ms as u32;
         Pending {
             to,

@@ -290,7 +290,7 @@ impl Worker {
                     self.leg_failed(op, generation, backend, Failure::Timeout);
                 }
                 to if pending.read => {
-                    let others = self.shard_table(pool, shard).in_sync & !pending.tried;
+                    let others = u32::from(self.shard_table(pool, shard).in_sync) & !pending.tried;
                     if keep && others != 0 {
                         let bytes = self.conns[index as usize]
                             .out

@@ -5,15 +5,19 @@ use super::forward::Outgoing;
 use super::*;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
+use crate::route::MAX_BACKENDS;
 
+/// In `Pending::tried`: nobody was left, and those that were asked are asked once more. Their connections may
+/// have been cut by the proxy that brings another backend back.
+const AGAIN: u32 = 1 << MAX_BACKENDS;
 /// `Pending::tried` of a read that has waited on a held connection: it is not asked of others again.
-pub(super) const PARKED: u16 = u16::MAX;
+pub(super) const PARKED: u32 = u32::MAX;
 
 impl Worker {
     /// Sends a read to the first in-sync replica, in the table's order, that was not tried yet and
     /// can take it; answers with an error when there is none.
     #[inline]
-    pub(super) fn send_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) {
+    pub(super) fn send_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u32) {
         let mut tried = tried;
         loop {
             let Some(backend) = self.pick_read(out, tried) else {
@@ -21,6 +25,10 @@ impl Worker {
                     return;
                 }
                 let lost = tried != 0;
+                if lost && tried & AGAIN == 0 {
+                    tried = AGAIN;
+                    continue;
+                }
                 self.fail(
                     out.pool,
                     to,
@@ -52,7 +60,7 @@ impl Worker {
     /// Has a read that nobody can take now wait on a held connection for the table that follows: while
     /// a new view is being recorded, the last survivor may just have shown that record. The read stays
     /// with that connection, whose hold has an end.
-    fn park_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u16) -> bool {
+    fn park_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u32) -> bool {
         let conns = &self.pools[out.pool as usize].shards[out.shard as usize].conns;
         let mut places = self
             .shard_table(out.pool, out.shard)
@@ -71,7 +79,7 @@ impl Worker {
     }
 
     #[inline]
-    fn pick_read(&mut self, out: &Outgoing, tried: u16) -> Option<u8> {
+    fn pick_read(&mut self, out: &Outgoing, tried: u32) -> Option<u8> {
         let Outgoing {
             pool, shard, lane, ..
         } = *out;
