@@ -172,6 +172,8 @@ class PoolTable:
         shards: in configuration order.
         absent: positions of shards whose keys, and no others, go to the next shard that is not: the next
             point of a ring, the next highest score, or the next in the list. Nothing is asked of them.
+        routes: ``(prefix, position of a shard)``: keys that begin so belong to it whatever their hash; the
+            longest prefix wins.
 
     Raises:
         ValueError: an unknown hash or distribution, no shards, all of them absent, or a placement that
@@ -186,6 +188,7 @@ class PoolTable:
         hash_tag: str,
         shards: Sequence[ShardTable],
         absent: Sequence[int] = ...,
+        routes: Sequence[tuple[bytes, int]] = ...,
     ) -> PoolTable: ...
     def route(self, key: bytes) -> KeyRoute:
         """Where ``key`` goes, and why; what ``shardproxy route`` prints."""
@@ -199,7 +202,7 @@ class RoutingTable:
 @final
 class KeyRoute:
     """``shard``: position. ``home``: the position if no shard were absent. ``hash``: the number looked up.
-    ``hashed``: the part of the key hashed."""
+    ``hashed``: the part of the key hashed. ``prefix``: of the route that has decided instead, or empty."""
 
     @property
     def shard(self) -> int: ...
@@ -209,6 +212,8 @@ class KeyRoute:
     def hash(self) -> int: ...
     @property
     def hashed(self) -> bytes: ...
+    @property
+    def prefix(self) -> bytes: ...
 
 @final
 class Event:

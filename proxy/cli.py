@@ -150,15 +150,18 @@ def route(
     for key in keys:
         # Arguments that are no UTF-8 come as surrogates; a key is bytes and goes through unchanged.
         raw = os.fsencode(key)
-        if settings.distribution == "random" and len(settings.shards) > 1:
+        placed = placement.place(raw)
+        if settings.distribution == "random" and len(settings.shards) > 1 and not placed.prefix:
             print(f"{_shown(raw)} -> any shard")
             print("  why          distribution random: another one each time")
             continue
-        placed = placement.place(raw)
         print(f"{_shown(raw)} -> shard {placed.shard.name}")
         print(f"  backends     {', '.join(backend.address for backend in placed.shard.backends)}")
         if (heir := placement.heir(raw)) is not None:
             print(f"  if lost      shard {heir.name}, until {placed.shard.name} is back and empty")
+        if placed.prefix:
+            print(f"  why          the route of the prefix {_shown(placed.prefix)}")
+            continue
         print(f"  distribution {settings.distribution}")
         if len(settings.shards) == 1:
             print("  why          the pool has one shard, so nothing is hashed")

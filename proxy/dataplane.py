@@ -139,6 +139,7 @@ def _pool(pool: PoolRouting) -> _engine.PoolTable:
         hash_tag=pool.hash_tag,
         shards=[_shard(shard) for shard in pool.shards],
         absent=pool.absent,
+        routes=pool.routes,
     )
 
 

@@ -17,11 +17,13 @@ _UNUSED_ADDRESS = "127.0.0.1:1"
 
 
 class Placed(NamedTuple):
-    """Where one key goes. ``hash`` is the number looked up, ``hashed`` the part of the key it is of."""
+    """Where one key goes. ``hash`` is the number looked up, ``hashed`` the part of the key it is of; or
+    ``prefix`` that of the route that has decided."""
 
     shard: ShardConfig
     hash: int
     hashed: bytes
+    prefix: bytes
 
 
 class Placement:
@@ -43,12 +45,13 @@ class Placement:
             hash_tag=self._pool.hash_tag,
             shards=[_shard_table(shard) for shard in self._pool.shards],
             absent=absent,
+            routes=self._pool.routes_by_position,
         )
 
     def place(self, key: bytes) -> Placed:
         """Where ``key`` goes."""
         route = self._table.route(key)
-        return Placed(self._pool.shards[route.shard], route.hash, bytes(route.hashed))
+        return Placed(self._pool.shards[route.shard], route.hash, bytes(route.hashed), bytes(route.prefix))
 
     def heir(self, key: bytes) -> ShardConfig | None:
         """Who gets ``key`` while its shard is lost, with ``on_shard_loss: remap``; None for nobody."""

@@ -4,6 +4,7 @@ Pure functions over a valid `Config`; `errors_in` and `warnings_in` yield findin
 they belong to. Called by ``load``; ``check`` prints the warnings.
 """
 
+import difflib
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -31,7 +32,9 @@ def errors_in(config: Config) -> Iterator[Finding]:
     yield from _listeners(config)
     yield from _emptied_for_others(config)
     for name, pool in config.pools.items():
-        for finding in itertools.chain(_duplicates(pool), _placement(pool), _contradictions(pool)):
+        for finding in itertools.chain(
+            _duplicates(pool), _placement(pool), _routes(pool), _contradictions(pool)
+        ):
             yield Finding(("pools", name, *finding.place), finding.text)
 
 
@@ -106,6 +109,21 @@ def _duplicates(pool: PoolConfig) -> Iterator[Finding]:
                     f"backend {backend.address} is listed already, in shard {addresses[address]}",
                 )
             addresses.setdefault(address, shard.name)
+
+
+def _routes(pool: PoolConfig) -> Iterator[Finding]:
+    shards = [shard.name for shard in pool.shards]
+    seen: dict[str, int] = {}
+    for position, route in enumerate(pool.routes):
+        if route.shard not in shards:
+            near = difflib.get_close_matches(route.shard, shards, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(shards[:8])}"
+            yield Finding(("routes", position, "shard"), f"there is no shard {route.shard}{hint}")
+        if route.prefix in seen:
+            yield Finding(
+                ("routes", position, "prefix"), f"prefix exists already: routes[{seen[route.prefix]}]"
+            )
+        seen.setdefault(route.prefix, position)
 
 
 def _placement(pool: PoolConfig) -> Iterator[Finding]:

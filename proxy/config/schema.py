@@ -58,6 +58,8 @@ REPLICAS_MAX = 16
 WORKERS_MAX = 255
 # What redis-server has; the engine numbers them in a few bits.
 DATABASES_MAX = 16
+# As long as a key of memcached may be.
+PREFIX_LENGTH_MAX = 250
 LATER = "is not available in this version"
 
 
@@ -99,6 +101,12 @@ def _whole(least: int, most: int) -> BeforeValidator:
 def _name(value: object) -> str:
     if not isinstance(value, str) or _NAME.fullmatch(value) is None:
         raise ValueError("expected a name of 1 to 64 letters, digits or _ . : / @ -")
+    return value
+
+
+def _prefix(value: object) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= PREFIX_LENGTH_MAX:
+        raise ValueError(f"expected what keys begin with, 1 to {PREFIX_LENGTH_MAX} characters")
     return value
 
 
@@ -188,6 +196,13 @@ class ShardConfig(Model):
     def _remember(self) -> Self:
         self._is_named = bool(self.name)
         return self
+
+
+class RouteConfig(Model):
+    """Keys that begin with ``prefix`` belong to ``shard``, whatever their hash; the longest prefix wins."""
+
+    prefix: Annotated[str, BeforeValidator(_prefix)] = Field(description="what such keys begin with")
+    shard: Name = Field(description="name of the shard that has them")
 
 
 class ReplicationConfig(Model):
@@ -292,6 +307,7 @@ class PoolConfig(Model):
     distribution: str = "ketama"
     hash_tag: str = Field(default="", description="two characters; what stands between them is hashed")
     shards: tuple[ShardConfig, ...] = Field(min_length=1, max_length=4096)
+    routes: tuple[RouteConfig, ...] = Field(default=(), max_length=1000)
     replication: ReplicationConfig = ReplicationConfig()
     reads: Literal["primary", "nearest", "spread"] = "primary"
     bootstrap: Literal["sync", "trust", "refuse"] = "sync"
@@ -307,6 +323,12 @@ class PoolConfig(Model):
     resync: ResyncConfig = ResyncConfig()
     auth: AuthConfig = AuthConfig()
     backend_auth: BackendAuthConfig | None = None
+
+    @property
+    def routes_by_position(self) -> tuple[tuple[bytes, int], ...]:
+        """As the engine takes them: prefix, and position of the shard."""
+        positions = {shard.name: position for position, shard in enumerate(self.shards)}
+        return tuple((route.prefix.encode(), positions[route.shard]) for route in self.routes)
 
     @field_validator("hash", "distribution")
     @classmethod
@@ -384,7 +406,8 @@ class Config(Model):
 # Keys of the design that are still to come, by the model that would hold them.
 LATER_KEYS: Mapping[type[BaseModel], frozenset[str]] = {
     Config: frozenset({"discovery", "otel"}),
-    PoolConfig: frozenset({"routes", "scripts", "tls", "backend_tls"}),
+    PoolConfig: frozenset({"scripts", "tls", "backend_tls"}),
+    RouteConfig: frozenset({"pool"}),
     BackendConfig: frozenset({"tls"}),
 }
 

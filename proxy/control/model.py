@@ -166,6 +166,7 @@ class PoolSpec:
         on_shard_loss: ``error`` or ``remap``.
         resync_method: ``auto``, ``replicaof`` or ``copy``.
         databases: of Redis that clients may use, from 0 on.
+        routes: prefixes of keys that belong to the shard at a position.
     """
 
     name: str
@@ -190,6 +191,7 @@ class PoolSpec:
     on_shard_loss: str = "error"
     resync_method: str = "auto"
     databases: int = 1
+    routes: tuple[tuple[bytes, int], ...] = ()
 
     @property
     def may_copy(self) -> bool:

@@ -47,4 +47,5 @@ def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
         on_shard_loss=pool.on_shard_loss,
         resync_method=pool.resync.method,
         databases=pool.databases if pool.protocol == "redis" else 1,
+        routes=pool.routes_by_position,
     )

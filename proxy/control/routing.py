@@ -55,6 +55,7 @@ class PoolRouting:
     hash_tag: str
     shards: tuple[ShardRouting, ...]
     absent: tuple[int, ...] = ()
+    routes: tuple[tuple[bytes, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def build(
     tables = []
     for pool, shards in pools:
         rows = tuple(shard_routing(shard, resolved, owner) for shard in shards)
-        table = PoolRouting(pool.hash, pool.distribution, pool.hash_tag, rows)
+        table = PoolRouting(pool.hash, pool.distribution, pool.hash_tag, rows, routes=pool.routes)
         remap = (remaps or {}).get(pool.name)
         tables.append(table if remap is None else _remapped(table, remap, shards, now))
     return Routing(epoch, tuple(tables))

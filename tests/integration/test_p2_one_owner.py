@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
+from support.eventually import eventually
 from support.store import PROTOCOLS, MemcachedStore, RedisStore, Store, contents
 
 pytestmark = pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -111,3 +112,30 @@ def test_requests_over_several_shards_stay_whole_while_tables_change(protocol: s
                 thread.join()
         assert wrong == []
         assert min(counts) > 0
+
+
+@pytest.mark.parametrize("loss", ["error", "remap"])
+def test_a_prefix_has_its_shard(protocol: str, loss: str) -> None:
+    routes = [{"prefix": "bull:", "shard": "s2"}, {"prefix": "bull:mail:", "shard": "s3"}]
+    with (
+        Cluster(protocol, shards=3, replicas=1, routes=routes, hash_tag="{}", on_shard_loss=loss) as cluster,
+        cluster.connect() as client,
+    ):
+        expected = {b"bull:{x}%d": 1, b"bull:mail:%d": 2, b"{bull:}%d": None, b"other:%d": None}
+        keys = [pattern % number for pattern in expected for number in range(30)]
+        for key in keys:
+            client.set(key, b"v")
+        assert get_many(client, keys) == [b"v"] * len(keys)
+        found = owners(cluster, 0)
+        for pattern, shard in expected.items():
+            on = {tuple(found[pattern % number]) for number in range(30)}
+            assert on == {(shard,)} if shard is not None else all(len(each) == 1 for each in on)
+        if protocol == "redis":
+            assert isinstance(client, RedisStore)
+            assert client.ask("SADD", "bull:a", 1) == 1
+            assert client.ask("SUNIONSTORE", "bull:b", "bull:a", "bull:c") == 1
+        if loss == "remap":
+            cluster.servers[1][0].kill9()
+            eventually(lambda: client.set(b"bull:1", b"again") is None, within=30, what="another has it")
+            assert client.get(b"bull:1") == b"again"
+            assert client.get(b"bull:mail:1") == b"v"

@@ -43,19 +43,31 @@ class FakeRoute(NamedTuple):
     shard: int
     hash: int
     hashed: bytes
+    prefix: bytes = b""
 
 
 class FakePoolTable:
     """Places keys by CRC-32 of what stands in braces; looks like `_engine.PoolTable`."""
 
     def __init__(
-        self, *, hash: str, distribution: str, hash_tag: str, shards: Sequence[Any], absent: Sequence[int]
+        self,
+        *,
+        hash: str,
+        distribution: str,
+        hash_tag: str,
+        shards: Sequence[Any],
+        absent: Sequence[int],
+        routes: Sequence[tuple[bytes, int]],
     ) -> None:
         if distribution == "jump":
             raise ValueError("the engine knows better")
         self._shards = shards
+        self._routes = routes
 
     def route(self, key: bytes) -> FakeRoute:
+        for prefix, shard in self._routes:
+            if key.startswith(prefix):
+                return FakeRoute(shard, 0, b"", prefix)
         hashed = key.partition(b"{")[2].partition(b"}")[0] or key
         number = zlib.crc32(hashed)
         return FakeRoute(number % len(self._shards), number, hashed)
@@ -221,6 +233,19 @@ def test_route_explains_distributions_that_bring_their_own_hash(shell: Shell, tm
     path.write_text(CONFIG.replace("hash: md5", "distribution: random"))
     out = shell("route", "-c", str(path), "-p", "sessions", "k").out
     assert out == "'k' -> any shard\n  why          distribution random: another one each time\n"
+
+
+@pytest.mark.usefixtures("_fake_engine")
+@pytest.mark.parametrize("distribution", ["ketama", "random"])
+def test_route_names_the_prefix_that_decides(shell: Shell, tmp_path: Path, distribution: str) -> None:
+    path = tmp_path / "f.yaml"
+    routes = f"distribution: {distribution}\n    routes: [{{prefix: 'bull:', shard: second}}]"
+    path.write_text(CONFIG.replace("hash: md5", routes))
+    assert shell("route", "-c", str(path), "-p", "sessions", "bull:1").out.splitlines() == [
+        "'bull:1' -> shard second",
+        "  backends     127.0.0.1:7003",
+        "  why          the route of the prefix 'bull:'",
+    ]
 
 
 @pytest.mark.usefixtures("_fake_engine")

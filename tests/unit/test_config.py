@@ -295,13 +295,13 @@ BAD_FILES = {
     "later values": (
         with_pool(
             "replication: {mode: native}",
-            "hedge_after: 20ms", "routes: []",
+            "hedge_after: 20ms", "scripts: verbatim",
         ),
         [
             "f.yaml:7: pools.p.replication.mode: 'native' is not available in this version; "
             "expected fanout or none",
             "f.yaml:8: pools.p.hedge_after: hedging is not available in this version; expected 0",
-            "f.yaml:9: pools.p.routes: routes is not available in this version",
+            "f.yaml:9: pools.p.scripts: scripts is not available in this version",
         ],
     ),
     "remap of a shared backend": (
@@ -369,6 +369,21 @@ BAD_FILES = {
         with_shards('- {name: s, backends: ["h:1"]}', '- {name: t, weight: 2, backends: ["h:2"]}')
         + "    distribution: jump\n",
         ["f.yaml:7: pools.p.shards[1].weight: expected no weights: distribution jump knows none"],
+    ),
+    "a route without a prefix": (
+        with_pool("routes:", "  - {prefix: '', shard: s1}"),
+        ["f.yaml:8: pools.p.routes[0].prefix: expected what keys begin with, 1 to 250 characters; got ''"],
+    ),
+    "routes that contradict each other": (
+        with_pool("routes:", "  - {prefix: 'a:', shard: s11}", "  - {prefix: 'a:', shard: s1}"),
+        [
+            "f.yaml:8: pools.p.routes[0].shard: there is no shard s11; did you mean s1?",
+            "f.yaml:9: pools.p.routes[1].prefix: prefix exists already: routes[0]",
+        ],
+    ),
+    "a route to another pool": (
+        with_pool("routes:", "  - {prefix: 'a:', shard: s1, pool: q}"),
+        ["f.yaml:8: pools.p.routes[0].pool: pool is not available in this version"],
     ),
     "hash tag of slots": (
         with_pool("distribution: slots", "hash_tag: '[]'"),

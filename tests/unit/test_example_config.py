@@ -69,7 +69,7 @@ def test_stated_defaults_are_the_real_ones() -> None:
         "m",
         SECRETS,
     ).config
-    chosen = {"protocol", "listen", "shards", "hash_tag", "auth", "backend_auth"}
+    chosen = {"protocol", "listen", "shards", "hash_tag", "routes", "auth", "backend_auth"}
     ours, default = (config.pools["sessions"] for config in (given, minimal))
     for name in type(ours).model_fields:
         if name not in chosen:

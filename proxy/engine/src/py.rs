@@ -324,13 +324,14 @@ struct PoolTable {
 #[pymethods]
 impl PoolTable {
     #[new]
-    #[pyo3(signature = (*, hash, distribution, hash_tag, shards, absent = Vec::new()))]
+    #[pyo3(signature = (*, hash, distribution, hash_tag, shards, absent = Vec::new(), routes = Vec::new()))]
     fn new(
         hash: &str,
         distribution: &str,
         hash_tag: &str,
         shards: Vec<Py<ShardTable>>,
         absent: Vec<usize>,
+        routes: Vec<(Vec<u8>, u32)>,
     ) -> PyResult<Self> {
         let spec = RingSpec {
             hash: HashKind::parse(hash).ok_or_else(|| invalid(format!("unknown hash {hash:?}")))?,
@@ -349,6 +350,7 @@ impl PoolTable {
                 .iter()
                 .map(|shard| (shard.get().name.clone(), shard.get().weight))
                 .collect(),
+            routes,
         };
         if shards.is_empty() || shards.len() > usize::from(u16::MAX) {
             return Err(invalid(format!(
@@ -385,6 +387,7 @@ impl PoolTable {
             home: self.whole.explain(key).shard,
             hash: found.hash,
             hashed: key[found.hashed].to_vec(),
+            prefix: key[..found.prefix].to_vec(),
         }
     }
 }
@@ -420,6 +423,7 @@ struct KeyRoute {
     #[pyo3(get)]
     hash: u64,
     hashed: Vec<u8>,
+    prefix: Vec<u8>,
 }
 
 #[pymethods]
@@ -427,6 +431,11 @@ impl KeyRoute {
     #[getter]
     fn hashed<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.hashed)
+    }
+
+    #[getter]
+    fn prefix<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.prefix)
     }
 }
 

@@ -16,6 +16,7 @@ mod absence;
 mod continuum;
 mod jump;
 mod rendezvous;
+mod routes;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use std::ops::Range;
 use crate::hash::HashKind;
 use continuum::Continuum;
 use rendezvous::Rendezvous;
+use routes::Routes;
 use slots::SlotMap;
 
 pub use slots::SLOTS;
@@ -109,6 +111,8 @@ pub struct RingSpec {
     pub hash_tag: Option<(u8, u8)>,
     /// Label and weight of each shard, in configuration order.
     pub shards: Vec<(String, u32)>,
+    /// Prefixes of keys that belong to a shard, by its position, whatever their hash.
+    pub routes: Vec<(Vec<u8>, u32)>,
 }
 
 /// What `Ring::explain` found.
@@ -121,6 +125,8 @@ pub struct Explained {
     pub hash: u64,
     /// Which bytes of the key were hashed.
     pub hashed: Range<usize>,
+    /// Length of the prefix that has decided instead; 0 if none has.
+    pub prefix: usize,
 }
 
 /// An immutable table from keys to shards.
@@ -129,6 +135,7 @@ pub struct Ring {
     hash: HashKind,
     hash_tag: Option<(u8, u8)>,
     placement: Placement,
+    routes: Routes,
 }
 
 #[derive(Clone, Debug)]
@@ -155,6 +162,7 @@ impl Ring {
     /// too long label, or weights or a hash tag that the distribution cannot honour.
     pub fn build(spec: &RingSpec) -> Result<Ring, String> {
         check_shards(spec)?;
+        check_routes(spec)?;
         let (mut hash, mut hash_tag) = (spec.hash, spec.hash_tag);
         let shards = &spec.shards;
         let count = shards.len() as u32;
@@ -199,6 +207,11 @@ impl Ring {
             hash,
             hash_tag,
             placement,
+            routes: Routes::new(
+                spec.routes
+                    .iter()
+                    .map(|(prefix, shard)| (&prefix[..], *shard)),
+            ),
         })
     }
 
@@ -208,6 +221,9 @@ impl Ring {
     /// and changes it.
     #[inline]
     pub fn shard(&self, key: &[u8], entropy: &mut u32) -> usize {
+        if let Some((shard, _)) = self.routes.find(key) {
+            return shard;
+        }
         match &self.placement {
             Placement::Lone => 0,
             Placement::Continuum(continuum) => continuum.shard(self.hash_of(self.tagged(key))),
@@ -233,6 +249,14 @@ impl Ring {
     /// How `key` is placed, for a person. `random` does not look at keys: the answer is the first
     /// shard and no hashed bytes. A lone shard has no hash either.
     pub fn explain(&self, key: &[u8]) -> Explained {
+        if let Some((shard, prefix)) = self.routes.find(key) {
+            return Explained {
+                shard,
+                hash: 0,
+                hashed: 0..0,
+                prefix,
+            };
+        }
         let hashed = self.hashed_range(key);
         let part = &key[hashed.clone()];
         let (shard, hash) = match &self.placement {
@@ -241,6 +265,7 @@ impl Ring {
                     shard: self.first(),
                     hash: 0,
                     hashed: 0..0,
+                    prefix: 0,
                 }
             }
             Placement::Continuum(_) | Placement::Modula(_) => {
@@ -262,6 +287,7 @@ impl Ring {
             shard,
             hash,
             hashed,
+            prefix: 0,
         }
     }
 
@@ -346,6 +372,25 @@ fn check_shards(spec: &RingSpec) -> Result<(), String> {
             "the weights add up to {total}, more than {}",
             u32::MAX
         ));
+    }
+    Ok(())
+}
+
+fn check_routes(spec: &RingSpec) -> Result<(), String> {
+    let mut prefixes = HashSet::new();
+    for (prefix, shard) in &spec.routes {
+        let shown = String::from_utf8_lossy(prefix);
+        if prefix.is_empty() {
+            return Err("a route without a prefix would have every key".to_string());
+        }
+        if !prefixes.insert(prefix) {
+            return Err(format!("two routes have the prefix {shown:?}"));
+        }
+        if *shard as usize >= spec.shards.len() {
+            return Err(format!(
+                "the route of {shown:?} names a shard that there is not"
+            ));
+        }
     }
     Ok(())
 }

@@ -69,6 +69,7 @@ fn read(path: &Path) -> Vectors {
             distribution: distribution.expect("a known distribution"),
             hash_tag,
             shards,
+            routes: Vec::new(),
         },
     }
 }

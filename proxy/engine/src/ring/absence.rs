@@ -16,6 +16,7 @@ impl Ring {
         let Some(owners) = heirs(absent) else {
             return ring;
         };
+        ring.routes = self.routes.without(absent);
         ring.placement = match &self.placement {
             Placement::Lone => Placement::Lone,
             Placement::Continuum(continuum) => Placement::Continuum(continuum.without(absent)),

@@ -26,6 +26,7 @@ fn spec(distribution: Distribution, weights: &[u32]) -> RingSpec {
         distribution,
         hash_tag: None,
         shards: weights.iter().enumerate().map(shard).collect(),
+        routes: Vec::new(),
     }
 }
 
@@ -366,6 +367,7 @@ fn refused_specs_name_the_shard() {
             distribution,
             hash_tag: tag,
             shards: shards.iter().map(|s| (s.0.to_string(), s.1)).collect(),
+            routes: Vec::new(),
         };
         let error = Ring::build(&spec).expect_err(needle);
         assert!(error.contains(needle), "{error:?} lacks {needle:?}");
