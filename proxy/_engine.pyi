@@ -62,6 +62,7 @@ class PoolConfig:
         backend_inflight_limit: unanswered requests per backend connection; further ones wait.
         ack: ``"all"``, ``"quorum"`` or ``"primary"``: how many in-sync replicas must have answered a write.
         cross_shard: ``"split"`` or ``"refuse"``: what becomes of a request with keys on several shards.
+        cluster: show clients a cluster of one node instead of a server without cluster support.
         databases: how many a client may SELECT, 1 to 16.
         users: ``(name, password)`` pairs clients may log in with; empty means no login is needed.
         backend_login: ``(name, password)`` for backends, name ``""`` for password-only AUTH; or None.
@@ -88,6 +89,7 @@ class PoolConfig:
         backend_inflight_limit: int,
         ack: str,
         cross_shard: str,
+        cluster: bool,
         databases: int,
         users: Sequence[tuple[str, bytes]],
         backend_login: tuple[str, bytes] | None,

@@ -63,6 +63,7 @@ struct PoolConfig {
     backend_inflight_limit: usize,
     ack: Ack,
     cross_shard: bool,
+    cluster: bool,
     databases: u8,
     users: Vec<(String, Vec<u8>)>,
     backend_login: Option<(String, Vec<u8>)>,
@@ -77,7 +78,7 @@ impl PoolConfig {
     #[new]
     #[pyo3(signature = (*, name, protocol, listeners, connect_timeout, request_timeout, client_idle_timeout,
         client_limit, request_bytes_limit, client_inflight_limit, client_output_bytes_limit,
-        backend_inflight_limit, ack, cross_shard, databases, users, backend_login, server_version))]
+        backend_inflight_limit, ack, cross_shard, cluster, databases, users, backend_login, server_version))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         name: String,
@@ -93,6 +94,7 @@ impl PoolConfig {
         backend_inflight_limit: usize,
         ack: &str,
         cross_shard: &str,
+        cluster: bool,
         databases: u8,
         users: Vec<(String, Vec<u8>)>,
         backend_login: Option<(String, Vec<u8>)>,
@@ -142,6 +144,7 @@ impl PoolConfig {
                     )))
                 }
             },
+            cluster,
             databases: match databases as usize {
                 1..=DATABASES_MAX => databases,
                 other => {
@@ -210,6 +213,7 @@ impl EngineConfig {
                 backend_inflight_limit: pool.backend_inflight_limit,
                 ack: pool.ack,
                 cross_shard: pool.cross_shard,
+                is_cluster: pool.cluster,
                 databases: pool.databases,
                 users: pool.users.clone(),
                 backend_login: pool.backend_login.clone(),

@@ -30,7 +30,7 @@ use rendezvous::Rendezvous;
 use routes::Routes;
 use slots::SlotMap;
 
-pub use slots::SLOTS;
+pub use slots::{slot_of_key, SLOTS};
 
 /// Longest shard label in bytes. twemproxy cuts `label-number` to 272 bytes, which would put all
 /// points of a longer label on one place.
@@ -316,22 +316,27 @@ impl Ring {
         }
     }
 
-    /// twemproxy's rule, which is also Redis Cluster's: from the first opening character to the
-    /// first closing one behind it; if either is missing or nothing stands between, the whole key.
     #[inline]
     fn hashed_range(&self, key: &[u8]) -> Range<usize> {
-        let whole = 0..key.len();
-        let Some((open, close)) = self.hash_tag else {
-            return whole;
-        };
-        let Some(start) = key.iter().position(|&byte| byte == open) else {
-            return whole;
-        };
-        let start = start + 1;
-        match key[start..].iter().position(|&byte| byte == close) {
-            None | Some(0) => whole,
-            Some(len) => start..start + len,
+        match self.hash_tag {
+            None => 0..key.len(),
+            Some(tag) => tagged_range(tag, key),
         }
+    }
+}
+
+/// twemproxy's rule, which is also Redis Cluster's: from the first opening character to the first closing
+/// one behind it; if either is missing or nothing stands between, the whole key.
+#[inline]
+fn tagged_range((open, close): (u8, u8), key: &[u8]) -> Range<usize> {
+    let whole = 0..key.len();
+    let Some(start) = key.iter().position(|&byte| byte == open) else {
+        return whole;
+    };
+    let start = start + 1;
+    match key[start..].iter().position(|&byte| byte == close) {
+        None | Some(0) => whole,
+        Some(len) => start..start + len,
     }
 }
 

@@ -79,6 +79,8 @@ fn context(users: &[(String, Vec<u8>)]) -> Context<'_> {
         clients_limit: 10_000,
         client_idle_timeout_seconds: 0,
         used_memory_bytes: 1 << 20,
+        is_cluster: false,
+        slot_of: |_| 0,
         databases: 16,
         users,
     }

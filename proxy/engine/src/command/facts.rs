@@ -3,6 +3,7 @@
 //! Called by `local.rs`. Nothing of a backend is told here.
 
 use super::glob;
+use super::local::mode;
 use super::reply::Reply;
 use super::session::Context;
 use crate::proto::Args;
@@ -19,7 +20,9 @@ const SECTIONS: [Section; 7] = [
         "loading:0\r\nasync_loading:0\r\n".to_string()
     }),
     ("Replication", replication),
-    ("Cluster", |_| "cluster_enabled:0\r\n".to_string()),
+    ("Cluster", |context| {
+        format!("cluster_enabled:{}\r\n", u8::from(context.is_cluster))
+    }),
     ("Keyspace", |_| String::new()),
 ];
 
@@ -46,9 +49,10 @@ pub(super) fn info(args: &Args<'_>, context: &Context<'_>) -> String {
 
 fn server(context: &Context<'_>) -> String {
     format!(
-        "redis_version:{}\r\nredis_mode:standalone\r\nos:{}\r\narch_bits:{}\r\nprocess_id:{}\r\nrun_id:{}\r\n\
+        "redis_version:{}\r\nredis_mode:{}\r\nos:{}\r\narch_bits:{}\r\nprocess_id:{}\r\nrun_id:{}\r\n\
          tcp_port:{}\r\nserver_time_usec:{}\r\nuptime_in_seconds:{}\r\nuptime_in_days:{}\r\n",
         context.server_version,
+        mode(context),
         std::env::consts::OS,
         usize::BITS,
         context.process_id,

@@ -9,7 +9,7 @@ use super::overlay::{Handling, LocalKind};
 use super::reply::Reply;
 use super::session::{Context, Session};
 use super::table::{Row, ROWS};
-use super::{client, facts, introspect};
+use super::{client, cluster, facts, introspect};
 use crate::error::{quoted, Wire};
 use crate::proto::Args;
 
@@ -56,6 +56,7 @@ pub fn answer(
         LocalKind::ClientSetinfo => client::setinfo(session, args, &mut reply),
         LocalKind::ClientSetname => client::setname(session, args, &mut reply),
         LocalKind::ClientUnblock => client::unblock(args, &mut reply),
+        LocalKind::Cluster => cluster::answer(session, row, args, context, &mut reply),
         LocalKind::Command => introspect::all(&mut reply),
         LocalKind::CommandCount => introspect::count(&mut reply),
         LocalKind::CommandDocs => introspect::docs(args, &mut reply),
@@ -76,7 +77,6 @@ pub fn answer(
             reply.ok();
             return Outcome::Close;
         }
-        LocalKind::ReadOnly => reply.wire(Wire::ClusterDisabled),
         LocalKind::Reset => {
             session.reset(context.users);
             reply.status("RESET");
@@ -170,11 +170,20 @@ fn hello(session: &mut Session, args: &Args<'_>, context: &Context<'_>, out: &mu
     reply.bulk("id");
     reply.integer(session.id as i64);
     reply.bulk("mode");
-    reply.bulk("standalone");
+    reply.bulk(mode(context));
     reply.bulk("role");
     reply.bulk("master");
     reply.bulk("modules");
     reply.array(0);
+}
+
+/// What clients call it.
+pub(super) fn mode(context: &Context<'_>) -> &'static str {
+    if context.is_cluster {
+        "cluster"
+    } else {
+        "standalone"
+    }
 }
 
 /// The HELP subcommand of a container: what of it the proxy takes.

@@ -10,6 +10,7 @@
 
 pub mod admit;
 mod client;
+mod cluster;
 pub mod effect;
 pub mod expiry;
 mod facts;

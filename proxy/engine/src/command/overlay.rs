@@ -85,6 +85,8 @@ pub enum LocalKind {
     ClientSetinfo,
     ClientSetname,
     ClientUnblock,
+    /// CLUSTER, and what goes with it.
+    Cluster,
     Command,
     CommandCount,
     CommandDocs,
@@ -98,7 +100,6 @@ pub enum LocalKind {
     Info,
     Ping,
     Quit,
-    ReadOnly,
     Reset,
     Role,
     Select,
@@ -196,8 +197,8 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("QUIT", Local(LocalKind::Quit)),
     ("RESET", Local(LocalKind::Reset)),
     // Sent on connecting by clients that may meet a cluster; a standalone server has an answer.
-    ("READONLY", Local(LocalKind::ReadOnly)),
-    ("READWRITE", Local(LocalKind::ReadOnly)),
+    ("READONLY", Local(LocalKind::Cluster)),
+    ("READWRITE", Local(LocalKind::Cluster)),
     ("CLIENT", Container),
     ("CLIENT|GETNAME", Local(LocalKind::ClientGetname)),
     ("CLIENT|GETREDIR", Local(LocalKind::ClientGetredir)),
@@ -278,9 +279,19 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("FUNCTION", Refuse(Scripting)),
     ("SCRIPT", Refuse(Scripting)),
 
-    // Clients that get anything but this from CLUSTER go into cluster mode.
+    // A cluster of one node, or "cluster support disabled" (`cluster.rs`): clients that get anything but this go
+    // into cluster mode.
     ("CLUSTER", Refuse(Cluster)),
-    ("ASKING", Refuse(Cluster)),
+    ("CLUSTER|INFO", Local(LocalKind::Cluster)),
+    ("CLUSTER|KEYSLOT", Local(LocalKind::Cluster)),
+    ("CLUSTER|LINKS", Local(LocalKind::Cluster)),
+    ("CLUSTER|MYID", Local(LocalKind::Cluster)),
+    ("CLUSTER|NODES", Local(LocalKind::Cluster)),
+    ("CLUSTER|REPLICAS", Local(LocalKind::Cluster)),
+    ("CLUSTER|SHARDS", Local(LocalKind::Cluster)),
+    ("CLUSTER|SLAVES", Local(LocalKind::Cluster)),
+    ("CLUSTER|SLOTS", Local(LocalKind::Cluster)),
+    ("ASKING", Local(LocalKind::Cluster)),
     // Written to take keys that a server is importing; not for clients.
     ("RESTORE-ASKING", Refuse(Cluster)),
 

@@ -25,6 +25,10 @@ pub struct Context<'a> {
     pub clients_limit: u64,
     pub client_idle_timeout_seconds: u64,
     pub used_memory_bytes: u64,
+    /// Shown as a cluster of one node.
+    pub is_cluster: bool,
+    /// The slot of a key by the cluster specification.
+    pub slot_of: fn(&[u8]) -> usize,
     /// Databases that may be selected.
     pub databases: u8,
     /// Who may log in; empty means that nobody has to.

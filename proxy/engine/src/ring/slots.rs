@@ -5,6 +5,7 @@
 //! `round(16384 * b / W)` to just before `round(16384 * (b + w) / W)`, halves rounded up. For equal
 //! weights these are the ranges that `redis-cli --cluster create` deals out.
 
+use super::tagged_range;
 use crate::hash::crc16;
 
 /// Number of slots.
@@ -57,6 +58,11 @@ impl SlotMap {
     pub fn shard(&self, slot: usize) -> usize {
         usize::from(self.owners[slot])
     }
+}
+
+/// The slot of a key, its hash tag looked for.
+pub fn slot_of_key(key: &[u8]) -> usize {
+    slot_of(&key[tagged_range(HASH_TAG, key)])
 }
 
 /// The slot of a key from which the hash tag was already taken.

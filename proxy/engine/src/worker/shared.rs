@@ -45,6 +45,8 @@ pub struct PoolConfig {
     pub ack: Ack,
     /// Requests with keys on several shards are split; otherwise refused.
     pub cross_shard: bool,
+    /// Shown to clients as a cluster of one node.
+    pub is_cluster: bool,
     /// Databases that clients may select.
     pub databases: u8,
     pub users: Vec<(String, Vec<u8>)>,
