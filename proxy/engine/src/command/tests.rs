@@ -483,7 +483,7 @@ fn what_is_refused_is_unknown_and_says_why_where_that_helps() {
         );
         assert_eq!(admitted(line).unwrap_err(), expected, "{line}");
     }
-    for line in ["CLUSTER NODES", "CLUSTER", "cluster foo", "ASKING"] {
+    for line in ["CLUSTER MEET h 1", "CLUSTER", "cluster foo"] {
         assert_eq!(
             admitted(line).unwrap_err(),
             "-ERR This instance has cluster support disabled\r\n",
