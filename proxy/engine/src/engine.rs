@@ -251,7 +251,10 @@ fn sample(name: &'static str, labels: Vec<String>, value: f64) -> Sample {
 
 fn command_names(protocol: Protocol) -> Vec<String> {
     match protocol {
-        Protocol::Redis => command::ROWS.iter().map(|row| row.lower_name()).collect(),
+        Protocol::Redis => {
+            let names = command::ROWS.iter().map(|row| row.lower_name());
+            names.chain(["other".to_owned()]).collect()
+        }
         Protocol::Memcached => VERBS.iter().map(|row| row.name.to_owned()).collect(),
     }
 }
@@ -297,7 +300,8 @@ fn pool_samples(
 
 fn worker_stats(config: &Config, table: &Table) -> WorkerStats {
     let commands = |protocol| match protocol {
-        Protocol::Redis => command::ROWS.len(),
+        // And one for all that were learned.
+        Protocol::Redis => command::ROWS.len() + 1,
         Protocol::Memcached => VERBS.len(),
     };
     WorkerStats {

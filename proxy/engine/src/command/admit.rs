@@ -14,10 +14,18 @@ use crate::proto::Args;
 /// error reply is in `out`. Never asks for the connection to be closed.
 #[inline]
 pub fn admit(args: &Args<'_>, out: &mut Vec<u8>) -> Option<&'static Row> {
-    let Some(row) = find(args) else {
-        unknown(args, out);
-        return None;
-    };
+    match find(args) {
+        Some(row) => admit_row(row, args, out),
+        None => {
+            unknown(args, out);
+            None
+        }
+    }
+}
+
+/// The same, with the row found.
+#[inline]
+pub fn admit_row(row: &'static Row, args: &Args<'_>, out: &mut Vec<u8>) -> Option<&'static Row> {
     if let Some(reason) = row.refusal(args) {
         refuse(row, reason, args, out);
         return None;

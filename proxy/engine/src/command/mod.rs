@@ -17,6 +17,7 @@ mod facts;
 mod glob;
 mod introspect;
 pub mod keys;
+pub mod learned;
 pub mod local;
 pub mod overlay;
 mod reply;
@@ -30,7 +31,7 @@ mod effect_tests;
 #[cfg(test)]
 mod tests;
 
-pub use admit::admit;
+pub use admit::{admit, admit_row};
 pub use keys::{first_key, keys, KeyError};
 pub use local::{answer, Outcome};
 pub use overlay::{Effect, Handling, LocalKind, Refusal, SplitKind};

@@ -12,6 +12,8 @@ use crate::proto::Args;
 
 /// Number of rows; ids are below it.
 pub const COUNT: usize = RAW.len();
+/// The id that all learned commands share (`learned.rs`).
+pub const OTHER: u16 = COUNT as u16;
 
 /// A tip `request_policy`, by Redis' names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,36 +253,63 @@ const fn join() -> [Row; COUNT] {
 
 const fn row(id: usize, parent: Option<u16>) -> Row {
     let raw = &RAW[id];
-    let handling = handling(raw, parent);
-    let keyed = has_keys(raw.specs);
+    let effect = if is_write(raw) {
+        effect(raw.name)
+    } else {
+        EffectRule::Always(Effect::Nothing)
+    };
+    Row {
+        id: id as u16,
+        lifetime: lifetime(raw.name),
+        parent,
+        ..made(raw, handling(raw, parent), effect)
+    }
+}
+
+/// The row of a command that is not in the table, as a server describes it.
+pub fn learned(raw: &'static Raw) -> Row {
+    let is_clear = |spec: &KeySpec| {
+        spec.begin != Begin::Unknown
+            && spec.find != Find::Unknown
+            && !spec.flags.has(KeyFlags::INCOMPLETE)
+    };
+    let handling = match by_flags(raw) {
+        Handling::Forward if !raw.specs.iter().all(is_clear) => Handling::Refuse(Refusal::Keyless),
+        other => other,
+    };
+    let effect = if is_write(raw) {
+        Effect::State
+    } else {
+        Effect::Nothing
+    };
+    made(raw, handling, EffectRule::Always(effect))
+}
+
+const fn made(raw: &'static Raw, handling: Handling, effect: EffectRule) -> Row {
     let (key_at, paired) = shape(raw.specs);
     Row {
         name: raw.name,
-        id: id as u16,
+        id: OTHER,
         arity: raw.arity,
         flags: raw.flags,
         specs: raw.specs,
         request_policy: request_policy(raw.tips),
         response_policy: response_policy(raw.tips),
         handling,
-        effect: if is_write(raw, keyed) {
-            effect(raw.name)
-        } else {
-            EffectRule::Always(Effect::Nothing)
-        },
-        lifetime: lifetime(raw.name),
+        effect,
+        lifetime: Lifetime::None,
         key_at,
         paired,
         subcommands: 0,
-        parent,
-        write: is_write(raw, keyed),
+        parent: None,
+        write: is_write(raw),
         conditional: matches!(handling, Handling::Forward) && is_conditional(raw),
         raw,
     }
 }
 
-const fn is_write(raw: &Raw, keyed: bool) -> bool {
-    raw.flags.has(Flags::WRITE) || (keyed && !raw.flags.has(Flags::READONLY))
+const fn is_write(raw: &Raw) -> bool {
+    raw.flags.has(Flags::WRITE) || (has_keys(raw.specs) && !raw.flags.has(Flags::READONLY))
 }
 
 const fn handling(raw: &Raw, parent: Option<u16>) -> Handling {
@@ -292,6 +321,10 @@ const fn handling(raw: &Raw, parent: Option<u16>) -> Handling {
             return Handling::Refuse(reason);
         }
     }
+    by_flags(raw)
+}
+
+const fn by_flags(raw: &Raw) -> Handling {
     if raw.flags.has(Flags::PUBSUB) {
         Handling::Refuse(Refusal::PubSub)
     } else if raw.flags.has(Flags::BLOCKING) {

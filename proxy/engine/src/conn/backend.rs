@@ -38,6 +38,8 @@ pub enum ReplyTo {
         seq: u32,
         part: u16,
     },
+    /// What a backend knows of a command (`worker/learn.rs`).
+    Lesson { lesson: u32, generation: u32 },
     /// The record was asked for again (`worker/renew.rs`).
     Record,
     /// Nobody.

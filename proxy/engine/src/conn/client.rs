@@ -36,6 +36,8 @@ pub enum Block {
     Output,
     /// Its own earlier requests must be answered first.
     Drain,
+    /// A backend is asked about its next command.
+    Command,
     /// A shard is waited for: a membership change, the other lane's writes, room in a queue.
     Shard,
 }

@@ -34,6 +34,7 @@ impl Worker {
             } => {
                 self.leg_replied(op, generation, backend, last, bytes);
             }
+            ReplyTo::Lesson { lesson, generation } => self.taught(lesson, generation, bytes),
             ReplyTo::Remote { worker, .. } => {
                 let bytes = bytes.to_vec();
                 self.mail[worker as usize].push(Message::Reply { to, bytes });

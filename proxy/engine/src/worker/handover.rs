@@ -123,7 +123,8 @@ impl Worker {
                     buf: bytes,
                     list: &list,
                 };
-                command::find(&args).map_or(Reach::Nothing, |row| Reach::of(row.effect_of(&args)))
+                self.row_of(pool, &args)
+                    .map_or(Reach::Nothing, |row| Reach::of(row.effect_of(&args)))
             }
             Protocol::Memcached => {
                 let (_, request) = crate::proto::memcache::request(
@@ -159,7 +160,7 @@ impl Worker {
                     buf: bytes,
                     list: &list,
                 };
-                if let (Step::Complete(_), Some(row)) = (step, command::find(&args)) {
+                if let (Step::Complete(_), Some(row)) = (step, self.row_of(*pool, &args)) {
                     let mut keys = std::mem::take(&mut self.keys);
                     if command::keys(row, &args, &mut keys).is_err() {
                         keys.clear();

@@ -19,6 +19,7 @@ mod deliver;
 mod forward;
 mod greeting;
 mod handover;
+mod learn;
 mod legs;
 mod loss;
 mod memcache;
@@ -114,6 +115,7 @@ pub struct Worker {
     conns: Vec<Conn>,
     ops: Slab<Op>,
     gathers: Slab<Gather>,
+    lessons: Slab<learn::Lesson>,
     pools: Vec<PoolState>,
     /// The read buffer all connections share; taken out while its bytes are handled.
     input: Vec<u8>,
@@ -191,6 +193,7 @@ impl Worker {
             conns: Vec::new(),
             ops: Slab::default(),
             gathers: Slab::default(),
+            lessons: Slab::default(),
             input: vec![0; READ_BYTES],
             args: Vec::new(),
             keys: Vec::new(),

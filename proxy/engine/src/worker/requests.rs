@@ -2,6 +2,7 @@
 
 use super::clients::Taken;
 use super::forward::{Copies, Flow, Meta, Outgoing};
+use super::learn::Taught;
 use super::split::{Merge, Parts};
 use super::*;
 use crate::command::local::{self, Outcome};
@@ -97,7 +98,20 @@ impl Worker {
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        let row = command::admit(&args, &mut scratch);
+        let mut row = command::admit(&args, &mut scratch);
+        if row.is_none() && command::lookup(args.get(0)).is_none() {
+            match self.learned_row(index, generation, &args) {
+                Taught::Row(found) => {
+                    scratch.clear();
+                    row = command::admit_row(found, &args, &mut scratch);
+                }
+                Taught::Unknown => {}
+                Taught::Later => {
+                    self.scratch = scratch;
+                    return Flow::Wait;
+                }
+            }
+        }
         let Some(client) = self.clients.at(index) else {
             return Flow::Taken;
         };
@@ -154,6 +168,26 @@ impl Worker {
             }
         }
         flow
+    }
+
+    /// What is known of a command that is not in the table. Nobody is asked for clients that may not log in.
+    fn learned_row(&mut self, index: u32, generation: u32, args: &Args) -> Taught {
+        let Some(client) = self.clients.at(index) else {
+            return Taught::Unknown;
+        };
+        let pool = client.pool;
+        let may_ask = client
+            .session
+            .as_ref()
+            .is_some_and(|session| session.authenticated);
+        if !may_ask || command::is_http(args.get(0)) {
+            return Taught::Unknown;
+        }
+        let taught = self.teach(index, generation, pool, args);
+        if let (Taught::Later, Some(client)) = (&taught, self.clients.at(index)) {
+            client.block = Block::Command;
+        }
+        taught
     }
 
     /// A command for the one shard of its keys.

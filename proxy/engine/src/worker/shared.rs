@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::command::learned::Registry;
 use crate::conn::ReplyTo;
 use crate::route::Table;
 use crate::stats::WorkerStats;
@@ -211,6 +212,8 @@ pub struct Shared {
     pub worker_clients: Vec<AtomicUsize>,
     pub pool_clients: Vec<AtomicUsize>,
     pub shards: Vec<Vec<ShardFlags>>,
+    /// By pool: commands that are not in the table.
+    pub learned: Vec<Registry>,
     pub next_client_id: AtomicU64,
     pub draining: AtomicBool,
     /// Milliseconds of the clock at which draining ends.
@@ -243,6 +246,7 @@ impl Shared {
             worker_clients: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             pool_clients: (0..pools).map(|_| AtomicUsize::new(0)).collect(),
             shards: table.pools.iter().map(flags).collect(),
+            learned: (0..pools).map(|_| Registry::default()).collect(),
             next_client_id: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             drain_deadline: AtomicU64::new(0),

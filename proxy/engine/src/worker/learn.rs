@@ -1,0 +1,115 @@
+//! Commands that the table does not have: a backend is asked what it knows of them, once, and the clients that
+//! sent them wait for that (`command/learned.rs`).
+
+use super::forward::{Copies, Outgoing};
+use super::*;
+use crate::command::learned::Known;
+use crate::command::{self, Row};
+use crate::conn::ReplyTo;
+use crate::proto::memcache::ReplyKind;
+use crate::proto::{resp, Args};
+
+/// Questions of one worker that are under way at once; more names are unknown without asking, since whoever
+/// makes names up would keep the backends busy.
+const LESSONS_LIMIT: usize = 16;
+
+/// A question that is under way.
+pub(super) struct Lesson {
+    pool: u16,
+    name: Vec<u8>,
+    clients: Vec<(u32, u32)>,
+}
+
+/// What is known of a request's command.
+pub(super) enum Taught {
+    Row(&'static Row),
+    Unknown,
+    /// A backend is asked; the client waits.
+    Later,
+}
+
+impl Worker {
+    /// The row of a request, learned or from the table.
+    pub(super) fn row_of(&self, pool: u16, args: &Args<'_>) -> Option<&'static Row> {
+        command::find(args).or_else(|| self.shared.learned[pool as usize].row(args))
+    }
+
+    /// What is known of a command that the table does not have.
+    pub(super) fn teach(
+        &mut self,
+        index: u32,
+        generation: u32,
+        pool: u16,
+        args: &Args<'_>,
+    ) -> Taught {
+        let name = args.get(0);
+        match self.shared.learned[pool as usize].get(name, self.now_ms) {
+            Known::Command(learned) => learned.find(args).map_or(Taught::Unknown, Taught::Row),
+            Known::Nothing => Taught::Unknown,
+            Known::Unasked => self.ask_about(index, generation, pool, name),
+        }
+    }
+
+    fn ask_about(&mut self, index: u32, generation: u32, pool: u16, name: &[u8]) -> Taught {
+        let client = (index, generation);
+        for (lesson, generation) in self.lessons.keys() {
+            if let Some(lesson) = self.lessons.get_mut(lesson, generation) {
+                if lesson.pool == pool && lesson.name.eq_ignore_ascii_case(name) {
+                    lesson.clients.push(client);
+                    return Taught::Later;
+                }
+            }
+        }
+        let table = &self.table.pools[pool as usize];
+        let is_there =
+            |(shard, absent): (&crate::route::Shard, &bool)| shard.lead.is_some() && !absent;
+        let shard = table.shards.iter().zip(&table.absent).position(is_there);
+        let Some(shard) = shard.filter(|_| self.lessons.len() < LESSONS_LIMIT) else {
+            return Taught::Unknown;
+        };
+        let (lesson, lesson_generation) = self.lessons.insert(Lesson {
+            pool,
+            name: name.to_vec(),
+            clients: vec![client],
+        });
+        let mut bytes = Vec::new();
+        resp::write_array(&mut bytes, 3);
+        for word in [b"COMMAND", &b"INFO"[..], name] {
+            resp::write_bulk(&mut bytes, word);
+        }
+        let out = Outgoing {
+            pool,
+            shard: shard as u16,
+            lane: 0,
+            write: false,
+            kind: ReplyKind::Line,
+            bytes: &bytes,
+            copies: Copies::Same,
+            trailer: b"",
+        };
+        let to = ReplyTo::Lesson {
+            lesson,
+            generation: lesson_generation,
+        };
+        self.send_read(to, &out, 0);
+        if self.lessons.get(lesson, lesson_generation).is_none() {
+            return Taught::Unknown; // nobody could be asked
+        }
+        Taught::Later
+    }
+
+    /// A backend has said what it knows, or could not be asked.
+    pub(super) fn taught(&mut self, lesson: u32, generation: u32, reply: &[u8]) {
+        if self.lessons.get(lesson, generation).is_none() {
+            return;
+        }
+        let Some(lesson) = self.lessons.remove(lesson) else {
+            return;
+        };
+        let registry = &self.shared.learned[lesson.pool as usize];
+        registry.learn(&lesson.name, reply, self.now_ms);
+        for (index, generation) in lesson.clients {
+            self.list_client(index, generation);
+        }
+    }
+}
