@@ -339,8 +339,7 @@ mod tests {
         let one = GETSET
             .strip_prefix("*1\n")
             .unwrap()
-            .replace("getset", "x|sub!")
-            .replace("$6\nx|", "$6\nx|");
+            .replace("getset", "x|sub!");
         let container = format!("*1\n*10\n$1\nx\n:-2\n*0\n:0\n:0\n:0\n*0\n*0\n*0\n*1\n{one}");
         let registry = Registry::default();
         registry.learn(b"m.x", &wire(&container), 0);
