@@ -63,7 +63,7 @@ def test_they_are_routed_by_their_keys_and_replicated(cluster: Cluster) -> None:
         client.raw.close()
     assert cluster.differences() == {}
     assert asked(cluster) <= 6 * 3, "each name once by each worker at most"
-    assert cluster.proxy.metric("shardproxy_commands_total", command="other", result="ok") >= 180
+    assert cluster.proxy.metric("shardproxy_requests_total", command="other", result="ok") >= 180
 
 
 def test_what_cannot_be_routed_is_refused(cluster: Cluster) -> None:
