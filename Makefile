@@ -29,7 +29,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
 CRATE := proxy/engine
 BIN := .venv/bin
 
-.PHONY: help build run test chaos model lint fmt bench recovery fuzz dist lock clean
+.PHONY: help build run test clients chaos model lint fmt bench recovery fuzz dist lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,6 +47,11 @@ test: ## Rust and Python tests, against real servers
 	cd $(CRATE) && cargo test --locked --quiet
 	@# Two processes: on the smallest machines the tests mostly wait for servers, more only adds noise.
 	$(BIN)/pytest -n 2 $(PYTEST)
+
+clients: ## real client libraries of many languages, where their tools are here (PYTEST="-k ioredis")
+	@.ci/setup cargo backends engine
+	@.ci/clients
+	SHARDPROXY_TEST_CLIENTS=all $(BIN)/pytest -n 2 tests/clients $(PYTEST)
 
 chaos: ## random faults under load, and a check of every answer (SCHEDULES=100, SEED=17)
 	@.ci/setup cargo backends engine

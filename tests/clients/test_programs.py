@@ -1,0 +1,142 @@
+"""Clients and applications of many languages, as programs of their own, against the proxy.
+
+Each program does one part per run: see README.md. Without ``SHARDPROXY_TEST_CLIENTS=all``, which
+`make clients` sets, only those run that need nothing but the project's own packages.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+from support.cluster import Cluster
+from support.programs import Program, python
+from support.servers import MemcachedServer, RedisServer, Server
+
+SIMPLE = ("connect", "data", "pipeline", "streams", "scripts")
+EVENTS = ("failover", "restart")
+"""Parts in which the test breaks something meanwhile."""
+STATEFUL = ("transaction", "watch", "transaction_over_shards", "pubsub", "blocking", "blocking_over_shards")
+WHOLE = ("scan", "keyspace", "script_cache", "script_without_keys", "databases")
+REDIS = (*SIMPLE, *STATEFUL, *WHOLE, *EVENTS)
+
+NOT_YET = frozenset((*STATEFUL, *WHOLE, "lock", "queue"))
+"""Parts that the proxy does not do yet. Emptied as it learns them; ``SHARDPROXY_TEST_CLIENTS_NOT_YET=1`` runs them."""
+
+ALL = os.environ.get("SHARDPROXY_TEST_CLIENTS") == "all"
+NOT_YET_TOO = os.environ.get("SHARDPROXY_TEST_CLIENTS_NOT_YET") == "1"
+PLAIN = os.environ.get("SHARDPROXY_TEST_CLIENTS_PLAIN") == "1"
+"""A plain server in the proxy's place, to see that a program is right."""
+
+PYTHON = (*REDIS, "lock")
+REDIS_PROGRAMS = [
+    python("redis-py", "redis_like.py", "redis", parts=PYTHON, own=True),
+    python("redis-py-resp2", "redis_like.py", "redis", "resp2", parts=PYTHON),
+    python("redis-py-resp2-python", "redis_like.py", "redis", "resp2", "python", parts=PYTHON),
+    python("redis-py-resp3-python", "redis_like.py", "redis", "resp3", "python", parts=PYTHON),
+    python("valkey", "redis_like.py", "valkey", parts=PYTHON),
+    python("valkey-resp3", "redis_like.py", "valkey", "resp3", parts=PYTHON),
+]
+MEMCACHED_PROGRAMS: list[Program] = []
+
+
+def cases(programs: list[Program]) -> list[object]:
+    """A parameter for each part of each program that is asked for."""
+    return [
+        pytest.param(program, part, id=f"{program.name}-{part}", marks=marks(part))
+        for program in programs
+        for part in program.parts
+        if ALL or program.quick
+    ]
+
+
+def marks(part: str) -> list[pytest.MarkDecorator]:
+    found = [pytest.mark.fault] if part in EVENTS else []
+    if part in NOT_YET and not NOT_YET_TOO and not PLAIN:
+        found.append(pytest.mark.skip(reason=f"the proxy does not do this yet: {part}"))
+    if part in EVENTS and PLAIN:
+        found.append(pytest.mark.skip(reason="a plain server does not survive this"))
+    return found
+
+
+class Ground:
+    """What the programs run against: a cluster, or for comparison one plain server."""
+
+    def __init__(self, protocol: str, shards: int) -> None:
+        self.plain: Server | None = None
+        self.cluster: Cluster | None = None
+        self._numbers = itertools.count()
+        if PLAIN:
+            self.plain = (RedisServer if protocol == "redis" else MemcachedServer)().start()
+        else:
+            # What is killed comes back, as it would for a user, so that all can share one cluster.
+            self.cluster = Cluster(protocol, shards=shards, workers=2, resync={"auto": True})
+
+    def close(self) -> None:
+        if self.plain:
+            self.plain.close()
+        if self.cluster:
+            self.cluster.__exit__(None, None, None)
+
+    def run(self, program: Program, part: str) -> None:
+        """Runs a part to its end, and what happens outside meanwhile."""
+        if missing := program.missing():
+            pytest.skip(missing)
+        port = self.plain.port if self.plain else self.cluster.proxy.ports["p"]
+        prefix = f"{program.name}.{part}.{next(self._numbers)}"
+        with program.start(port, part, prefix) as run:
+            if part in EVENTS:
+                assert self.cluster is not None
+                run.wait_line("going")
+                getattr(self, f"_{part}")(self.cluster, run)
+                run.tell("end")
+            run.wait_end()
+
+    @staticmethod
+    def _failover(cluster, run) -> None:
+        """The leader of one shard dies, and comes back; no request may fail."""
+        shard = len(cluster.servers) - 1
+        leader = cluster.members(shard)[0]
+        cluster.servers[shard][leader].kill9()
+        run.tell("killed")
+        run.wait_line("after killed")
+        cluster.wait_state(leader, "down", shard=shard)
+        run.tell("down")
+        run.wait_line("after down")
+        cluster.servers[shard][leader].restart()
+        cluster.wait_state(leader, "in_sync", shard=shard, within=20)
+        run.tell("back")
+        run.wait_line("after back")
+
+    @staticmethod
+    def _restart(cluster, run) -> None:
+        """The proxy itself is replaced: every connection is lost, and clients make new ones."""
+        cluster.proxy.restart()
+        run.tell("restarted")
+        run.wait_line("after restarted")
+
+
+def ground(protocol: str, shards: int) -> Iterator[Ground]:
+    made = Ground(protocol, shards)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def redis_ground() -> Iterator[Ground]:
+    yield from ground("redis", 2)
+
+
+@pytest.fixture(scope="module")
+def memcached_ground() -> Iterator[Ground]:
+    yield from ground("memcached", 2)
+
+
+@pytest.mark.parametrize(("program", "part"), cases(REDIS_PROGRAMS))
+def test_redis(program: Program, part: str, redis_ground: Ground) -> None:
+    redis_ground.run(program, part)
+
+
+@pytest.mark.parametrize(("program", "part"), cases(MEMCACHED_PROGRAMS))
+def test_memcached(program: Program, part: str, memcached_ground: Ground) -> None:
+    memcached_ground.run(program, part)
