@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.cluster import Cluster
-from support.programs import Program, python
+from support.programs import Program, go, java, node, python, script
 from support.servers import MemcachedServer, RedisServer, Server
 
 SIMPLE = ("connect", "data", "pipeline", "streams", "scripts")
@@ -21,7 +21,8 @@ WHOLE = ("scan", "keyspace", "script_cache", "script_without_keys", "databases")
 REDIS = (*SIMPLE, *STATEFUL, *WHOLE, *EVENTS)
 
 NOT_YET = frozenset((*STATEFUL, *WHOLE, "lock", "queue"))
-"""Parts that the proxy does not do yet. Emptied as it learns them; ``SHARDPROXY_TEST_CLIENTS_NOT_YET=1`` runs them."""
+"""Parts that the proxy does not do yet, emptied as it learns them.
+``SHARDPROXY_TEST_CLIENTS_NOT_YET=1`` runs them all the same."""
 
 ALL = os.environ.get("SHARDPROXY_TEST_CLIENTS") == "all"
 NOT_YET_TOO = os.environ.get("SHARDPROXY_TEST_CLIENTS_NOT_YET") == "1"
@@ -36,6 +37,34 @@ REDIS_PROGRAMS = [
     python("redis-py-resp3-python", "redis_like.py", "redis", "resp3", "python", parts=PYTHON),
     python("valkey", "redis_like.py", "valkey", parts=PYTHON),
     python("valkey-resp3", "redis_like.py", "valkey", "resp3", parts=PYTHON),
+]
+ASYNCIO = (
+    "connect",
+    "data",
+    "pipeline",
+    "transaction",
+    "watch",
+    "transaction_over_shards",
+    "pubsub",
+    "blocking",
+)
+ASYNCIO += ("scan", "script_cache", "lock", *EVENTS)
+NODE = tuple(part for part in REDIS if part != "blocking_over_shards")
+REDIS_PROGRAMS += [
+    python("redis-py-asyncio", "redis_like_asyncio.py", "redis", parts=ASYNCIO, own=True),
+    python("redis-py-asyncio-resp2", "redis_like_asyncio.py", "redis", "resp2", parts=ASYNCIO),
+    python("valkey-asyncio", "redis_like_asyncio.py", "valkey", parts=ASYNCIO),
+    node("ioredis", "ioredis.js", parts=NODE),
+    node("node-redis", "node_redis.js", parts=NODE),
+    node("node-redis-resp2", "node_redis.js", "resp2", parts=NODE),
+    node("bullmq", "bullmq.js", parts=["queue"]),
+    python("caches", "caches.py", "redis", parts=[*CACHES, *CACHES_OF_REDIS]),
+    python("queues", "queues.py", parts=["huey", "dramatiq"]),
+    go("go-redis", parts=NODE),
+    java("jedis", "JedisStory", parts=NODE),
+    java("lettuce", "LettuceStory", parts=NODE),
+    script("phpredis", "php", "redis.php", parts=NODE),
+    script("redis-rb", "ruby", "redis.rb", parts=NODE),
 ]
 MEMCACHED_PROGRAMS: list[Program] = []
 

@@ -224,10 +224,10 @@ def blocking(story: Story) -> None:
     leaver = connect(story)
     gone = threading.Thread(target=lambda: swallow(lambda: leaver.blpop(key("q"), timeout=30)))
     gone.start()
-    eventually(lambda: any("blpop" in line.get("cmd", "") for line in client.client_list()))
+    eventually(lambda: any("b" in line["flags"] for line in client.client_list()))
     leaver.connection_pool.disconnect()
     gone.join()
-    eventually(lambda: not any("blpop" in line.get("cmd", "") for line in client.client_list()))
+    eventually(lambda: not any("b" in line["flags"] for line in client.client_list()))
     client.rpush(key("q"), "kept")
     assert client.lpop(key("q")) == b"kept"
 

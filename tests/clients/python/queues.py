@@ -1,0 +1,152 @@
+"""Queues of jobs: Celery, RQ, Huey and Dramatiq, each with a worker in this process or a child of it.
+
+They were made for one server. Huey's and Dramatiq's keys can carry a hash tag in the queue's name or namespace,
+and then work on any number of shards; Celery's and RQ's cannot, and want a pool with one shard.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from story import Story, eventually, run
+
+JOBS = 20
+
+
+def double(n: int) -> int:
+    """The job of RQ, which looks it up by name in its worker."""
+    return 2 * n
+
+
+def celery_app(port: int) -> Any:
+    from celery import Celery
+
+    url = f"redis://127.0.0.1:{port}/0"
+    app = Celery("queues", broker=url, backend=url)
+    app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
+
+    @app.task(name="double", bind=True, max_retries=2, default_retry_delay=0.1)
+    def work(self: Any, n: int) -> int:
+        if n < 0 and self.request.retries == 0:
+            raise self.retry(exc=ValueError(n))
+        return 2 * n
+
+    return app
+
+
+def celery(story: Story) -> None:
+    from celery import group
+
+    app = celery_app(story.port)
+    command = [sys.executable, __file__, str(story.port), "celery_worker", story.prefix]
+    with subprocess.Popen(command) as worker:
+        try:
+            task = app.tasks["double"]
+            assert [r.get(timeout=40) for r in [task.delay(n) for n in range(JOBS)]] == [
+                2 * n for n in range(JOBS)
+            ]
+            assert group(task.s(n) for n in range(5))().get(timeout=40) == [0, 2, 4, 6, 8]
+            assert task.delay(-1).get(timeout=40) == -2
+            assert task.apply_async((3,), countdown=0.5).get(timeout=40) == 6
+            assert app.control.ping(timeout=5), "the worker hears what is sent to all"
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(20)
+
+
+def celery_worker(story: Story) -> None:
+    celery_app(story.port).worker_main(
+        ["worker", "--pool=threads", "--concurrency=2", "--loglevel=warning", "--without-mingle"]
+    )
+
+
+def rq(story: Story) -> None:
+    import redis
+    from rq import Queue, SimpleWorker
+
+    connection = redis.Redis(port=story.port)
+    queue = Queue(story.prefix, connection=connection)
+    jobs = [queue.enqueue("queues.double", n) for n in range(JOBS)]
+    sys.path.insert(0, str(Path(__file__).parent))
+    assert SimpleWorker([queue], connection=connection).work(burst=True)
+    assert [job.return_value() for job in jobs] == [2 * n for n in range(JOBS)]
+    failing = queue.enqueue("queues.nosuch", 1)
+    SimpleWorker([queue], connection=connection).work(burst=True)
+    assert failing.is_failed
+    # And one that waits for work, in a process of its own: it blocks until there is some.
+    command = [
+        sys.executable,
+        "-m",
+        "rq.cli",
+        "worker",
+        "-u",
+        f"redis://127.0.0.1:{story.port}",
+        story.prefix,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(command, env=environment) as worker:
+        try:
+            later = queue.enqueue("queues.double", 21)
+            eventually(lambda: later.get_status(refresh=True) == "finished", within=30)
+            assert later.return_value() == 42
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(20)
+
+
+def huey(story: Story) -> None:
+    from huey import PriorityRedisHuey, RedisHuey
+
+    for kind in (RedisHuey, PriorityRedisHuey):
+        app = kind(f"{{{story.prefix}{kind.__name__}}}", host="127.0.0.1", port=story.port)
+        work = app.task()(double)
+        consumer = app.create_consumer(workers=2, periodic=False)
+        consumer.start()
+        try:
+            results = [work(n) for n in range(JOBS)]
+            assert [r.get(blocking=True, timeout=40) for r in results] == [2 * n for n in range(JOBS)]
+            later = work.schedule(args=(4,), delay=1)
+            assert later.get(blocking=True, timeout=40) == 8
+            with app.lock_task("one"):
+                assert app.is_locked("one")
+        finally:
+            consumer.stop(graceful=True)
+
+
+def dramatiq(story: Story) -> None:
+    import dramatiq
+    from dramatiq.brokers.redis import RedisBroker
+    from dramatiq.results import Results
+    from dramatiq.results.backends.redis import RedisBackend
+
+    place = {"host": "127.0.0.1", "port": story.port}
+    broker = RedisBroker(namespace=f"{{{story.prefix}}}", **place)
+    broker.add_middleware(Results(backend=RedisBackend(namespace=f"{{{story.prefix}}}", **place)))
+    dramatiq.set_broker(broker)
+    failed = threading.Event()
+
+    @dramatiq.actor(store_results=True, min_backoff=50, max_retries=3)
+    def work(n: int) -> int:
+        if n < 0 and not failed.is_set():
+            failed.set()
+            raise ValueError(n)
+        return 2 * n
+
+    worker = dramatiq.Worker(broker, worker_timeout=100, worker_threads=2)
+    worker.start()
+    try:
+        messages = [work.send(n) for n in range(JOBS)]
+        assert [m.get_result(block=True, timeout=40_000) for m in messages] == [2 * n for n in range(JOBS)]
+        assert work.send(-1).get_result(block=True, timeout=40_000) == -2
+        assert work.send_with_options(args=(5,), delay=300).get_result(block=True, timeout=40_000) == 10
+        broker.join("default", timeout=40_000)
+    finally:
+        worker.stop()
+
+
+if __name__ == "__main__":
+    run({"celery": celery, "celery_worker": celery_worker, "rq": rq, "huey": huey, "dramatiq": dramatiq})
