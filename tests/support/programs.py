@@ -24,7 +24,7 @@ BUILT = ROOT / ".cache" / "clients"
 """Where `.ci/clients` puts what it installs and builds."""
 
 PART_SECONDS = 60.0
-"""For one part of a program; a JVM on a busy machine takes seconds to begin."""
+"""For one part of a program; some take seconds to begin on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -160,17 +160,3 @@ def go(name: str, *options: str, parts: Sequence[str]) -> Program:
     """A client in the one Go program."""
     binary = BUILT / "go" / "clients"
     return Program(name, (str(binary), name), tuple(parts), options, (binary,))
-
-
-def java(name: str, main: str, *options: str, parts: Sequence[str]) -> Program:
-    """A class of the Java programs."""
-    classes = BUILT / "java"
-    path = f"{classes / 'classes'}:{classes / 'dependency' / '*'}"
-    command = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", path, main)
-    return Program(name, command, tuple(parts), options, ("java", classes / "classes"))
-
-
-def script(name: str, language: str, file: str, *options: str, parts: Sequence[str]) -> Program:
-    """A program of a language that runs its sources: ``language`` is the interpreter and the directory."""
-    command = (language, str(SOURCES / language / file))
-    return Program(name, command, tuple(parts), options, (language, BUILT / f"{language}.stamp"))

@@ -189,5 +189,8 @@ if __name__ == "__main__":
             "dogpile": dogpile,
             "dogpile_many": dogpile_many,
             "dogpile_lock": dogpile_lock,
+            # The same, where they are no transactions.
+            "many": lambda story: (django_many(story), flask_many(story), dogpile_many(story)),
+            "clear": django_clear,
         }
     )

@@ -1,7 +1,7 @@
 """Queues of jobs: Celery, RQ, Huey and Dramatiq, each with a worker in this process or a child of it.
 
-They were made for one server. Huey's and Dramatiq's keys can carry a hash tag in the queue's name or namespace,
-and then work on any number of shards; Celery's and RQ's cannot, and want a pool with one shard.
+They were made for one server. Huey's and Dramatiq's keys can carry a hash tag in the queue's name or
+namespace, and then work on any number of shards; Celery's and RQ's cannot, and want a pool with one shard.
 """
 
 import os

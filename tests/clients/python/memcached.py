@@ -1,0 +1,96 @@
+"""Memcached libraries of Python that speak the text protocol. The option is the library."""
+
+from typing import Any
+
+from story import Story, run
+
+
+def connect(story: Story) -> Any:
+    """A client of the library that the option names; set, get and the like are called alike."""
+    library, place = story.options[0], f"127.0.0.1:{story.port}"
+    if library == "pymemcache":
+        from pymemcache import Client
+        from pymemcache.serde import pickle_serde
+
+        return Client(place, default_noreply=False, serde=pickle_serde)
+    if library == "python_memcached":
+        from memcache import Client
+
+        return Client([place], cache_cas=True)
+    import pylibmc
+
+    return pylibmc.Client([place], behaviors={"cas": True})
+
+
+def data(story: Story) -> None:
+    client, key = connect(story), story.key
+    assert client.set(key("a"), {"nested": [1]}, 1000)
+    assert client.get(key("a")) == {"nested": [1]}
+    assert not client.add(key("a"), 1)
+    assert client.add(key("b"), "x")
+    assert client.replace(key("b"), "v")
+    assert client.append(key("b"), "c")
+    assert client.prepend(key("b"), "a")
+    assert client.get(key("b")) == "avc"
+    assert client.set(key("n"), 10)
+    assert client.incr(key("n"), 5) == 15
+    assert client.decr(key("n"), 20) == 0
+    assert client.touch(key("b"), 1000)
+    assert client.delete(key("b"))
+    assert client.get(key("b")) is None
+    assert client.set(key("large"), "x" * 900_000)
+    assert len(client.get(key("large"))) == 900_000
+
+
+def many(story: Story) -> None:
+    client = connect(story)
+    multi = story.options[0] != "pymemcache"
+    put, take, drop = (
+        ("set_multi", "get_multi", "delete_multi") if multi else ("set_many", "get_many", "delete_many")
+    )
+    values = {story.key(n): n for n in range(200)}
+    assert getattr(client, put)(values) == []
+    assert getattr(client, take)([*values, story.key("none")]) == values
+    getattr(client, drop)(list(values)[:100])
+    assert getattr(client, take)(list(values)) == dict(list(values.items())[100:])
+
+
+def cas(story: Story) -> None:
+    first, second = connect(story), connect(story)
+    for n in range(20):
+        key = story.key(n)
+        assert first.set(key, 1)
+        if story.options[0] == "python_memcached":  # it keeps the tokens itself
+            assert (first.gets(key), second.gets(key)) == (1, 1)
+            assert first.cas(key, 2)
+            assert not second.cas(key, 3)
+        else:
+            (value, one), (_, two) = first.gets(key), second.gets(key)
+            assert value == 1
+            assert first.cas(key, 2, one)
+            assert not second.cas(key, 3, two)
+        assert first.get(key) == 2
+
+
+def write(client: Any, key: str, value: str) -> None:
+    if not client.set(key, value):  # python-memcached's way to say that it failed
+        raise ConnectionError(f"set of {key} was not acknowledged")
+
+
+def failover(story: Story) -> None:
+    client = connect(story)
+    story.go_on(lambda key, value: write(client, key, value), client.get)
+
+
+def restart(story: Story) -> None:
+    # Applications have one that does not take the server for dead for half a minute.
+    client = connect(story)
+    if story.options[0] == "python_memcached":
+        client.dead_retry = 0
+        for server in client.servers:
+            server.dead_retry = 0
+    story.come_back(lambda key, value: write(client, key, value), client.get)
+
+
+if __name__ == "__main__":
+    run({"data": data, "many": many, "cas": cas, "failover": failover, "restart": restart})
