@@ -138,6 +138,28 @@ wire_texts! {
     SortPattern:
         "-ERR BY and GET patterns of SORT are not supported by the proxy: their keys may be on other shards",
         "ERROR";
+    ExecAbort:
+        "-EXECABORT Transaction discarded because of previous errors.",
+        "ERROR";
+    ExecWithoutMulti:
+        "-ERR EXEC without MULTI",
+        "ERROR";
+    DiscardWithoutMulti:
+        "-ERR DISCARD without MULTI",
+        "ERROR";
+    NestedMulti:
+        "-ERR MULTI calls can not be nested",
+        "ERROR";
+    WatchInsideMulti:
+        "-ERR WATCH inside MULTI is not allowed",
+        "ERROR";
+    NotInTransaction:
+        "-ERR Command not allowed inside a transaction",
+        "ERROR";
+    /// What is queued since MULTI is more than limits.request_bytes.
+    TransactionTooLarge:
+        "-ERR the transaction exceeds the proxy's limit for requests",
+        "ERROR";
 }
 
 /// Redis cuts what it quotes of a request to this many bytes.
@@ -214,6 +236,23 @@ pub fn message(text: &str, out: &mut Vec<u8>) {
 /// What a client sent, fit to be quoted in `message`: cut short, so that an error is never long.
 pub fn quoted(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(QUOTED_BYTES)]).into_owned()
+}
+
+/// What EXEC says where the server refused a command of the transaction on its way, as Redis does where it
+/// refuses EXEC itself. `reason` is the server's whole error.
+pub fn exec_abort(reason: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"-EXECABORT Transaction discarded because of: ");
+    out.extend_from_slice(reason.strip_prefix(b"-").unwrap_or(reason));
+}
+
+/// The same for the wrong number of arguments of EXEC itself. `name` in any case.
+pub fn exec_abort_arity(name: &str, out: &mut Vec<u8>) {
+    named(
+        b"-EXECABORT Transaction discarded because of: wrong number of arguments for '",
+        name,
+        b"' command\r\n",
+        out,
+    );
 }
 
 fn named(before: &[u8], name: &str, after: &[u8], out: &mut Vec<u8>) {

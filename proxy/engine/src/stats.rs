@@ -54,6 +54,8 @@ counters! { PoolCount, POOL_METRICS, Scope::Pool,
     Waits "request_waits_total" "counter" "Requests that had to wait for a membership change, an order or room.";
     Handovers "worker_handovers_total" "counter" "Requests handed to the worker that orders the shard's writes.";
     Repairs "write_repairs_total" "counter" "Writes that came out differently on replicas, whose keys were then copied from the leader.";
+    Leases "watch_connections" "gauge" "Backend connections on which a client watches keys now.";
+    LeaseWaits "watch_connections_taken_total" "counter" "Times that a client began to watch keys.";
     ShardLost "shard_lost_errors_total" "counter" "Requests answered with an error because their shard has no backend.";
 }
 

@@ -3,8 +3,10 @@
 //! Called once per request, before login is checked, in the order Redis checks: known, arity, then
 //! what the arguments ask for. An admitted row is then acted on by its `handling`.
 
+use std::borrow::Cow;
+
 use super::keys::number;
-use super::overlay::{Handling, Refusal};
+use super::overlay::{Handling, Refusal, TransactionKind};
 use super::spec::Flags;
 use super::table::{arity_ok, find, lookup, Row, ROWS};
 use crate::error::{self, Wire};
@@ -31,10 +33,26 @@ pub fn admit_row(row: &'static Row, args: &Args<'_>, out: &mut Vec<u8>) -> Optio
         return None;
     }
     if !arity_ok(row, args.len()) {
-        error::wrong_arity(row.name, out);
+        if row.handling == Handling::Transaction(TransactionKind::Exec) {
+            // A refused EXEC ends the transaction, which its error says.
+            error::exec_abort_arity(row.name, out);
+        } else {
+            error::wrong_arity(row.name, out);
+        }
         return None;
     }
     Some(row)
+}
+
+/// What a client that is not logged in is told.
+pub fn no_auth(row: &Row) -> Cow<'static, [u8]> {
+    let text = Wire::NoAuth.redis();
+    if row.handling != Handling::Transaction(TransactionKind::Exec) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = Vec::new();
+    error::exec_abort(text, &mut out);
+    Cow::Owned(out)
 }
 
 impl Row {
@@ -112,7 +130,6 @@ fn refuse(row: &Row, reason: Refusal, args: &Args<'_>, out: &mut Vec<u8>) {
         Refusal::ScriptWithoutKeys => error::script_without_keys(row.name, out),
         Refusal::SortPattern => out.extend_from_slice(Wire::SortPattern.redis()),
         Refusal::Blocking
-        | Refusal::Transaction
         | Refusal::PubSub
         | Refusal::Keyspace
         | Refusal::Scripting

@@ -108,13 +108,14 @@ pub(super) fn line(session: &Session, context: &Context<'_>, row: &Row) -> Vec<u
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!(
         "id={} addr={} laddr={} fd=-1 name={} age={age} idle=0 flags={flags} db={} sub=0 psub=0 ssub=0 \
-         multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 \
+         multi={} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 \
          events=r cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}\n",
         session.id,
         text(&session.address),
         text(&session.local_address),
         text(&session.name),
         session.database,
+        session.queue.as_ref().map_or(-1, |queue| queue.len() as i64),
         row.lower_name(),
         text(&session.user),
         if session.resp3 { 3 } else { 2 },

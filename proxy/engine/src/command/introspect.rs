@@ -70,6 +70,9 @@ pub(super) fn docs(args: &Args<'_>, reply: &mut Reply<'_>) {
             Handling::Forward => "Runs on the shard that owns its keys.",
             Handling::Split(_) => "Split over the shards that own its keys, and merged.",
             Handling::Local(_) => "Answered by the proxy.",
+            Handling::Transaction(_) => {
+                "Queues commands in the proxy, and runs them on the shards of their keys."
+            }
             Handling::Container => "Has subcommands.",
             Handling::Refuse(_) => "Not available.",
         });

@@ -14,6 +14,8 @@ pub enum Handling {
     Split(SplitKind),
     /// Answered by the proxy (`local.rs`).
     Local(LocalKind),
+    /// MULTI and what belongs to it (`queue.rs`).
+    Transaction(TransactionKind),
     /// Answered with an error; the connection stays open.
     Refuse(Refusal),
     /// Has subcommands and does nothing alone; the arity check has answered before.
@@ -27,6 +29,7 @@ impl Handling {
             Handling::Forward => "forward",
             Handling::Split(_) => "split",
             Handling::Local(_) => "local",
+            Handling::Transaction(_) => "transaction",
             Handling::Refuse(_) => "refuse",
             Handling::Container => "container",
         }
@@ -44,13 +47,21 @@ pub enum SplitKind {
     Sum,
 }
 
+/// The commands of transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionKind {
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+}
+
 /// Why a command is refused; decides the error text (`admit.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Would hold a connection that other clients share.
     Blocking,
-    /// State between requests that a shared connection cannot hold.
-    Transaction,
     PubSub,
     /// Speaks of the whole keyspace, which is spread over shards.
     Keyspace,
@@ -168,8 +179,9 @@ pub enum Lifetime {
     Restore,
 }
 
+use Handling::Transaction;
 use Handling::{Container, Forward, Local, Refuse, Split};
-use Refusal::{Admin, Cluster, Keyspace, PubSub, Replication, Scripting, Transaction};
+use Refusal::{Admin, Cluster, Keyspace, PubSub, Replication, Scripting};
 
 /// Departures from the default. An entry for a container also holds for its subcommands without one.
 #[rustfmt::skip]
@@ -254,12 +266,12 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("XINFO", Container),
     ("XINFO|HELP", Local(LocalKind::Help)),
 
-    // State that lasts over several requests.
-    ("MULTI", Refuse(Transaction)),
-    ("EXEC", Refuse(Transaction)),
-    ("DISCARD", Refuse(Transaction)),
-    ("WATCH", Refuse(Transaction)),
-    ("UNWATCH", Refuse(Transaction)),
+    // State that lasts over several requests: kept here, and for WATCH on a connection of its own.
+    ("MULTI", Transaction(TransactionKind::Multi)),
+    ("EXEC", Transaction(TransactionKind::Exec)),
+    ("DISCARD", Transaction(TransactionKind::Discard)),
+    ("WATCH", Transaction(TransactionKind::Watch)),
+    ("UNWATCH", Transaction(TransactionKind::Unwatch)),
 
     // A channel is no key, and a subscription holds the connection.
     ("PUBLISH", Refuse(PubSub)),

@@ -5,6 +5,7 @@
 //! request (`allows`, `mutes`).
 
 use super::overlay::{Handling, LocalKind};
+use super::queue::Queue;
 use super::spec::Flags;
 use super::table::Row;
 use crate::error::Wire;
@@ -61,6 +62,8 @@ pub struct Session {
     pub no_evict: bool,
     pub no_touch: bool,
     pub reply: ReplyMode,
+    /// What came since MULTI; None outside of a transaction.
+    pub queue: Option<Box<Queue>>,
     /// `ip:port` of the client, as CLIENT LIST shows it.
     pub address: Vec<u8>,
     /// `ip:port` the client connected to.
@@ -90,6 +93,7 @@ impl Session {
             no_evict: false,
             no_touch: false,
             reply: ReplyMode::On,
+            queue: None,
             address,
             local_address,
             connected_us: context.unix_time_us,
@@ -157,6 +161,7 @@ impl Session {
         self.user = DEFAULT_USER.to_vec();
         self.name.clear();
         self.reply = ReplyMode::On;
+        self.queue = None;
         self.no_touch = false;
     }
 }

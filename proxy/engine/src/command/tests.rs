@@ -121,6 +121,9 @@ fn rows_are_sane() {
             }
             Handling::Local(_) => assert!(row.specs.is_empty(), "{row:?}"),
             Handling::Container => assert!(row.subcommands > 0 && row.arity == -2, "{row:?}"),
+            Handling::Transaction(_) => {
+                assert!(row.raw.categories.contains(&"transaction"), "{row:?}")
+            }
             Handling::Refuse(_) => {}
         }
         for sub in row.children() {
@@ -411,10 +414,6 @@ fn what_is_refused_is_unknown_and_says_why_where_that_helps() {
         "BLMOVE a b LEFT LEFT 0",
         "BZPOPMIN a 0",
         "WAIT 0 0",
-        "MULTI",
-        "EXEC",
-        "DISCARD",
-        "WATCH k",
         "SUBSCRIBE c",
         "SSUBSCRIBE c",
         "PUBLISH c m",
@@ -450,7 +449,7 @@ fn what_is_refused_is_unknown_and_says_why_where_that_helps() {
         "MIGRATE h 1 k 0 1",
         "RESTORE-ASKING k 0 v",
         // Refused before the arity is looked at, as a command that does not exist would be.
-        "MULTI now",
+        "SCAN",
         "BLPOP",
     ] {
         let (name, rest) = line.split_once(' ').unwrap_or((line, ""));

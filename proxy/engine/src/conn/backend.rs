@@ -87,6 +87,36 @@ pub enum Greeting {
     Select,
 }
 
+/// The replies of a batch (`ReplyKind::Batch`) so far.
+#[derive(Default)]
+pub struct Batch {
+    seen: u32,
+    /// The first error in front of the last reply.
+    pub refused: Vec<u8>,
+}
+
+impl Batch {
+    /// Takes the next of `replies` replies. True if it is the last one.
+    pub fn take(&mut self, reply: &[u8], replies: u32) -> bool {
+        if self.seen == 0 {
+            self.refused.clear();
+        }
+        self.seen += 1;
+        if self.seen == replies {
+            self.seen = 0;
+            return true;
+        }
+        if reply.starts_with(b"-") && self.refused.is_empty() {
+            self.refused.extend_from_slice(reply);
+        }
+        false
+    }
+
+    pub fn clear(&mut self) {
+        *self = Batch::default();
+    }
+}
+
 pub struct Conn {
     pub pool: u16,
     pub shard: u16,
@@ -121,6 +151,8 @@ pub struct Conn {
     pub input: Vec<u8>,
     pub resume: Resume,
     pub inflight: VecDeque<Pending>,
+    /// Of the first in flight.
+    pub batch: Batch,
     /// How many of `inflight`, from the front, are tombstones.
     pub tombstones: usize,
     /// Running counts of bytes queued and written since the connection was made (wrapping).
@@ -156,6 +188,7 @@ impl Conn {
             input: Vec::new(),
             resume: Resume::default(),
             inflight: VecDeque::new(),
+            batch: Batch::default(),
             tombstones: 0,
             queued: 0,
             written: 0,

@@ -42,6 +42,14 @@ pub enum Block {
     Shard,
 }
 
+/// The keys a client watches are watched on a connection of this shard and lane, which its worker or the
+/// shard's owner keeps for it (`worker/lease.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watching {
+    pub shard: u16,
+    pub lane: u8,
+}
+
 /// Requests of one client that are taken whatever their replies weigh.
 const FREE_INFLIGHT: usize = 64;
 /// Bytes of replies one client may be owed, by the mean of those it had.
@@ -71,6 +79,9 @@ pub struct Client {
     pub expired: bool,
     /// All requests for shards of other workers are handed over (`worker/handover.rs`).
     pub handover: bool,
+    /// Its next request waits until those before it are answered: they went another way.
+    pub fenced: bool,
+    pub watching: Option<Watching>,
     /// Bytes of an oversized memcached data block still to be skipped.
     pub skip: u64,
     /// Milliseconds of the worker clock when the wait for a shard began; 0 when not waiting.
@@ -108,6 +119,8 @@ impl Client {
             listed: false,
             expired: false,
             handover: false,
+            fenced: false,
+            watching: None,
             skip: 0,
             waiting_since: 0,
             active_second: second,
@@ -139,6 +152,12 @@ impl Client {
         let inflight = self.slots.len();
         inflight <= FREE_INFLIGHT / 2
             || (inflight <= limit / 2 && inflight * self.reply_bytes as usize <= OWED_BYTES / 2)
+    }
+
+    /// True between MULTI and EXEC.
+    pub fn is_in_transaction(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.queue.is_some())
     }
 
     /// Gives buffers back that an idle client does not need.

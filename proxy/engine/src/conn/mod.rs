@@ -6,5 +6,5 @@ pub mod client;
 pub mod lane;
 
 pub use backend::{Conn, ConnState, Pending, ReplyTo};
-pub use client::{Block, Client, Slot};
+pub use client::{Block, Client, Slot, Watching};
 pub use lane::LANES;

@@ -421,6 +421,8 @@ pub enum ReplyKind {
     Stats,
     /// `VA` with its data block, or one line: what `mg` answers.
     Item,
+    /// Redis only, where replies tell their own end: so many of them, of which the last one counts.
+    Batch { replies: u32 },
 }
 
 /// A reply that is not memcached's.

@@ -7,6 +7,7 @@
 //! ```
 //! `greeting.rs` has the verification, `loss.rs` the way back to Closed or Held.
 
+use super::exec;
 use super::*;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::{self as text, ReplyKind};
@@ -224,6 +225,11 @@ impl Worker {
     #[inline]
     pub(super) fn answered(&mut self, index: u32, reply: &[u8]) {
         let conn = &mut self.conns[index as usize];
+        if let Some(ReplyKind::Batch { replies }) = conn.inflight.front().map(|p| p.kind) {
+            if !conn.batch.take(reply, replies) {
+                return; // not the last one
+            }
+        }
         let Some(pending) = conn.inflight.pop_front() else {
             return;
         };
@@ -257,6 +263,11 @@ impl Worker {
             self.deliver(pending.to, &tagged);
             tagged.clear();
             self.spare.push(tagged);
+        } else if matches!(pending.kind, ReplyKind::Batch { .. }) {
+            let refused = std::mem::take(&mut self.conns[index as usize].batch.refused);
+            let is_abort = reply.starts_with(b"-EXECABORT ") && !refused.is_empty();
+            let reply = if is_abort { &refused } else { reply };
+            self.deliver(pending.to, &exec::told(reply));
         } else {
             self.deliver(pending.to, reply);
         }

@@ -141,6 +141,9 @@ impl Worker {
             self.pool_stats(client.pool).of(PoolCount::Clients).sub(1);
             self.shared.pool_clients[client.pool as usize].fetch_sub(1, SeqCst);
             self.shared.worker_clients[self.id].fetch_sub(1, SeqCst);
+            if let (Some(watching), Some(session)) = (client.watching, &client.session) {
+                self.unwatch(client.pool, watching, session.id);
+            }
         }
     }
 
@@ -254,6 +257,13 @@ impl Worker {
             };
             if client.quitting {
                 return bytes.len();
+            }
+            if client.fenced {
+                if !client.slots.is_empty() {
+                    client.block = Block::Drain;
+                    break;
+                }
+                client.fenced = false;
             }
             if client.skip > 0 {
                 let skipped = client.skip.min((bytes.len() - at) as u64);

@@ -27,6 +27,8 @@ pub(super) enum Copies<'a> {
     IfStored { bytes: &'a [u8] },
     /// What follows from the leader's answer, as somebody is joining.
     Behind(Behind<'a>),
+    /// What the commands of a transaction say (`exec.rs`).
+    Exec { reach: Reach },
     /// What `effect` says; `keys` are positions in `args`.
     Effect {
         row: &'static Row,
@@ -102,6 +104,15 @@ pub(super) enum Reach {
 }
 
 impl Reach {
+    /// That of two requests.
+    pub(super) fn and(self, other: Reach) -> Reach {
+        match (self, other) {
+            (Reach::Databases, _) | (_, Reach::Databases) => Reach::Databases,
+            (Reach::Lane, _) | (_, Reach::Lane) => Reach::Lane,
+            (Reach::Nothing, Reach::Nothing) => Reach::Nothing,
+        }
+    }
+
     pub(super) fn of(effect: Effect) -> Reach {
         match effect {
             Effect::Nothing => Reach::Nothing,
@@ -116,6 +127,7 @@ impl Outgoing<'_> {
         match self.copies {
             _ if !self.write => Reach::Nothing,
             Copies::Effect { effect, .. } => Reach::of(effect),
+            Copies::Exec { reach } => reach,
             _ => Reach::Lane,
         }
     }
@@ -171,6 +183,9 @@ impl Worker {
         meta: Meta,
         out: &Outgoing,
     ) -> Flow {
+        if !out.write && self.is_watched(index, out) {
+            return self.dispatch_watched(index, generation, meta, out);
+        }
         let way = self.way(index, out);
         if let Way::Wait(block) = way {
             return self.wait(index, generation, meta, block, out);
@@ -316,8 +331,8 @@ impl Worker {
     #[inline]
     pub(super) fn may_go(&mut self, pool: u16, shard: u16, lane: u8, reach: Reach) -> bool {
         let state = &self.pools[pool as usize].shards[shard as usize];
-        (reach == Reach::Nothing || state.retries.is_empty())
-            && self.may_go_first(pool, shard, lane, reach)
+        let is_free = || state.retries.is_empty() && !state.leases.is_exclusive();
+        (reach == Reach::Nothing || is_free()) && self.may_go_first(pool, shard, lane, reach)
     }
 
     /// The same for a write that stands before those that wait to be made again.
@@ -499,17 +514,21 @@ impl Worker {
     /// Looks again at everything that waits for a shard, handed-over requests first.
     pub(super) fn wake_shard(&mut self, pool: u16, shard: u16) {
         self.pump_queue(pool, shard);
+        self.pump_leases(pool, shard);
         let waiting = std::mem::take(&mut self.shard_state(pool, shard).waiting);
         for (index, generation) in waiting {
             self.list_client(index, generation);
         }
+        self.end_yield(pool, shard);
     }
 
     /// Has `wake_shard` run before the turn ends, if anything waits.
     pub(super) fn wake_later(&mut self, pool: u16, shard: u16) {
         let state = &self.pools[pool as usize].shards[shard as usize];
-        let waits =
-            !state.waiting.is_empty() || !state.queue.is_empty() || !state.retries.is_empty();
+        let waits = !state.waiting.is_empty()
+            || !state.queue.is_empty()
+            || !state.retries.is_empty()
+            || state.leases.is_waiting();
         if waits && !self.woken.contains(&(pool, shard)) {
             self.woken.push((pool, shard));
         }
@@ -551,6 +570,7 @@ impl Worker {
                 }
                 self.expire_retries(pool, shard, 2 * timeout);
                 self.expire_queue(pool, shard, 2 * timeout);
+                self.expire_leases(pool, shard, timeout);
                 if self.shard_state(pool, shard).awaiting_view {
                     self.expire_ops(pool, shard, timeout);
                 }

@@ -12,6 +12,7 @@
 
 use super::forward::{Copies, Outgoing, Reach};
 use super::*;
+use super::{exec, lease};
 use crate::command::{self, Effect};
 use crate::conn::backend::NO_PART;
 use crate::conn::ReplyTo;
@@ -75,11 +76,26 @@ impl Worker {
         }
     }
 
+    /// Mails a request, or takes it here if this is the worker.
+    pub(super) fn pass_on(&mut self, worker: usize, handover: Handover) {
+        if worker == self.id {
+            self.receive(handover);
+            return;
+        }
+        self.pool_stats(handover.pool)
+            .of(PoolCount::Handovers)
+            .add(1);
+        self.mail[worker].push(Message::Request(handover));
+    }
+
     /// Carries a handed-over request out, or queues it behind those that wait already.
     fn receive(&mut self, handover: Handover) {
         let (pool, shard) = (handover.pool, handover.shard);
         let now = self.now_ms;
         self.idle = false;
+        let Some(handover) = self.take_lease_request(handover) else {
+            return;
+        };
         self.shard_state(pool, shard)
             .queue
             .push_back((handover, now));
@@ -91,8 +107,14 @@ impl Worker {
             return;
         }
         while let Some((handover, since)) = self.shard_state(pool, shard).queue.pop_front() {
-            let reach = self.reach_of(pool, &handover.bytes);
-            if !self.may_go(pool, shard, handover.lane, reach) {
+            let may_go = match lease::request(&handover.bytes) {
+                Some(request) => self.lease_may_go(&handover, request),
+                None => {
+                    let reach = self.reach_of(pool, &handover.bytes);
+                    self.may_go(pool, shard, handover.lane, reach)
+                }
+            };
+            if !may_go {
                 self.shard_state(pool, shard)
                     .queue
                     .push_front((handover, since));
@@ -109,12 +131,16 @@ impl Worker {
                 return;
             }
             if let Some((handover, _)) = self.shard_state(pool, shard).queue.pop_front() {
+                self.shard_state(pool, shard).leases.unwanted();
                 self.fail(pool, handover.to, Wire::WriteNotSent);
             }
         }
     }
 
     fn reach_of(&mut self, pool: u16, bytes: &[u8]) -> Reach {
+        if exec::is_batch(bytes) {
+            return self.facts(pool, bytes).reach;
+        }
         let mut list = std::mem::take(&mut self.args);
         let reach = match self.pools[pool as usize].protocol {
             Protocol::Redis => {
@@ -152,6 +178,14 @@ impl Worker {
             to,
             bytes,
         } = handover;
+        if let Some(request) = lease::request(bytes) {
+            self.lease_exec(handover, request);
+            return;
+        }
+        if exec::is_batch(bytes) {
+            self.send_batch(*to, *pool, *shard, *lane, bytes);
+            return;
+        }
         let mut list = std::mem::take(&mut self.args);
         match self.pools[*pool as usize].protocol {
             Protocol::Redis => {

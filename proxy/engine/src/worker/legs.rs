@@ -15,6 +15,7 @@
 //! Behind a write PEXPIRETIME tells a key that was there from one that the write made. With several keys
 //! it has to be known before, and at the same instant for all: inside EXEC the server's clock stands.
 
+use super::exec::StateOf;
 use super::repair::Check;
 use crate::command::effect::Place;
 use crate::command::overlay::Effect;
@@ -32,6 +33,10 @@ pub(super) enum Shape {
     First,
     /// The last element of the last one, which is EXEC's.
     Exec,
+    /// The last one, EXEC's, without the first `skip` elements (`exec.rs`).
+    Tail { skip: usize },
+    /// The leader's is known. Of the others' last one an error inside counts too: EXEC of what was copied.
+    Copied,
 }
 
 /// What a held entry becomes once the leader has answered.
@@ -51,6 +56,8 @@ pub(super) enum Held {
     State(Vec<Vec<u8>>),
     /// The state of these keys, behind which the lane's database is used again.
     Moved { database: u8, places: Vec<Place> },
+    /// The state of keys, behind the answers to the commands of a transaction.
+    Exec(StateOf),
     /// What follows from the leader's replies, which are collected here.
     Follow {
         effect: Effect,
@@ -163,7 +170,7 @@ pub(super) fn plan(
 pub(super) const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 pub(super) const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
-fn ask(out: &mut Vec<u8>, name: &[u8], key: &[u8]) {
+pub(super) fn ask(out: &mut Vec<u8>, name: &[u8], key: &[u8]) {
     resp::write_array(out, 2);
     resp::write_bulk(out, name);
     resp::write_bulk(out, key);

@@ -137,6 +137,7 @@ impl Worker {
         conn.input = Vec::new();
         conn.resume = Resume::default();
         conn.tombstones = 0;
+        conn.batch.clear();
         let written = conn.written;
         conn.queued = 0;
         conn.written = 0;

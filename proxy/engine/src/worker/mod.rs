@@ -15,11 +15,14 @@
 mod backends;
 mod behind;
 mod clients;
+mod cut;
 mod deliver;
+mod exec;
 mod forward;
 mod greeting;
 mod handover;
 mod learn;
+mod lease;
 mod legs;
 mod loss;
 mod memcache;
@@ -34,6 +37,7 @@ mod retry;
 pub mod shared;
 mod split;
 mod tables;
+mod transaction;
 
 use std::collections::VecDeque;
 use std::io;
@@ -93,6 +97,8 @@ struct ShardState {
     retries: VecDeque<retry::Retry>,
     /// Writes for the non-leading replicas that may not go yet (`replicate.rs`).
     log: VecDeque<LogEntry>,
+    /// Connections for clients that watch keys (`lease.rs`).
+    leases: lease::Leases,
     /// Writes wait for a table without the suspects.
     awaiting_view: bool,
     /// Replicated writes in flight per lane, and those that touch other databases than their lane's.
@@ -174,6 +180,7 @@ impl Worker {
                     queue: VecDeque::new(),
                     retries: VecDeque::new(),
                     log: VecDeque::new(),
+                    leases: lease::Leases::default(),
                     awaiting_view: false,
                     lane_writes: [0; LANES],
                     wide_writes: 0,
@@ -287,6 +294,7 @@ impl Worker {
                     !shard.waiting.is_empty()
                         || !shard.queue.is_empty()
                         || !shard.retries.is_empty()
+                        || shard.leases.is_waiting()
                 })
             })
     }
@@ -383,7 +391,8 @@ impl Worker {
         }
         for (index, generation) in self.clients.keys() {
             if let Some(client) = self.clients.get_mut(index, generation) {
-                if client.slots.is_empty() && client.out.waiting() == 0 && client.input.is_empty() {
+                let is_idle = client.slots.is_empty() && client.out.waiting() == 0;
+                if is_idle && client.input.is_empty() && !client.is_in_transaction() {
                     client.closing = true;
                     self.mark_client(index, generation);
                 }

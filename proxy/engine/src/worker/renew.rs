@@ -30,6 +30,11 @@ impl Worker {
         lease: u64,
     ) -> bool {
         let index = self.conn_for(pool, shard, lead, lane);
+        self.is_conn_shown(index, lease)
+    }
+
+    /// The same for one connection to the leader.
+    pub(super) fn is_conn_shown(&mut self, index: u32, lease: u64) -> bool {
         let conn = &self.conns[index as usize];
         if conn.state != ConnState::Ready {
             // A write waits there until the greeting has shown the record.

@@ -21,6 +21,8 @@ pub(super) struct Check {
     /// Of the replies, by backend.
     digests: [u64; 16],
     keys: Vec<Vec<u8>>,
+    /// Which elements of EXEC's reply are compared; all of each reply if it is empty.
+    elements: Vec<bool>,
     /// The backends whose state is being replaced; 0 before.
     differ: u16,
 }
@@ -30,7 +32,17 @@ impl Check {
         Box::new(Check {
             digests: [0; 16],
             keys,
+            elements: Vec::new(),
             differ: 0,
+        })
+    }
+
+    /// Of a transaction: some elements of EXEC's reply are compared. What is read without order, or says
+    /// what was deleted, may differ on equal copies.
+    pub fn of_elements(keys: Vec<Vec<u8>>, elements: Vec<bool>) -> Box<Check> {
+        Box::new(Check {
+            elements,
+            ..*Check::new(keys)
         })
     }
 
@@ -39,7 +51,19 @@ impl Check {
         let digest = &mut self.digests[backend as usize];
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(*digest);
-        hasher.write(reply);
+        match resp::aggregate(reply).filter(|found| found.0 == self.elements.len()) {
+            Some((_, start)) => {
+                let mut rest = &reply[start..];
+                for is_compared in &self.elements {
+                    let (element, tail) = rest.split_at(resp::value_len(rest));
+                    if *is_compared {
+                        hasher.write(element);
+                    }
+                    rest = tail;
+                }
+            }
+            None => hasher.write(reply),
+        }
         *digest = hasher.finish();
     }
 

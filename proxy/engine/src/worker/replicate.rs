@@ -11,6 +11,7 @@
 //! ```
 
 use super::behind::{self, Behind};
+use super::exec::{self, Must};
 use super::forward::{Copies, Outgoing};
 use super::legs::{self, Held, Plan, Shape};
 use super::op::{Batch, NOBODY};
@@ -20,7 +21,7 @@ use crate::command::Effect;
 use crate::conn::lane;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
-use crate::proto::resp;
+use crate::proto::{resp, Args};
 use shared::{Ack, Failure};
 
 impl Worker {
@@ -33,6 +34,12 @@ impl Worker {
         let plan = match out.copies {
             Copies::IfStored { bytes } => Plan::held(Held::IfStored(bytes.to_vec())),
             Copies::Behind(what) => behind::plan(what, out.bytes, out.trailer, &mut made),
+            Copies::Exec { .. } => {
+                let must = if feeds { Must::Feed } else { Must::Nothing };
+                let find = |args: &Args<'_>| self.row_of(out.pool, args);
+                let database = lane::database(out.lane);
+                exec::plan(out.bytes, &find, database, must, &mut made)
+            }
             Copies::Same if feeds => behind::plan(Behind::Same, out.bytes, out.trailer, &mut made),
             Copies::Effect {
                 row,
@@ -84,10 +91,15 @@ impl Worker {
             .begin_write(out.lane, out.reach());
         let first = if made.is_empty() { out.bytes } else { &made };
         let (replies, trailer) = (plan.replies, out.trailer);
+        // On a leg each reply counts for itself.
+        let kind = match out.kind {
+            ReplyKind::Batch { .. } => ReplyKind::Line,
+            kind => kind,
+        };
         let batch = Batch {
             bytes: first,
             replies,
-            kind: out.kind,
+            kind,
             then: plan.then,
             trailer,
         };
@@ -99,7 +111,7 @@ impl Worker {
         let (bytes, replies, kind) = match out.copies {
             Copies::Other { bytes, replies } => (bytes, replies, ReplyKind::Line),
             _ if is_held => (&b""[..], 1, ReplyKind::Line),
-            _ => (first, replies, out.kind),
+            _ => (first, replies, kind),
         };
         if is_held || !self.shard_state(out.pool, out.shard).log.is_empty() {
             if let Some(state) = self.ops.get_mut(op, generation) {
@@ -204,13 +216,20 @@ impl Worker {
                 return;
             }
         }
+        let tail;
         let answer = match state.shape {
             Shape::Last if last => Some(bytes),
             Shape::First if is_first => Some(bytes),
             Shape::Exec if last => Some(legs::exec_answer(bytes)),
+            Shape::Tail { skip } if last => {
+                tail = exec::tail(bytes, skip);
+                Some(&*tail)
+            }
+            Shape::Copied if last => Some(bytes),
             _ => None,
         };
         if let Some(answer) = answer {
+            let is_error = is_error || (state.shape == Shape::Copied && exec::has_error(answer));
             // Where all come out alike anyway, only an error of the server itself is a refusal.
             let is_error = match state.check {
                 Some(_) => is_condition(answer),
@@ -234,6 +253,7 @@ impl Worker {
         let Some((pool, shard)) = self.ops.get(op, generation).map(|op| (op.pool, op.shard)) else {
             return;
         };
+        self.end_exclusive(pool, shard, op);
         let is_error = self.is_error(pool, reply);
         let Some(state) = self.ops.get_mut(op, generation) else {
             return;
@@ -287,6 +307,15 @@ impl Worker {
                     state.keep_reply(state.lead, first);
                     copy = Some((bytes, replies));
                 }
+                _ => state.refuse_batch(bit, reply),
+            },
+            Some(Held::Exec(state_of)) => match state_of.copy(reply) {
+                Some((answer, bytes, replies)) if state.refused & bit == 0 => {
+                    state.keep_reply(state.lead, &answer);
+                    state.shape = Shape::Copied;
+                    copy = Some((bytes, replies)).filter(|_| replies > 0);
+                }
+                // A watched key has changed, or a command was refused on its way.
                 _ => state.refuse_batch(bit, reply),
             },
             Some(Held::Follow {
@@ -380,7 +409,8 @@ impl Worker {
     pub(super) fn leg_unsent(&mut self, op: u32, generation: u32, backend: u8) {
         if let Some(state) = self.ops.get_mut(op, generation) {
             let (pool, shard, is_lead) = (state.pool, state.shard, backend == state.lead);
-            let is_unsent = is_lead && self.is_logged(op, generation, pool, shard);
+            let is_alone = state.targets == 1 << backend;
+            let is_unsent = is_lead && (is_alone || self.is_logged(op, generation, pool, shard));
             if let Some(state) = self.ops.get_mut(op, generation) {
                 state.unsent |= is_unsent;
             }
@@ -430,6 +460,7 @@ impl Worker {
         state.failed |= bit;
         let (pool, shard) = (state.pool, state.shard);
         if backend == state.lead && self.is_logged(op, generation, pool, shard) {
+            self.end_exclusive(pool, shard, op);
             // The others never heard of it, so only the leader can know the outcome.
             if self.retry_held(op, generation, failure) {
                 return;
@@ -495,7 +526,10 @@ impl Worker {
             } else if failed == 0 {
                 state.answered = true;
                 let (to, reply) = (state.to, std::mem::take(&mut state.reply));
-                self.deliver(to, &reply);
+                match state.shape {
+                    Shape::Tail { .. } => self.deliver(to, &exec::told(&reply)),
+                    _ => self.deliver(to, &reply),
+                }
                 if let Some(state) = self.ops.get_mut(op, generation) {
                     state.reply = reply;
                 }

@@ -3,11 +3,11 @@
 use super::clients::Taken;
 use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::learn::Taught;
-use super::split::{Merge, Parts};
+use super::split::Parts;
 use super::*;
 use crate::command::local::{self, Outcome};
 use crate::command::overlay::Effect;
-use crate::command::{self, Handling, LocalKind, Row, SplitKind};
+use crate::command::{self, Handling, LocalKind, ReplyMode, Row, SplitKind};
 use crate::conn::lane;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Step};
@@ -120,9 +120,19 @@ impl Worker {
             return Flow::Close;
         };
         let lane = lane::of(session.database, session.resp3);
-        // A request that waits is looked at again, so its turn in CLIENT REPLY SKIP is not used up.
         let kept_mode = session.reply;
         let mute = session.mutes(row);
+        if session.queue.is_some() && !(row.is_none() && command::is_http(args.get(0))) {
+            let (command, write) = (0, false);
+            let meta = Meta {
+                command,
+                write,
+                mute,
+            };
+            let flow = self.queue_request(index, generation, meta, row, args, frame, &scratch);
+            self.scratch = scratch;
+            return self.keep_mode(index, kept_mode, flow);
+        }
         let Some(row) = row else {
             if command::is_http(args.get(0)) {
                 self.scratch = scratch;
@@ -145,7 +155,8 @@ impl Worker {
         };
         if !session.allows(row) {
             self.scratch = scratch;
-            self.reply_now(index, generation, meta, Wire::NoAuth.redis());
+            let text = command::admit::no_auth(row);
+            self.reply_now(index, generation, meta, &text);
             return Flow::Taken;
         }
         self.scratch = scratch;
@@ -156,8 +167,17 @@ impl Worker {
             Handling::Split(kind) => {
                 self.split(index, generation, meta, pool, lane, row, kind, args, frame)
             }
+            Handling::Transaction(kind) => {
+                self.transaction(index, generation, meta, kind, args, frame)
+            }
             _ => self.answer(index, generation, meta, row, args),
         };
+        self.keep_mode(index, kept_mode, flow)
+    }
+
+    /// A request that waits is looked at again, so its turn in CLIENT REPLY SKIP is not used up.
+    #[inline]
+    fn keep_mode(&mut self, index: u32, kept_mode: ReplyMode, flow: Flow) -> Flow {
         if flow == Flow::Wait {
             if let Some(session) = self
                 .clients
@@ -265,14 +285,14 @@ impl Worker {
     }
 
     /// True if the databases that a request names are among the pool's.
-    fn has_databases(&self, pool: u16, row: &Row, args: &Args, lane: u8) -> bool {
+    pub(super) fn has_databases(&self, pool: u16, row: &Row, args: &Args, lane: u8) -> bool {
         let databases = self.shared.config.pools[pool as usize].databases;
         let places = command::effect::places(row, args, lane::database(lane));
         places.iter().all(|place| place.database < databases)
     }
 
     /// The shard that owns all of the keys.
-    fn one_shard(&mut self, pool: u16, args: &Args, keys: &[u32]) -> Result<u16, Wire> {
+    pub(super) fn one_shard(&mut self, pool: u16, args: &Args, keys: &[u32]) -> Result<u16, Wire> {
         let mut owner = None;
         for at in keys {
             let key = args.get(*at as usize);
@@ -302,8 +322,7 @@ impl Worker {
         args: Args,
         frame: &[u8],
     ) -> Flow {
-        // Words per key: MSET has the value behind each key.
-        let stride = if kind == SplitKind::Mset { 2 } else { 1 };
+        let stride = kind.stride();
         let count = (args.len() - 1) / stride;
         let key = |i: usize| args.get(1 + i * stride);
         if (0..count).any(|i| command::is_reserved(key(i))) {
@@ -347,16 +366,11 @@ impl Worker {
             parts.bytes.push(bytes);
         }
         out.bytes = b"";
-        let merge = match kind {
-            SplitKind::Mget => Merge::Arrays,
-            SplitKind::Mset => Merge::Same,
-            SplitKind::Sum => Merge::Sum,
-        };
-        self.dispatch_parts(index, generation, meta, merge, parts, &out)
+        self.dispatch_parts(index, generation, meta, kind.merge(), parts, &out)
     }
 
     /// A command that the proxy answers itself.
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         index: u32,
         generation: u32,
@@ -385,6 +399,9 @@ impl Worker {
         let outcome = local::answer(&mut session, row, &args, &self.context(pool), &mut text);
         if let Some(client) = self.clients.at(index) {
             client.session = Some(session);
+        }
+        if row.handling == Handling::Local(LocalKind::Reset) {
+            self.end_watch(index);
         }
         if !text.is_empty() {
             self.reply_now(index, generation, meta, &text);

@@ -1,8 +1,10 @@
 //! Requests whose keys are on several shards: one part per shard, and the parts' replies merged in
 //! the order of the request's keys (Redis' `request_policy:multi_shard` and its `response_policy`).
 
+use super::cut::{self, Piece};
 use super::forward::{Flow, Meta, Outgoing, Way};
 use super::*;
+use crate::command::SplitKind;
 use crate::conn::backend::NO_PART;
 use crate::conn::ReplyTo;
 use crate::proto::memcache as text;
@@ -21,6 +23,26 @@ pub(super) enum Merge {
     Values,
     /// memcached `STAT` lines, numbers summed.
     Stats,
+    /// EXEC's, command by command (`cut.rs`).
+    Exec,
+}
+
+impl SplitKind {
+    /// Words per key: MSET has the value behind each key.
+    pub(super) fn stride(self) -> usize {
+        match self {
+            SplitKind::Mset => 2,
+            SplitKind::Mget | SplitKind::Sum => 1,
+        }
+    }
+
+    pub(super) fn merge(self) -> Merge {
+        match self {
+            SplitKind::Mget => Merge::Arrays,
+            SplitKind::Mset => Merge::Same,
+            SplitKind::Sum => Merge::Sum,
+        }
+    }
 }
 
 /// A request that was split.
@@ -34,6 +56,8 @@ pub(super) struct Gather {
     order: Vec<u16>,
     /// The keys themselves, where the replies are told apart by them.
     keys: Vec<Vec<u8>>,
+    /// Of a transaction.
+    pieces: Vec<Piece>,
 }
 
 /// What a request is split into: the shard and the bytes of each part.
@@ -77,12 +101,21 @@ impl Worker {
         like: &Outgoing,
     ) -> Flow {
         let mut ways = Vec::with_capacity(parts.shards.len());
+        let mut watched = None;
         for (shard, bytes) in parts.shards.iter().zip(&parts.bytes) {
             let out = Outgoing {
                 shard: *shard,
                 bytes,
                 ..*like
             };
+            if !like.write && self.is_watched(index, &out) {
+                if !self.is_drained(index) {
+                    return Flow::Wait;
+                }
+                watched = Some(*shard);
+                ways.push(self.lease_way(like.pool, *shard));
+                continue;
+            }
             let way = self.way(index, &out);
             if let Way::Wait(block) = way {
                 return self.wait(index, generation, meta, block, &out);
@@ -112,6 +145,7 @@ impl Worker {
                 .collect(),
             order,
             keys,
+            pieces: Vec::new(),
         });
         for (part, (shard, way)) in shards.iter().zip(ways).enumerate() {
             let restore = match like.trailer.is_empty() {
@@ -126,7 +160,13 @@ impl Worker {
             };
             let part = part as u16;
             debug_assert_ne!(part, NO_PART);
+            let local = ReplyTo::Part {
+                gather,
+                generation: gather_generation,
+                part,
+            };
             match way {
+                _ if watched == Some(*shard) => self.read_of_watching(index, way, local, &out),
                 Way::There(worker) => {
                     let (index, generation) = (gather, gather_generation);
                     let to = ReplyTo::Remote {
@@ -150,6 +190,26 @@ impl Worker {
             }
         }
         Flow::Taken
+    }
+
+    /// A place for the parts of a transaction.
+    pub(super) fn gather_exec(
+        &mut self,
+        to: ReplyTo,
+        pool: u16,
+        count: usize,
+        pieces: Vec<Piece>,
+    ) -> (u32, u32) {
+        self.gathers.insert(Gather {
+            to,
+            pool,
+            merge: Merge::Exec,
+            waiting: count as u16,
+            parts: vec![Vec::new(); count],
+            order: Vec::new(),
+            keys: Vec::new(),
+            pieces,
+        })
     }
 
     /// Sends a part. What it is to a backend that joins follows from its own bytes.
@@ -191,6 +251,7 @@ impl Worker {
             Merge::Same => merge_same(&gather, &mut reply),
             Merge::Values => merge_values(&gather, &mut reply),
             Merge::Stats => self.merge_stats(&gather, &mut reply),
+            Merge::Exec => cut::merge(&gather.pieces, &gather.parts, &mut reply),
         }
         self.deliver(gather.to, &reply);
         self.scratch = reply;
@@ -269,6 +330,33 @@ impl Worker {
         }
         out.extend_from_slice(b"END\r\n");
     }
+}
+
+/// Appends what the replies of one request's parts are together.
+pub(super) fn merge_elements(
+    merge: Merge,
+    parts: Vec<Vec<u8>>,
+    order: Vec<u16>,
+    out: &mut Vec<u8>,
+) {
+    let (to, pool, waiting, keys, pieces) = (ReplyTo::Nobody, 0, 0, Vec::new(), Vec::new());
+    let gather = Gather {
+        to,
+        pool,
+        merge,
+        waiting,
+        parts,
+        order,
+        keys,
+        pieces,
+    };
+    let mut reply = Vec::new();
+    match merge {
+        Merge::Arrays => merge_arrays(&gather, &mut reply),
+        Merge::Sum => merge_sum(&gather, &mut reply),
+        _ => merge_same(&gather, &mut reply),
+    }
+    out.extend_from_slice(&reply);
 }
 
 /// The first error of a Redis part, if there is one: a sum or an array without it would be wrong.
@@ -356,6 +444,7 @@ mod tests {
             parts: parts.iter().map(|part| part.to_vec()).collect(),
             order: order.to_vec(),
             keys: keys.iter().map(|key| key.to_vec()).collect(),
+            pieces: Vec::new(),
         }
     }
 

@@ -61,6 +61,13 @@ impl Worker {
                 }
             }
         }
+        let is_same = before.lead == after.lead
+            && before.members() == after.members()
+            && before.in_sync == after.in_sync
+            && before.backends == after.backends;
+        if !is_same {
+            self.drop_leases(pool, shard, after.members());
+        }
         if before.in_sync != 0 && gained != 0 {
             self.fail_gained(pool, shard, gained);
             if let Some(lead) = before.lead.filter(|_| before.in_sync.count_ones() == 1) {

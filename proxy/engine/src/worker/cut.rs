@@ -1,0 +1,294 @@
+//! A transaction cut into one batch per shard, and the replies put together again in the order of its commands.
+//!
+//! Called by `transaction.rs` with EXEC, when one version of the routing table decides; sends nothing.
+
+use super::exec::Facts;
+use super::legs::MULTI;
+use super::split::{self, Merge};
+use super::*;
+use crate::command::queue::{self, Inside, Queue};
+use crate::command::{self, Effect, Handling, Row, SplitKind};
+use crate::conn::lane;
+use crate::error;
+use crate::proto::{resp, Args, Resume};
+
+/// One shard's part of a transaction.
+pub(super) struct Part {
+    pub shard: u16,
+    pub bytes: Vec<u8>,
+    pub facts: Facts,
+}
+
+/// A transaction, cut.
+#[derive(Default)]
+pub(super) struct Cut {
+    pub pieces: Vec<Piece>,
+    pub parts: Vec<Part>,
+}
+
+impl Cut {
+    /// The part of a shard.
+    pub fn part(&mut self, shard: u16) -> u16 {
+        let found = self.parts.iter().position(|part| part.shard == shard);
+        let at = found.unwrap_or_else(|| {
+            let facts = Facts::EMPTY;
+            let bytes = MULTI.to_vec();
+            self.parts.push(Part {
+                shard,
+                bytes,
+                facts,
+            });
+            self.parts.len() - 1
+        });
+        at as u16
+    }
+
+    /// Where all parts are in one array, which is the reply.
+    pub fn is_plain(&self) -> bool {
+        let is_part = |piece: &Piece| matches!(piece, Piece::Part(_));
+        self.parts.len() == 1 && self.pieces.iter().all(is_part)
+    }
+}
+
+impl Worker {
+    /// Places the requests of a transaction.
+    pub(super) fn cut(&mut self, pool: u16, lane: u8, queue: &Queue) -> Cut {
+        let (mut list, mut cut) = (Vec::new(), Cut::default());
+        for frame in queue.frames() {
+            resp::request(frame, &mut list, &mut Resume::default(), usize::MAX);
+            let args = Args {
+                buf: frame,
+                list: &list,
+            };
+            let Some(row) = self.row_of(pool, &args) else {
+                let mut text = Vec::new();
+                error::unknown_command(args.get(0), args.iter().skip(1), &mut text);
+                cut.pieces.push(Piece::Own(text));
+                continue;
+            };
+            let piece = match (row.inside(&args, lane::database(lane)), row.handling) {
+                _ if queue::lacks_value(row, &args) => {
+                    let mut text = Vec::new();
+                    error::wrong_arity(row.name, &mut text);
+                    Err(text)
+                }
+                (Inside::Split, Handling::Split(kind)) => self.cut_split(pool, row, kind, &args),
+                (Inside::Own, _) => Ok(vec![]),
+                _ => self
+                    .cut_forward(pool, lane, row, &args)
+                    .map(|shard| vec![shard]),
+            };
+            let piece = match piece {
+                Err(text) => Piece::Own(text),
+                Ok(shards) if shards.is_empty() => Piece::Own(Vec::new()),
+                Ok(shards) if shards.len() == 1 => {
+                    let part = cut.part(shards[0]);
+                    add(&mut cut.parts[part as usize], row, &args, frame);
+                    Piece::Part(part)
+                }
+                Ok(_) => self.split_inside(row, &args, &mut cut),
+            };
+            cut.pieces.push(piece);
+        }
+        cut
+    }
+
+    /// The shard of a request's keys, or the error that EXEC has in its place.
+    fn cut_forward(&mut self, pool: u16, lane: u8, row: &Row, args: &Args) -> Result<u16, Vec<u8>> {
+        if row.effect_of(args) == Effect::Moved && !self.has_databases(pool, row, args, lane) {
+            return Err(Wire::DatabaseIndex.redis().to_vec());
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        let shard = match command::keys(row, args, &mut keys) {
+            Ok(()) => self
+                .one_shard(pool, args, &keys)
+                .map_err(|wire| wire.redis().to_vec()),
+            Err(error) => {
+                let mut text = Vec::new();
+                command::keys::refuse(row, error, &mut text);
+                Err(text)
+            }
+        };
+        self.keys = keys;
+        shard
+    }
+
+    /// The shards of the keys of a request that may be split, and the placement in `self.placed`.
+    fn cut_split(
+        &mut self,
+        pool: u16,
+        row: &Row,
+        kind: SplitKind,
+        args: &Args,
+    ) -> Result<Vec<u16>, Vec<u8>> {
+        let stride = kind.stride();
+        debug_assert!(!row.specs.is_empty());
+        self.place(pool, (args.len() - 1) / stride, |i| {
+            args.get(1 + i * stride)
+        });
+        let mut shards: Vec<u16> = self.placed.iter().map(|(shard, _)| *shard).collect();
+        shards.dedup();
+        Ok(shards)
+    }
+
+    /// Adds one request of its own to each part that has keys of this one, as placed last.
+    fn split_inside(&mut self, row: &'static Row, args: &Args, cut: &mut Cut) -> Piece {
+        let Handling::Split(kind) = row.handling else {
+            return Piece::Own(Wire::BadReply.redis().to_vec());
+        };
+        let stride = kind.stride();
+        let mut order = vec![0; (args.len() - 1) / stride];
+        let (mut parts, mut list) = (Vec::new(), Vec::new());
+        for group in self.placed.chunk_by(|a, b| a.0 == b.0) {
+            let mut bytes = Vec::new();
+            resp::write_array(&mut bytes, 1 + group.len() * stride);
+            resp::write_bulk(&mut bytes, row.name.as_bytes());
+            for (_, i) in group {
+                order[*i as usize] = parts.len() as u16;
+                for word in 0..stride {
+                    resp::write_bulk(&mut bytes, args.get(1 + *i as usize * stride + word));
+                }
+            }
+            resp::request(&bytes, &mut list, &mut Resume::default(), usize::MAX);
+            let own = Args {
+                buf: &bytes,
+                list: &list,
+            };
+            let part = cut.part(group[0].0);
+            add(&mut cut.parts[part as usize], row, &own, &bytes);
+            parts.push(part);
+        }
+        Piece::Split {
+            merge: kind.merge(),
+            parts,
+            order,
+        }
+    }
+}
+
+/// Adds a request to a part.
+fn add(part: &mut Part, row: &Row, args: &Args<'_>, frame: &[u8]) {
+    part.bytes.extend_from_slice(frame);
+    part.facts.add(row, args);
+}
+
+/// Where the answer to one command of a transaction comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// The proxy.
+    Own(Vec<u8>),
+    /// The next element of this part's EXEC.
+    Part(u16),
+    /// One element of each of these parts; `order` as in `Gather`, by position in `parts`.
+    Split {
+        merge: Merge,
+        parts: Vec<u16>,
+        order: Vec<u16>,
+    },
+}
+
+/// Merges the parts' replies in the order of the commands. A part that failed has its error in the place of
+/// each of its commands, as the others were carried out; if all failed, the first error is the answer.
+pub(super) fn merge(pieces: &[Piece], parts: &[Vec<u8>], out: &mut Vec<u8>) {
+    let is_null = |part: &&Vec<u8>| part.starts_with(b"*-1") || part.starts_with(b"_");
+    if let Some(null) = parts.iter().find(is_null) {
+        out.extend_from_slice(null);
+        return;
+    }
+    let is_failed = |part: &Vec<u8>| resp::aggregate(part).is_none();
+    if let Some(first) = parts.first().filter(|_| parts.iter().all(is_failed)) {
+        out.extend_from_slice(first);
+        return;
+    }
+    let start = |part: &Vec<u8>| resp::aggregate(part).map(|(_, start)| start);
+    let mut at: Vec<Option<usize>> = parts.iter().map(start).collect();
+    let mut is_whole = true;
+    let mut next = |part: u16| -> &[u8] {
+        let bytes = &parts[part as usize][..];
+        let Some(from) = at[part as usize] else {
+            return bytes;
+        };
+        let rest = &bytes[from..];
+        is_whole &= !rest.is_empty();
+        let len = if rest.is_empty() {
+            0
+        } else {
+            resp::value_len(rest)
+        };
+        at[part as usize] = Some(from + len);
+        &rest[..len]
+    };
+    resp::write_array(out, pieces.len());
+    for piece in pieces {
+        match piece {
+            Piece::Own(answer) => out.extend_from_slice(answer),
+            Piece::Part(part) => out.extend_from_slice(next(*part)),
+            Piece::Split {
+                merge,
+                parts,
+                order,
+            } => {
+                let elements = parts.iter().map(|part| next(*part).to_vec()).collect();
+                split::merge_elements(*merge, elements, order.clone(), out);
+            }
+        }
+    }
+    if !is_whole {
+        out.clear();
+        out.extend_from_slice(Wire::BadReply.redis());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(pieces: &[Piece], parts: &[&[u8]]) -> String {
+        let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
+        let mut out = Vec::new();
+        merge(pieces, &parts, &mut out);
+        String::from_utf8_lossy(&out).replace("\r\n", " ")
+    }
+
+    #[test]
+    fn answers_come_in_the_order_of_the_commands() {
+        let split = Piece::Split {
+            merge: Merge::Arrays,
+            parts: vec![0, 1],
+            order: vec![1, 0, 1],
+        };
+        let own = Piece::Own(b"+PONG\r\n".to_vec());
+        let pieces = [Piece::Part(1), own, split, Piece::Part(0)];
+        let parts = [
+            &b"*2\r\n*1\r\n$1\r\nb\r\n:7\r\n"[..],
+            b"*2\r\n+OK\r\n*2\r\n$1\r\na\r\n$1\r\nc\r\n",
+        ];
+        let expected = "*4 +OK +PONG *3 $1 a $1 b $1 c :7 ";
+        assert_eq!(merged(&pieces, &parts), expected);
+    }
+
+    #[test]
+    fn a_part_that_failed_has_its_error_in_each_place() {
+        let sum = Piece::Split {
+            merge: Merge::Sum,
+            parts: vec![0, 1],
+            order: vec![],
+        };
+        let pieces = [Piece::Part(0), Piece::Part(1), sum];
+        let parts = [&b"*2\r\n+OK\r\n:1\r\n"[..], b"-CLUSTERDOWN x\r\n"];
+        let expected = "*3 +OK -CLUSTERDOWN x -CLUSTERDOWN x ";
+        assert_eq!(merged(&pieces, &parts), expected);
+        let parts = [&b"-EXECABORT y\r\n"[..], b"-CLUSTERDOWN x\r\n"];
+        assert_eq!(merged(&pieces, &parts), "-EXECABORT y ");
+    }
+
+    #[test]
+    fn null_is_null_and_what_is_missing_is_no_answer() {
+        for null in [&b"*-1\r\n"[..], b"_\r\n"] {
+            let expected = String::from_utf8_lossy(null).replace("\r\n", " ");
+            assert_eq!(merged(&[Piece::Part(0)], &[null]), expected);
+        }
+        let told = merged(&[Piece::Part(0), Piece::Part(0)], &[b"*1\r\n+OK\r\n"]);
+        assert!(told.contains("malformed"), "{told}");
+    }
+}

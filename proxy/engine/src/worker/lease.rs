@@ -1,0 +1,585 @@
+//! Connections to a shard's leader that clients with watched keys have for themselves: WATCH and EXEC have to
+//! come over one connection, which nobody else may use in between.
+//!
+//! They are kept open and used again, so a transaction costs no connection. They are held where the shard's
+//! writes are ordered (`handover.rs`), or with the client's worker where nobody orders them, and asked for like
+//! any other request, by a number that stands for the client:
+//!
+//! ```text
+//! client   WATCH k ──► [free connection, or wait for one] ──► WATCH k
+//!          GET k   ──► GET k, on the same connection
+//!          EXEC    ──► [the shard's queue] ──► MULTI … EXEC ──► RESTORE of what it wrote, for the others
+//!          UNWATCH, DISCARD, gone ──► UNWATCH, and the connection is free
+//! ```
+//! The client is answered before its next request is looked at: that may go another way.
+//!
+//! What the client reads of that shard meanwhile is read there too. Another replica may not have yet what the
+//! leader had before it was told to watch, and EXEC would write over it.
+//!
+//! EXEC and the other writes of the shard come to the leader over different connections, so nobody knows their
+//! order there. Hence an EXEC that writes waits until no write is in flight, and new ones wait until the
+//! leader has answered it. What it did reaches the other replicas as state, in the log like any held write.
+//! Between two EXECs whoever waited has a turn.
+//!
+//! Any change of the shard's membership takes all these connections away: EXEC is then answered with null,
+//! which means that a watched key may have changed, and clients try again.
+
+use std::collections::HashMap;
+
+use super::exec::{self, Must};
+use super::forward::Reach;
+use super::legs::{Plan, Shape};
+use super::op::NOBODY;
+use super::*;
+use crate::conn::{lane, Conn, ReplyTo, Watching};
+use crate::proto::memcache::ReplyKind;
+use crate::proto::Args;
+
+/// Connections of this kind per shard and worker.
+const LEASES_PER_SHARD: usize = 128;
+
+/// First bytes of the requests below; no request of a client begins so.
+const WATCH: u8 = 0;
+const EXEC: u8 = 1;
+const RELEASE: u8 = 2;
+const READ: u8 = 3;
+
+/// What is asked of the worker that holds the connections, as `Handover.bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request<'a> {
+    /// To watch keys, by the client's own request.
+    Watch { id: u64, frame: &'a [u8] },
+    /// To execute a batch, after which nothing is watched.
+    Exec { id: u64, batch: &'a [u8] },
+    /// To watch nothing any more.
+    Release { id: u64 },
+    /// To read where keys are watched.
+    Read { id: u64, frame: &'a [u8] },
+}
+
+impl Request<'_> {
+    pub fn bytes(self) -> Vec<u8> {
+        let (tag, id, rest) = match self {
+            Request::Watch { id, frame } => (WATCH, id, frame),
+            Request::Exec { id, batch } => (EXEC, id, batch),
+            Request::Release { id } => (RELEASE, id, &b""[..]),
+            Request::Read { id, frame } => (READ, id, frame),
+        };
+        [&[tag][..], &id.to_le_bytes(), rest].concat()
+    }
+}
+
+/// The request that a handover is, if it is one of these.
+pub(super) fn request(bytes: &[u8]) -> Option<Request<'_>> {
+    let (tag, rest) = bytes.split_first().filter(|(tag, _)| **tag <= READ)?;
+    let (id, rest) = rest.split_first_chunk::<8>()?;
+    let id = u64::from_le_bytes(*id);
+    Some(match *tag {
+        WATCH => Request::Watch { id, frame: rest },
+        EXEC => Request::Exec { id, batch: rest },
+        READ => Request::Read { id, frame: rest },
+        _ => Request::Release { id },
+    })
+}
+
+/// What no client has watched the keys for, or what may have changed them.
+pub(super) fn null(lane: u8) -> &'static [u8] {
+    if lane::is_resp3(lane) {
+        b"_\r\n"
+    } else {
+        b"*-1\r\n"
+    }
+}
+
+/// Who may write to a replicated shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Exclusive {
+    #[default]
+    No,
+    /// An EXEC waits for the writes in flight; no new ones go.
+    Wanted,
+    /// This op is one, and the leader has not answered.
+    Running(u32),
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    conn: u32,
+    /// Of the connection: another one means that nothing is watched there.
+    generation: u32,
+    /// Milliseconds of the worker clock at which it last was asked for.
+    since: u64,
+}
+
+/// The connections of one shard.
+#[derive(Default)]
+pub(super) struct Leases {
+    /// By client.
+    held: HashMap<u64, Lease>,
+    /// Those that nobody holds, open or not.
+    free: Vec<u32>,
+    /// Those to be closed once their last request is answered.
+    leaving: Vec<u32>,
+    /// Requests to watch that wait for one, with the millisecond they came; in order.
+    waiting: VecDeque<(Handover, u64)>,
+    exclusive: Exclusive,
+    /// Others that wait have their turn before the next EXEC.
+    yields: bool,
+}
+
+impl Leases {
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.leaving.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.exclusive != Exclusive::No
+    }
+
+    /// The EXEC that waited does not any more.
+    pub(super) fn unwanted(&mut self) {
+        if self.exclusive == Exclusive::Wanted {
+            self.exclusive = Exclusive::No;
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.held.len() + self.free.len() + self.leaving.len()
+    }
+}
+
+impl Worker {
+    /// The worker that holds a shard's connections for the clients of this one.
+    pub(super) fn lease_worker(&self, pool: u16, shard: u16) -> usize {
+        if self.shard_table(pool, shard).is_replicated() {
+            self.owner(pool, shard)
+        } else {
+            self.id
+        }
+    }
+
+    /// A client watches nothing any more.
+    pub(super) fn unwatch(&mut self, pool: u16, watching: Watching, id: u64) {
+        let Watching { shard, lane } = watching;
+        let handover = Handover {
+            pool,
+            shard,
+            lane,
+            to: ReplyTo::Nobody,
+            bytes: Request::Release { id }.bytes(),
+        };
+        self.pass_on(self.lease_worker(pool, shard), handover);
+    }
+
+    /// Acts on what needs no turn among the shard's writes; gives back what does.
+    pub(super) fn take_lease_request(&mut self, handover: Handover) -> Option<Handover> {
+        match request(&handover.bytes) {
+            Some(Request::Watch { id, .. }) => self.watch(id, handover),
+            Some(Request::Release { id }) => self.release(handover.pool, handover.shard, id),
+            Some(Request::Read { id, frame }) => self.read_watched(id, frame, &handover),
+            _ => return Some(handover),
+        }
+        None
+    }
+
+    fn read_watched(&mut self, id: u64, frame: &[u8], handover: &Handover) {
+        let Handover {
+            pool,
+            shard,
+            lane,
+            to,
+            ..
+        } = *handover;
+        let lease = self.shard_state(pool, shard).leases.held.get(&id).copied();
+        match lease.filter(|lease| self.is_open(lease)) {
+            Some(lease) => {
+                let pending = self.pending(to, ReplyKind::Line, true, 0);
+                self.enqueue(lease.conn, frame, pending);
+            }
+            // EXEC will be null, so any copy will do.
+            None => self.carry_out(&Handover {
+                pool,
+                shard,
+                lane,
+                to,
+                bytes: frame.to_vec(),
+            }),
+        }
+    }
+
+    fn is_open(&self, lease: &Lease) -> bool {
+        let conn = &self.conns[lease.conn as usize];
+        conn.state == ConnState::Ready && conn.generation == lease.generation
+    }
+
+    fn watch(&mut self, id: u64, handover: Handover) {
+        let (pool, shard, now) = (handover.pool, handover.shard, self.now_ms);
+        match self.shard_state(pool, shard).leases.held.get_mut(&id) {
+            Some(lease) => {
+                lease.since = now;
+                let lease = *lease;
+                if self.is_open(&lease) {
+                    self.send_watch(lease.conn, &handover);
+                } else {
+                    // What was watched before is lost, which EXEC will say.
+                    self.deliver(handover.to, b"+OK\r\n");
+                }
+            }
+            None => {
+                self.pool_stats(pool).of(PoolCount::LeaseWaits).add(1);
+                let leases = &mut self.shard_state(pool, shard).leases;
+                leases.waiting.push_back((handover, now));
+                self.pump_leases(pool, shard);
+            }
+        }
+    }
+
+    fn send_watch(&mut self, conn: u32, handover: &Handover) {
+        if let Some(Request::Watch { frame, .. }) = request(&handover.bytes) {
+            // It changes nothing, so it is told as a read if the connection is lost.
+            let pending = self.pending(handover.to, ReplyKind::Line, true, 0);
+            self.enqueue(conn, frame, pending);
+        }
+    }
+
+    /// Gives connections to those that wait for one.
+    pub(super) fn pump_leases(&mut self, pool: u16, shard: u16) {
+        while let Some((front, _)) = self.shard_state(pool, shard).leases.waiting.front() {
+            let lane = front.lane;
+            let Some(conn) = self.free_lease(pool, shard, lane) else {
+                return;
+            };
+            let Some((handover, _)) = self.shard_state(pool, shard).leases.waiting.pop_front()
+            else {
+                return;
+            };
+            if let Some(Request::Watch { id, .. }) = request(&handover.bytes) {
+                let lease = Lease {
+                    conn,
+                    generation: self.conns[conn as usize].generation,
+                    since: self.now_ms,
+                };
+                self.shard_state(pool, shard).leases.held.insert(id, lease);
+                self.pool_stats(pool).of(PoolCount::Leases).add(1);
+                self.send_watch(conn, &handover);
+            }
+        }
+    }
+
+    /// Takes a connection to the leader out of the free ones. None if one has to be made or waited for.
+    fn free_lease(&mut self, pool: u16, shard: u16, lane: u8) -> Option<u32> {
+        let lead = self.shard_table(pool, shard).lead?;
+        let leases = &self.pools[pool as usize].shards[shard as usize].leases;
+        let conns = &self.conns;
+        let fits = |index: &u32| {
+            let conn = &conns[*index as usize];
+            conn.lane == lane && conn.backend == lead
+        };
+        let is_quiet = |index: &u32| {
+            let conn = &conns[*index as usize];
+            let mut inflight = conn.inflight.iter();
+            conn.state == ConnState::Ready && inflight.all(|pending| pending.to == ReplyTo::Nobody)
+        };
+        // The one used last: what a burst has made can then be closed by the server's own timeout.
+        if let Some(at) = leases
+            .free
+            .iter()
+            .rposition(|index| fits(index) && is_quiet(index))
+        {
+            return Some(self.shard_state(pool, shard).leases.free.remove(at));
+        }
+        let now = self.now_ms;
+        let is_closed = |index: &&u32| {
+            let conn = &conns[**index as usize];
+            conn.state == ConnState::Closed && conn.retry_at <= now
+        };
+        // Also those that are held, or closed and not to be tried again yet: others would fare no better.
+        let is_coming = |index: &&u32| {
+            let is_open = conns[**index as usize].state == ConnState::Ready;
+            fits(index) && !is_open && !is_closed(index)
+        };
+        if leases.free.iter().filter(is_coming).count() >= leases.waiting.len() {
+            return None;
+        }
+        let closed = leases.free.iter().find(is_closed).copied();
+        let other = leases.free.iter().copied();
+        let mut other = other.filter(|index| !fits(index) && is_quiet(index));
+        let index = match (closed, leases.count() < LEASES_PER_SHARD) {
+            (Some(index), _) => index,
+            (None, true) => {
+                let index = self.conns.len() as u32;
+                self.conns.push(Conn::new(pool, shard, lead, lane, false));
+                self.shard_state(pool, shard).leases.free.push(index);
+                index
+            }
+            // One of another protocol or leader makes room.
+            (None, false) => {
+                let index = other.next()?;
+                self.retire_conn(index);
+                index
+            }
+        };
+        let conn = &mut self.conns[index as usize];
+        if conn.lane != lane || conn.backend != lead {
+            let generation = conn.generation;
+            *conn = Conn::new(pool, shard, lead, lane, false);
+            conn.generation = generation;
+        }
+        self.connect(index);
+        None
+    }
+
+    fn release(&mut self, pool: u16, shard: u16, id: u64) {
+        let leases = &mut self.shard_state(pool, shard).leases;
+        leases.waiting.retain(|(handover, _)| {
+            !matches!(request(&handover.bytes), Some(Request::Watch { id: other, .. }) if other == id)
+        });
+        let Some(lease) = self.take_lease(pool, shard, id) else {
+            return;
+        };
+        if self.is_open(&lease) {
+            let pending = self.pending(ReplyTo::Nobody, ReplyKind::Line, true, 0);
+            self.enqueue(lease.conn, b"*1\r\n$7\r\nUNWATCH\r\n", pending);
+        }
+        self.pump_leases(pool, shard);
+    }
+
+    /// Ends a client's hold on its connection, on which keys may still be watched.
+    fn take_lease(&mut self, pool: u16, shard: u16, id: u64) -> Option<Lease> {
+        let leases = &mut self.shard_state(pool, shard).leases;
+        let lease = leases.held.remove(&id)?;
+        leases.free.push(lease.conn);
+        self.pool_stats(pool).of(PoolCount::Leases).sub(1);
+        Some(lease)
+    }
+
+    /// True if an EXEC that stands first in the shard's queue can go now, or will not be executed.
+    pub(super) fn lease_may_go(&mut self, handover: &Handover, request: Request<'_>) -> bool {
+        let Handover {
+            pool, shard, lane, ..
+        } = *handover;
+        let Request::Exec { id, batch } = request else {
+            return true;
+        };
+        let state = &self.pools[pool as usize].shards[shard as usize];
+        let lease = state.leases.held.get(&id).copied();
+        let Some(lease) = lease.filter(|lease| self.is_open(lease)) else {
+            return true;
+        };
+        let table = self.shard_table(pool, shard);
+        if !table.is_replicated() || !self.facts(pool, batch).writes() {
+            return true;
+        }
+        let (limit, state) = (table.lease, self.shard_state(pool, shard));
+        if state.leases.yields || matches!(state.leases.exclusive, Exclusive::Running(_)) {
+            return false;
+        }
+        state.leases.exclusive = Exclusive::Wanted;
+        // Behind all that is in flight, in any lane.
+        self.may_go_first(pool, shard, lane, Reach::Databases)
+            && (limit == 0 || self.is_conn_shown(lease.conn, limit))
+    }
+
+    /// Executes a batch on the connection on which its keys are watched.
+    pub(super) fn lease_exec(&mut self, handover: &Handover, request: Request<'_>) {
+        let Handover {
+            pool,
+            shard,
+            lane,
+            to,
+            ..
+        } = *handover;
+        self.shard_state(pool, shard).leases.unwanted();
+        let Request::Exec { id, batch } = request else {
+            return;
+        };
+        let lease = self.take_lease(pool, shard, id);
+        let Some(lease) = lease.filter(|lease| self.is_open(lease)) else {
+            self.deliver(to, null(lane));
+            return;
+        };
+        let (conn, facts) = (lease.conn, self.facts(pool, batch));
+        let table = self.shard_table(pool, shard);
+        if !table.is_replicated() || !facts.writes() {
+            let pending = self.pending(to, facts.kind(), !facts.writes(), 0);
+            self.enqueue(conn, batch, pending);
+            return;
+        }
+        let (members, lead) = (table.members(), self.conns[conn as usize].backend);
+        let mut bytes = Vec::new();
+        let find = |args: &Args<'_>| self.row_of(pool, args);
+        let plan = if members.count_ones() > 1 {
+            exec::plan(batch, &find, lane::database(lane), Must::Follow, &mut bytes)
+        } else {
+            bytes.extend_from_slice(batch);
+            Plan {
+                replies: facts.replies,
+                shape: Shape::Tail { skip: 0 },
+                ..Plan::plain()
+            }
+        };
+        let is_held = plan.held.is_some();
+        let entry = Op {
+            to,
+            pool,
+            shard,
+            lane,
+            reach: facts.reach,
+            lead,
+            members,
+            targets: members,
+            replied: 0,
+            refused: 0,
+            failed: 0,
+            answered: false,
+            unsent: false,
+            // Made again, it finds nothing watched any more.
+            request: if is_held {
+                handover.bytes.clone()
+            } else {
+                Vec::new()
+            },
+            reply: self.spare.pop().unwrap_or_default(),
+            reply_from: NOBODY,
+            shape: plan.shape,
+            begun: 0,
+            held: plan.held,
+            check: None,
+            repairs: None,
+            since: self.now_ms,
+        };
+        let (op, generation) = self.ops.insert(entry);
+        let state = self.shard_state(pool, shard);
+        state.begin_write(lane, facts.reach);
+        if is_held {
+            state.leases.exclusive = Exclusive::Running(op);
+            state.log.push_back(LogEntry {
+                op,
+                generation,
+                bytes: Vec::new(),
+                replies: 1,
+                kind: ReplyKind::Line,
+                ready: false,
+            });
+        }
+        for i in 0..plan.replies {
+            let leg = ReplyTo::Leg {
+                op,
+                generation,
+                backend: lead,
+                last: i + 1 == plan.replies,
+            };
+            let pending = self.pending(leg, ReplyKind::Line, false, 0);
+            self.enqueue(conn, if i == 0 { &bytes } else { b"" }, pending);
+        }
+    }
+
+    /// The leader has answered an EXEC, or will not: other writes may go.
+    pub(super) fn end_exclusive(&mut self, pool: u16, shard: u16, op: u32) {
+        let leases = &mut self.shard_state(pool, shard).leases;
+        if leases.exclusive == Exclusive::Running(op) {
+            (leases.exclusive, leases.yields) = (Exclusive::No, true);
+            self.wake_later(pool, shard);
+        }
+    }
+
+    /// Those that waited are listed, and go before the shard is looked at again.
+    pub(super) fn end_yield(&mut self, pool: u16, shard: u16) {
+        if std::mem::take(&mut self.shard_state(pool, shard).leases.yields) {
+            self.wake_later(pool, shard);
+        }
+    }
+
+    /// The shard has changed: nobody watches anything any more, and the connections have to be made anew.
+    /// What is under way on them to one of `members` is still answered.
+    pub(super) fn drop_leases(&mut self, pool: u16, shard: u16, members: u16) {
+        let leases = &mut self.shard_state(pool, shard).leases;
+        let held = std::mem::take(&mut leases.held);
+        let free = std::mem::take(&mut leases.free);
+        self.pool_stats(pool)
+            .of(PoolCount::Leases)
+            .sub(held.len() as u64);
+        let held = held.values().map(|lease| lease.conn);
+        for index in held.chain(free).collect::<Vec<_>>() {
+            let conn = &self.conns[index as usize];
+            let is_member = members & (1 << conn.backend) != 0;
+            if is_member && conn.state == ConnState::Ready && !conn.inflight.is_empty() {
+                self.shard_state(pool, shard).leases.leaving.push(index);
+            } else {
+                self.retire_conn(index);
+                self.shard_state(pool, shard).leases.free.push(index);
+            }
+        }
+        self.pump_leases(pool, shard);
+    }
+
+    /// Closes what leaves, ends waits that took too long, and where all are taken takes one from who has had
+    /// it for longest: he tries again, as if a key had changed. `timeout` in milliseconds.
+    pub(super) fn expire_leases(&mut self, pool: u16, shard: u16, timeout: u64) {
+        let now = self.now_ms;
+        if !self.shard_state(pool, shard).leases.is_waiting() {
+            return;
+        }
+        for index in std::mem::take(&mut self.shard_state(pool, shard).leases.leaving) {
+            let is_over = self.conns[index as usize].inflight.is_empty();
+            if is_over {
+                self.retire_conn(index);
+            }
+            let leases = &mut self.shard_state(pool, shard).leases;
+            let list = if is_over {
+                &mut leases.free
+            } else {
+                &mut leases.leaving
+            };
+            list.push(index);
+        }
+        let leases = &mut self.shard_state(pool, shard).leases;
+        let mut late = Vec::new();
+        let is_late = |(_, since): &(Handover, u64)| now >= *since + 2 * timeout;
+        while leases.waiting.front().is_some_and(is_late) {
+            late.extend(leases.waiting.pop_front().map(|(handover, _)| handover.to));
+        }
+        let is_full = !leases.waiting.is_empty() && leases.count() >= LEASES_PER_SHARD;
+        let oldest = leases.held.iter().min_by_key(|(_, lease)| lease.since);
+        let oldest = oldest.filter(|(_, lease)| is_full && now >= lease.since + timeout);
+        let oldest = oldest.map(|(id, _)| *id);
+        for to in late {
+            self.fail(pool, to, Wire::BackendUnreachable);
+        }
+        if let Some(id) = oldest {
+            self.release(pool, shard, id);
+        }
+        self.pump_leases(pool, shard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_as_they_were_written() {
+        let id = u64::MAX - 7;
+        for asked in [
+            Request::Watch {
+                id,
+                frame: b"*2\r\n$5\r\nWATCH\r\n$1\r\nk\r\n",
+            },
+            Request::Exec { id, batch: b"x" },
+            Request::Release { id },
+            Request::Read { id, frame: b"x" },
+        ] {
+            assert_eq!(request(&asked.bytes()), Some(asked));
+        }
+        for other in [&b""[..], b"*1\r\n$4\r\nPING\r\n", b"get k\r\n", b"\x01\x02"] {
+            assert_eq!(request(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_executed_is_null_in_the_protocol_of_the_lane() {
+        assert_eq!((null(0), null(1)), (&b"*-1\r\n"[..], &b"_\r\n"[..]));
+        assert_eq!((null(6), null(7)), (null(0), null(1)));
+    }
+}

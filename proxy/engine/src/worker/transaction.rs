@@ -1,0 +1,554 @@
+//! Transactions of Redis clients: MULTI, what is queued, EXEC, and what becomes of it.
+//!
+//! The queue is the client's (`command/queue.rs`). With EXEC it is cut into one batch per shard (`cut.rs`); a
+//! batch is one request in all else, so it waits, is handed over and is made again like any other. With
+//! watched keys there is one batch, and it goes over the connection that watches (`lease.rs`).
+//!
+//! ```text
+//! MULTI     GET a      PING     MGET a b      EXEC
+//!           └─ shard 1 └─ here  ├─ shard 1    ├─► shard 1: MULTI GET a, MGET a EXEC ─┐
+//!                               └─ shard 2    ├─► shard 2: MULTI MGET b EXEC ────────┼─► in order
+//!                                             └─► PONG ──────────────────────────────┘
+//! ```
+
+use super::cut::{self, Piece};
+use super::exec::{self, Facts};
+use super::forward::{Copies, Flow, Meta, Outgoing, Way};
+use super::lease::{self, Request};
+use super::legs::EXEC;
+use super::*;
+use crate::command::local::{self, Outcome};
+use crate::command::queue::{self, Inside, Queue};
+use crate::command::{self, Handling, Row, TransactionKind};
+use crate::conn::backend::NO_PART;
+use crate::conn::{lane, ReplyTo, Watching};
+use crate::proto::{resp, Args, Resume};
+
+impl Worker {
+    /// MULTI and what belongs to it; inside a transaction all but UNWATCH.
+    pub(super) fn transaction(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        kind: TransactionKind,
+        args: Args,
+        frame: &[u8],
+    ) -> Flow {
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
+        let Some(session) = client.session.as_mut() else {
+            return Flow::Close;
+        };
+        let reply: &[u8] = match (kind, session.queue.is_some()) {
+            (TransactionKind::Multi, true) => Wire::NestedMulti.redis(),
+            (TransactionKind::Multi, false) => {
+                session.queue = Some(Box::default());
+                b"+OK\r\n"
+            }
+            (TransactionKind::Exec, false) => Wire::ExecWithoutMulti.redis(),
+            (TransactionKind::Exec, true) => return self.exec(index, generation, meta),
+            (TransactionKind::Discard, false) => Wire::DiscardWithoutMulti.redis(),
+            (TransactionKind::Discard, true) => {
+                session.queue = None;
+                self.end_watch(index);
+                b"+OK\r\n"
+            }
+            (TransactionKind::Watch, true) => Wire::WatchInsideMulti.redis(),
+            (TransactionKind::Watch, false) => {
+                return self.start_watch(index, generation, meta, args, frame)
+            }
+            (TransactionKind::Unwatch, _) => {
+                self.end_watch(index);
+                b"+OK\r\n"
+            }
+        };
+        self.reply_now(index, generation, meta, reply);
+        Flow::Taken
+    }
+
+    /// A request between MULTI and EXEC; `row` is None, and the error in `refused`, if it is not admitted.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn queue_request(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        row: Option<&'static Row>,
+        args: Args,
+        frame: &[u8],
+        refused: &[u8],
+    ) -> Flow {
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
+        let pool = client.pool;
+        let session = client.session.as_ref();
+        let database = session.map_or(0, |session| session.database);
+        let mut meta = meta;
+        let verdict = match row.or_else(|| queue::admit_inside(&args)) {
+            None => {
+                self.pool_stats(pool).of(PoolCount::Unsupported).add(1);
+                Err(refused)
+            }
+            Some(row) => {
+                meta.command = row.id;
+                let inside = row.inside(&args, database);
+                match (inside, row.handling) {
+                    (Inside::Now, Handling::Transaction(kind)) => {
+                        return self.transaction(index, generation, meta, kind, args, frame)
+                    }
+                    (Inside::Now, _) => return self.answer(index, generation, meta, row, args),
+                    _ => self
+                        .may_queue(pool, row, inside, &args)
+                        .map_err(Wire::redis),
+                }
+            }
+        };
+        let limit = self.shared.config.pools[pool as usize].request_bytes_limit;
+        let queue = self.clients.at(index).and_then(|client| {
+            let session = client.session.as_mut()?;
+            session.queue.as_mut()
+        });
+        let Some(queue) = queue else {
+            return Flow::Taken;
+        };
+        if refused.starts_with(b"-EXECABORT ") {
+            return self.refuse_exec(index, generation, meta, refused);
+        }
+        let reply = match verdict {
+            Ok(()) if queue.push(frame, limit) => b"+QUEUED\r\n",
+            Ok(()) => Wire::TransactionTooLarge.redis(),
+            Err(text) => {
+                queue.abort();
+                text
+            }
+        };
+        self.reply_now(index, generation, meta, reply);
+        Flow::Taken
+    }
+
+    /// Looks at what is refused whatever the table will be at EXEC. A request that does not say which are
+    /// its keys is queued: the server tells of it at EXEC too.
+    fn may_queue(&mut self, pool: u16, row: &Row, inside: Inside, args: &Args) -> Result<(), Wire> {
+        let mut keys = std::mem::take(&mut self.keys);
+        let found = command::keys(row, args, &mut keys);
+        let verdict = match inside {
+            Inside::Own => Ok(()),
+            Inside::Not | Inside::Now => Err(Wire::NotInTransaction),
+            _ if found.is_err() => Ok(()),
+            Inside::Forward => self.one_shard(pool, args, &keys).map(|_| ()),
+            Inside::Split => {
+                let reserved = |at: &u32| command::is_reserved(args.get(*at as usize));
+                match keys.iter().any(reserved) {
+                    true => Err(Wire::ReservedKey),
+                    false => Ok(()),
+                }
+            }
+        };
+        self.keys = keys;
+        verdict
+    }
+
+    // --- EXEC ------------------------------------------------------------------------------------
+
+    fn exec(&mut self, index: u32, generation: u32, meta: Meta) -> Flow {
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
+        let (pool, watching, is_drained) = (client.pool, client.watching, client.slots.is_empty());
+        let Some(session) = client.session.as_mut() else {
+            return Flow::Close;
+        };
+        let lane = lane::of(session.database, session.resp3);
+        let (id, queue) = (session.id, session.queue.take());
+        let Some(queue) = queue else {
+            return Flow::Taken;
+        };
+        if queue.is_aborted() {
+            return self.end_exec(index, generation, meta, Wire::ExecAbort.redis());
+        }
+        let mut cut = self.cut(pool, lane, &queue);
+        let strays = |watching: Watching| cut.parts.iter().any(|part| part.shard != watching.shard);
+        let splits = self.shared.config.pools[pool as usize].cross_shard;
+        if watching.is_some_and(strays) || (!splits && cut.parts.len() > 1) {
+            self.pool_stats(pool).of(PoolCount::CrossShard).add(1);
+            return self.end_exec(index, generation, meta, Wire::CrossSlot.redis());
+        }
+        if let Some(watching) = watching {
+            if !is_drained {
+                self.keep_queue(index, queue);
+                if let Some(client) = self.clients.at(index) {
+                    client.block = Block::Drain;
+                }
+                return Flow::Wait;
+            }
+            if watching.lane != lane {
+                return self.end_exec(index, generation, meta, lease::null(lane));
+            }
+            // The server also says whether the keys are as they were if nothing is to be done.
+            cut.part(watching.shard);
+        }
+        for part in &mut cut.parts {
+            part.bytes.extend_from_slice(EXEC);
+        }
+        let write = cut.parts.iter().any(|part| part.facts.writes());
+        let meta = Meta { write, ..meta };
+        let mut ways = Vec::with_capacity(cut.parts.len());
+        for part in &cut.parts {
+            let out = outgoing(pool, part.shard, lane, &part.bytes, part.facts);
+            let way = match watching {
+                Some(_) => self.lease_way(pool, part.shard),
+                None => self.way(index, &out),
+            };
+            if let Way::Wait(block) = way {
+                let flow = self.wait(index, generation, meta, block, &out);
+                if flow == Flow::Wait {
+                    self.keep_queue(index, queue);
+                }
+                return flow;
+            }
+            ways.push(way);
+        }
+        let closes = self.answer_own(index, pool, &queue, &mut cut.pieces);
+        let flow = if closes { Flow::Close } else { Flow::Taken };
+        if cut.parts.is_empty() {
+            let mut reply = Vec::new();
+            cut::merge(&cut.pieces, &[], &mut reply);
+            self.reply_now(index, generation, meta, &reply);
+            return flow;
+        }
+        if cut.parts.len() > 1 {
+            self.pool_stats(pool).of(PoolCount::Split).add(1);
+        }
+        let seq = self.open_slot(index, meta, &ways);
+        if let Some(client) = self.clients.at(index) {
+            client.fenced |= client.watching.take().is_some();
+        }
+        let is_plain = cut.is_plain();
+        let slot = ReplyTo::Slot {
+            client: index,
+            generation,
+            seq,
+        };
+        let (gather, gather_generation) = match is_plain {
+            true => (index, generation),
+            false => self.gather_exec(slot, pool, cut.parts.len(), cut.pieces),
+        };
+        for (number, (part, way)) in cut.parts.into_iter().zip(ways).enumerate() {
+            let local = match is_plain {
+                true => slot,
+                false => ReplyTo::Part {
+                    gather,
+                    generation: gather_generation,
+                    part: number as u16,
+                },
+            };
+            let (to, worker) = (self.reply_by(way, local), worker_of(way, self.id));
+            let (shard, bytes) = (part.shard, part.bytes);
+            if watching.is_some() {
+                let bytes = Request::Exec { id, batch: &bytes }.bytes();
+                let handover = Handover {
+                    pool,
+                    shard,
+                    lane,
+                    to,
+                    bytes,
+                };
+                self.pass_on(worker, handover);
+            } else if worker != self.id {
+                let out = outgoing(pool, shard, lane, &bytes, part.facts);
+                self.hand_over(worker, to, &out);
+            } else {
+                self.send(to, &outgoing(pool, shard, lane, &bytes, part.facts));
+            }
+        }
+        flow
+    }
+
+    /// Ends a transaction of which nothing is sent.
+    fn end_exec(&mut self, index: u32, generation: u32, meta: Meta, reply: &[u8]) -> Flow {
+        self.end_watch(index);
+        self.reply_now(index, generation, meta, reply);
+        Flow::Taken
+    }
+
+    /// EXEC itself is wrong, which ends the transaction.
+    fn refuse_exec(&mut self, index: u32, generation: u32, meta: Meta, reply: &[u8]) -> Flow {
+        let client = self.clients.at(index);
+        if let Some(session) = client.and_then(|client| client.session.as_mut()) {
+            session.queue = None;
+        }
+        self.end_exec(index, generation, meta, reply)
+    }
+
+    fn keep_queue(&mut self, index: u32, queue: Box<Queue>) {
+        let client = self.clients.at(index);
+        if let Some(session) = client.and_then(|client| client.session.as_mut()) {
+            session.queue = Some(queue);
+        }
+    }
+
+    /// Answers what the proxy answers itself. True if the connection is to be closed.
+    fn answer_own(&mut self, index: u32, pool: u16, queue: &Queue, pieces: &mut [Piece]) -> bool {
+        let (mut list, mut closes) = (Vec::new(), false);
+        for (frame, piece) in queue.frames().zip(pieces) {
+            let Piece::Own(text) = piece else { continue };
+            if !text.is_empty() {
+                continue; // an error
+            }
+            resp::request(frame, &mut list, &mut Resume::default(), usize::MAX);
+            let args = Args {
+                buf: frame,
+                list: &list,
+            };
+            let Some(row) = command::find(&args) else {
+                continue;
+            };
+            if matches!(row.handling, Handling::Transaction(_)) {
+                text.extend_from_slice(b"+OK\r\n"); // UNWATCH, behind EXEC
+                continue;
+            }
+            // The answer may change the session, and what it needs to know is the worker's.
+            let client = self.clients.at(index);
+            let Some(mut session) = client.and_then(|client| client.session.take()) else {
+                return true;
+            };
+            let context = self.context(pool);
+            closes |= local::answer(&mut session, row, &args, &context, text) == Outcome::Close;
+            if let Some(client) = self.clients.at(index) {
+                client.session = Some(session);
+            }
+        }
+        closes
+    }
+
+    // --- WATCH -----------------------------------------------------------------------------------
+
+    fn start_watch(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        args: Args,
+        frame: &[u8],
+    ) -> Flow {
+        let keys: Vec<u32> = (1..args.len() as u32).collect();
+        let Some(pool) = self.clients.at(index).map(|client| client.pool) else {
+            return Flow::Taken;
+        };
+        let shard = self.one_shard(pool, &args, &keys);
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
+        let Some(session) = client.session.as_ref() else {
+            return Flow::Close;
+        };
+        let lane = lane::of(session.database, session.resp3);
+        let id = session.id;
+        let refused = match (shard, client.watching) {
+            (Err(wire), _) => Some(wire),
+            (Ok(shard), Some(watching)) if watching.shard != shard => Some(Wire::CrossSlot),
+            _ => None,
+        };
+        if let Some(wire) = refused {
+            self.reply_now(index, generation, meta, wire.redis());
+            return Flow::Taken;
+        }
+        // It goes another way than what was asked before.
+        if !client.slots.is_empty() {
+            client.block = Block::Drain;
+            return Flow::Wait;
+        }
+        if client
+            .watching
+            .is_some_and(|watching| watching.lane != lane)
+        {
+            // The protocol has changed since, and with it the connection: EXEC will be null.
+            self.reply_now(index, generation, meta, b"+OK\r\n");
+            return Flow::Taken;
+        }
+        let shard = shard.unwrap_or(0);
+        client.fenced = true;
+        client.watching = Some(Watching { shard, lane });
+        let way = self.lease_way(pool, shard);
+        let seq = self.open_slot(index, meta, &[way]);
+        let slot = ReplyTo::Slot {
+            client: index,
+            generation,
+            seq,
+        };
+        let to = self.reply_by(way, slot);
+        let bytes = Request::Watch { id, frame }.bytes();
+        let handover = Handover {
+            pool,
+            shard,
+            lane,
+            to,
+            bytes,
+        };
+        self.pass_on(worker_of(way, self.id), handover);
+        Flow::Taken
+    }
+
+    /// True if a client's request goes to a replicated shard of which it watches keys.
+    #[inline]
+    pub(super) fn is_watched(&mut self, index: u32, out: &Outgoing) -> bool {
+        let client = self.clients.at(index);
+        let Some(watching) = client.and_then(|client| client.watching) else {
+            return false;
+        };
+        let (shard, lane) = (out.shard, out.lane);
+        watching == (Watching { shard, lane }) && self.shard_table(out.pool, shard).is_replicated()
+    }
+
+    /// True if all that the client asked before is answered; it waits if not.
+    pub(super) fn is_drained(&mut self, index: u32) -> bool {
+        let Some(client) = self.clients.at(index) else {
+            return true;
+        };
+        let is_drained = client.slots.is_empty();
+        if !is_drained {
+            client.block = Block::Drain;
+        }
+        is_drained
+    }
+
+    /// Sends a read to where the keys of its shard are watched.
+    pub(super) fn dispatch_watched(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        out: &Outgoing,
+    ) -> Flow {
+        if !self.is_drained(index) {
+            return Flow::Wait;
+        }
+        let way = self.lease_way(out.pool, out.shard);
+        let seq = self.open_slot(index, meta, &[way]);
+        let client = index;
+        let slot = ReplyTo::Slot {
+            client,
+            generation,
+            seq,
+        };
+        self.read_of_watching(index, way, slot, out);
+        Flow::Taken
+    }
+
+    /// The same for a request or a part that has its place already; `to` is that in this worker.
+    pub(super) fn read_of_watching(&mut self, index: u32, way: Way, to: ReplyTo, out: &Outgoing) {
+        let Some(client) = self.clients.at(index) else {
+            return;
+        };
+        client.fenced = true;
+        let id = client.session.as_ref().map_or(0, |session| session.id);
+        let frame = out.bytes;
+        let handover = Handover {
+            pool: out.pool,
+            shard: out.shard,
+            lane: out.lane,
+            to: self.reply_by(way, to),
+            bytes: Request::Read { id, frame }.bytes(),
+        };
+        self.pass_on(worker_of(way, self.id), handover);
+    }
+
+    /// Whom the reply to a request is for that goes this way.
+    fn reply_by(&self, way: Way, to: ReplyTo) -> ReplyTo {
+        let worker = self.id as u8;
+        match (way, to) {
+            (
+                Way::There(_),
+                ReplyTo::Slot {
+                    client,
+                    generation,
+                    seq,
+                },
+            ) => ReplyTo::Remote {
+                worker,
+                index: client,
+                generation,
+                seq,
+                part: NO_PART,
+            },
+            (
+                Way::There(_),
+                ReplyTo::Part {
+                    gather,
+                    generation,
+                    part,
+                },
+            ) => ReplyTo::Remote {
+                worker,
+                index: gather,
+                generation,
+                seq: 0,
+                part,
+            },
+            _ => to,
+        }
+    }
+
+    /// What the client has watched does not matter any more.
+    pub(super) fn end_watch(&mut self, index: u32) {
+        let Some(client) = self.clients.at(index) else {
+            return;
+        };
+        let id = client.session.as_ref().map_or(0, |session| session.id);
+        let pool = client.pool;
+        if let Some(watching) = client.watching.take() {
+            self.unwatch(pool, watching, id);
+        }
+    }
+
+    pub(super) fn lease_way(&self, pool: u16, shard: u16) -> Way {
+        let worker = self.lease_worker(pool, shard);
+        if worker == self.id {
+            Way::Here
+        } else {
+            Way::There(worker)
+        }
+    }
+
+    pub(super) fn facts(&self, pool: u16, batch: &[u8]) -> Facts {
+        exec::facts(batch, &|args| self.row_of(pool, args))
+    }
+
+    /// Sends a batch that came from another worker or is made again.
+    pub(super) fn send_batch(
+        &mut self,
+        to: ReplyTo,
+        pool: u16,
+        shard: u16,
+        lane: u8,
+        bytes: &[u8],
+    ) {
+        let out = outgoing(pool, shard, lane, bytes, self.facts(pool, bytes));
+        self.send(to, &out);
+    }
+}
+
+/// A batch, ready to be sent.
+fn outgoing(pool: u16, shard: u16, lane: u8, bytes: &[u8], facts: Facts) -> Outgoing<'_> {
+    Outgoing {
+        pool,
+        shard,
+        lane,
+        write: facts.writes(),
+        kind: facts.kind(),
+        bytes,
+        copies: Copies::Exec { reach: facts.reach },
+        trailer: b"",
+    }
+}
+
+/// The worker that a request goes to this way.
+fn worker_of(way: Way, here: usize) -> usize {
+    match way {
+        Way::There(worker) => worker,
+        _ => here,
+    }
+}
