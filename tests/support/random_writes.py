@@ -13,6 +13,13 @@ INCREMENT_AND_PUSH = "redis.call('INCR', KEYS[1]); return redis.call('TIME')[2]"
 RANDOM_TEXT = "return redis.call('SET', KEYS[1], math.random() .. redis.call('TIME')[2])"
 
 
+def transaction(*requests: bytes, watch: str = "") -> bytes:
+    """A transaction of these requests, which may watch a key. Its replies begin with the first "QUEUED"."""
+    skip = command("CLIENT", "REPLY", "SKIP")
+    watching = skip + command("WATCH", watch) if watch else b""
+    return b"".join((watching, skip, command("MULTI"), *requests, command("EXEC")))
+
+
 def redis_write(rng: random.Random) -> bytes:
     n = rng.randrange(4)
     value = rng.randrange(1000)
@@ -55,11 +62,28 @@ REDIS_WRITES: list[Callable[[int, int, random.Random], bytes]] = [
     lambda n, v, r: command("LPUSH", f"s{n}", v),  # refused by every server alike, if it is a string
     lambda n, v, r: command("GET", f"s{n}"),
     lambda n, v, r: command("SMEMBERS", f"set{n}"),
+    lambda n, v, r: transaction(command("SET", f"s{n}", v), command("DEL", f"s{(n + 1) % 4}")),
+    lambda n, v, r: transaction(
+        command("INCR", f"i{n}"), command("GET", f"s{n}"), command("APPEND", f"a{n}", v)
+    ),
+    lambda n, v, r: transaction(
+        command("SPOP", f"set{n}"), command("SMEMBERS", f"set{n}"), command("INCR", f"i{n}")
+    ),
+    lambda n, v, r: transaction(command("XADD", f"x{n}", "*", "v", v), command("SETEX", f"t{n}", 1000, v)),
+    lambda n, v, r: transaction(command("MSET", "s0", v, "s1", v, "s2", v), command("LPUSH", f"s{n}", v)),
+    lambda n, v, r: transaction(command("RPUSH", f"l{n}", v), command("MOVE", f"l{n}", v % 4)),
+    lambda n, v, r: transaction(command("SET", f"s{n}", v), watch=f"s{n}"),
+    lambda n, v, r: transaction(
+        command("INCR", f"i{n}"), command("EVAL", RANDOM_TEXT, 1, f"i{n}"), watch=f"i{n}"
+    ),
+    lambda n, v, r: transaction(command("SADD", f"set{n}", v), command("SCARD", f"set{n}"), watch=f"set{n}"),
+    lambda n, v, r: transaction(command("GET", f"s{n}"), watch=f"s{n}"),
 ]
 
 
 def read_redis(client: Store) -> None:
-    client.raw.read_reply()
+    while client.raw.read_reply() == b"+QUEUED\r\n":
+        pass
 
 
 def memcached_write(rng: random.Random) -> bytes:
