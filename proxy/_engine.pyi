@@ -67,10 +67,11 @@ class PoolConfig:
         users: ``(name, password)`` pairs clients may log in with; empty means no login is needed.
         backend_login: ``(name, password)`` for backends, name ``""`` for password-only AUTH; or None.
         server_version: the version clients are told (HELLO, INFO; memcached ``version``).
+        admin_commands: what clients may use of the commands that are kept from them otherwise: ``"monitor"``.
 
     Raises:
-        ValueError: an unknown protocol, ack or cross_shard, more than 16 databases, or a limit that is not
-            positive.
+        ValueError: an unknown protocol, ack, cross_shard or admin command, more than 16 databases, or a limit
+            that is not positive.
     """
 
     def __new__(
@@ -94,6 +95,7 @@ class PoolConfig:
         users: Sequence[tuple[str, bytes]],
         backend_login: tuple[str, bytes] | None,
         server_version: str,
+        admin_commands: Sequence[str] = ...,
     ) -> PoolConfig: ...
 
 @final

@@ -50,4 +50,5 @@ def _pool(name: str, pool: PoolConfig, descriptors: Sequence[int]) -> _engine.Po
         users=[(user.name, user.password.reveal()) for user in pool.auth.users],
         backend_login=(login.user, login.password.reveal()) if login is not None else None,
         server_version=SERVER_VERSIONS[pool.protocol],
+        admin_commands=list(pool.admin_commands),
     )

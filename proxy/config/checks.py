@@ -164,6 +164,8 @@ def _contradictions(pool: PoolConfig) -> Iterator[Finding]:
             yield Finding(("resync", "method"), "is for redis pools; Memcached backends are always copied")
         if pool.auth.users:
             yield Finding(("auth",), "is for redis pools; Memcached logins are not available in this version")
+        if pool.admin_commands:
+            yield Finding(("admin_commands",), "is for redis pools; Memcached has no such command")
         if pool.backend_auth is not None:
             yield Finding(
                 ("backend_auth",), "is for redis pools; Memcached logins are not available in this version"

@@ -324,6 +324,9 @@ class PoolConfig(Model):
     resync: ResyncConfig = ResyncConfig()
     auth: AuthConfig = AuthConfig()
     backend_auth: BackendAuthConfig | None = None
+    admin_commands: tuple[Literal["monitor"], ...] = Field(
+        default=(), max_length=1, description="commands clients may use that are kept from them otherwise"
+    )
 
     @property
     def routes_by_position(self) -> tuple[tuple[bytes, int], ...]:

@@ -67,6 +67,7 @@ def test_minimal_file_gets_the_documented_defaults() -> None:
     assert pool.shards[0].weight == 1
     assert pool.auth.users == ()
     assert pool.backend_auth is None
+    assert pool.admin_commands == ()
 
 
 def test_the_result_cannot_be_changed() -> None:
@@ -395,6 +396,10 @@ BAD_FILES = {
             "f.yaml:7: pools.p.backend_auth: is for redis pools; "
             "Memcached logins are not available in this version"
         ],
+    ),
+    "memcached monitor": (
+        MINIMAL.replace("redis", "memcached") + "    admin_commands: [monitor]\n",
+        ["f.yaml:7: pools.p.admin_commands: is for redis pools; Memcached has no such command"],
     ),
     "memcached by replicaof": (
         MINIMAL.replace("redis", "memcached") + "    resync: {method: replicaof}\n",

@@ -78,6 +78,13 @@ wire_texts! {
     ReservedKey:
         "-ERR keys beginning with '__shardproxy:' are reserved",
         "CLIENT_ERROR keys beginning with '__shardproxy:' are reserved";
+    /// The names that a client subscribes to would take more memory than its replies may.
+    TooManySubscriptions:
+        "-ERR too many subscriptions of one client: their names exceed limits.client_output_bytes",
+        "ERROR";
+    MonitorKeyspace:
+        "-ERR Replica can't interact with the keyspace",
+        "ERROR";
     TooManyClients:
         "-ERR max number of clients reached",
         "ERROR Too many open connections";
@@ -224,6 +231,25 @@ pub fn script_without_keys(name: &str, out: &mut Vec<u8>) {
         b"' without keys has no shard to run on: name at least one key\r\n",
         out,
     );
+}
+
+/// What a RESP2 client that is subscribed may not do. `name` in any case.
+pub fn not_while_subscribed(name: &str, out: &mut Vec<u8>) {
+    named(
+        b"-ERR Can't execute '",
+        name,
+        b"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n",
+        out,
+    );
+}
+
+/// `-ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.`
+pub fn subcommand_syntax(container: &[u8], name: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"-ERR unknown subcommand or wrong number of arguments for '");
+    quote(name, QUOTED_BYTES, out);
+    out.extend_from_slice(b"'. Try ");
+    out.extend(container.iter().map(u8::to_ascii_uppercase));
+    out.extend_from_slice(b" HELP.\r\n");
 }
 
 /// `-ERR ` and a text of our own, with what would break the line replaced.

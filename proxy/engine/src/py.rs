@@ -65,6 +65,7 @@ struct PoolConfig {
     cross_shard: bool,
     cluster: bool,
     databases: u8,
+    monitor: bool,
     users: Vec<(String, Vec<u8>)>,
     backend_login: Option<(String, Vec<u8>)>,
     server_version: String,
@@ -78,7 +79,8 @@ impl PoolConfig {
     #[new]
     #[pyo3(signature = (*, name, protocol, listeners, connect_timeout, request_timeout, client_idle_timeout,
         client_limit, request_bytes_limit, client_inflight_limit, client_output_bytes_limit,
-        backend_inflight_limit, ack, cross_shard, cluster, databases, users, backend_login, server_version))]
+        backend_inflight_limit, ack, cross_shard, cluster, databases, users, backend_login, server_version,
+        admin_commands=vec![]))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         name: String,
@@ -99,7 +101,13 @@ impl PoolConfig {
         users: Vec<(String, Vec<u8>)>,
         backend_login: Option<(String, Vec<u8>)>,
         server_version: String,
+        admin_commands: Vec<String>,
     ) -> PyResult<Self> {
+        if let Some(other) = admin_commands.iter().find(|name| *name != "monitor") {
+            return Err(invalid(format!(
+                "admin_commands knows monitor, not {other:?}"
+            )));
+        }
         if request_bytes_limit > REQUEST_BYTES_MAX {
             return Err(invalid(format!(
                 "request_bytes_limit may be at most {REQUEST_BYTES_MAX}"
@@ -153,6 +161,7 @@ impl PoolConfig {
                     )))
                 }
             },
+            monitor: !admin_commands.is_empty(),
             users,
             backend_login,
             server_version,
@@ -215,6 +224,7 @@ impl EngineConfig {
                 cross_shard: pool.cross_shard,
                 is_cluster: pool.cluster,
                 databases: pool.databases,
+                monitor: pool.monitor,
                 users: pool.users.clone(),
                 backend_login: pool.backend_login.clone(),
                 server_version: pool.server_version.clone(),

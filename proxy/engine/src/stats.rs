@@ -56,6 +56,10 @@ counters! { PoolCount, POOL_METRICS, Scope::Pool,
     Repairs "write_repairs_total" "counter" "Writes that came out differently on replicas, whose keys were then copied from the leader.";
     Leases "watch_connections" "gauge" "Backend connections on which a client watches keys now.";
     LeaseWaits "watch_connections_taken_total" "counter" "Times that a client began to watch keys.";
+    Subscriptions "subscriptions" "gauge" "Channels, patterns and monitors that clients are subscribed to now.";
+    Messages "subscription_messages_total" "counter" "Messages and lines of MONITOR written for clients.";
+    SubscribersCut "subscribers_cut_off_total" "counter" "Subscribers closed because they did not read their messages.";
+    Resubscribed "subscriptions_interrupted_total" "counter" "Times a connection with subscriptions in use was lost or left its shard's leader; messages in between were lost.";
     ShardLost "shard_lost_errors_total" "counter" "Requests answered with an error because their shard has no backend.";
 }
 

@@ -99,15 +99,24 @@ pub(super) fn unblock(args: &Args<'_>, reply: &mut Reply<'_>) {
 /// One line of CLIENT LIST. Sizes of buffers are the proxy's own business and shown as 0.
 pub(super) fn line(session: &Session, context: &Context<'_>, row: &Row) -> Vec<u8> {
     let age = context.unix_time_us.saturating_sub(session.connected_us) / 1_000_000;
-    let flags = match (session.no_evict, session.no_touch) {
-        (false, false) => "N",
-        (true, false) => "e",
-        (false, true) => "T",
-        (true, true) => "eT",
-    };
+    let marks = [
+        (session.monitoring, 'O'),
+        (session.is_subscribed(), 'P'),
+        (session.no_evict, 'e'),
+        (session.no_touch, 'T'),
+    ];
+    let mut flags: String = marks
+        .iter()
+        .filter(|mark| mark.0)
+        .map(|mark| mark.1)
+        .collect();
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    let [sub, psub, ssub] = session.subscriptions;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!(
-        "id={} addr={} laddr={} fd=-1 name={} age={age} idle=0 flags={flags} db={} sub=0 psub=0 ssub=0 \
+        "id={} addr={} laddr={} fd=-1 name={} age={age} idle=0 flags={flags} db={} sub={sub} psub={psub} ssub={ssub} \
          multi={} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 \
          events=r cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}\n",
         session.id,
@@ -135,8 +144,8 @@ pub(super) fn list(
 ) {
     let shown = match args.len() {
         2 => true,
-        4 if args.get(2).eq_ignore_ascii_case(b"TYPE") => match is_normal(args.get(3)) {
-            Some(normal) => normal,
+        4 if args.get(2).eq_ignore_ascii_case(b"TYPE") => match is_type(session, args.get(3)) {
+            Some(fits) => fits,
             None => return unknown_type(args.get(3), reply),
         },
         4.. if args.get(2).eq_ignore_ascii_case(b"ID") => {
@@ -189,8 +198,8 @@ pub(super) fn kill(
                 }
             }
         } else if is(b"TYPE") {
-            match is_normal(value) {
-                Some(normal) => hit &= normal,
+            match is_type(session, value) {
+                Some(fits) => hit &= fits,
                 None => {
                     unknown_type(value, reply);
                     return Outcome::Reply;
@@ -226,14 +235,15 @@ pub(super) fn kill(
     }
 }
 
-/// Whether a client type is ours; `None` if there is no such type.
-fn is_normal(name: &[u8]) -> Option<bool> {
+/// Whether a client is of a type; `None` if there is no such type. Who monitors passes for a replica.
+fn is_type(session: &Session, name: &[u8]) -> Option<bool> {
+    let (replica, pubsub) = (session.monitoring, session.is_subscribed());
     let types: [(&[u8], bool); 5] = [
-        (b"normal", true),
+        (b"normal", !replica && !pubsub),
         (b"master", false),
-        (b"replica", false),
-        (b"slave", false),
-        (b"pubsub", false),
+        (b"replica", replica),
+        (b"slave", replica),
+        (b"pubsub", pubsub && !replica),
     ];
     types
         .iter()

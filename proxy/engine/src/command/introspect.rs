@@ -2,6 +2,7 @@
 //!
 //! Called by `local.rs`.
 
+use super::channel::{Act, Kind};
 use super::glob;
 use super::keys::keys;
 use super::overlay::Handling;
@@ -11,8 +12,12 @@ use super::table::{arity_ok, lookup, subcommand, Row, ROWS};
 use crate::error::Wire;
 use crate::proto::Args;
 
+/// MONITOR is not told of: where it is not switched on it does not exist.
 fn is_taken(row: &Row) -> bool {
-    !matches!(row.handling, Handling::Refuse(_))
+    !matches!(
+        row.handling,
+        Handling::Refuse(_) | Handling::Channel(Act::Subscribe(Kind::Monitor))
+    )
 }
 
 /// Every command that is taken, without subcommands.
@@ -73,6 +78,8 @@ pub(super) fn docs(args: &Args<'_>, reply: &mut Reply<'_>) {
             Handling::Transaction(_) => {
                 "Queues commands in the proxy, and runs them on the shards of their keys."
             }
+            Handling::Channel(Act::Query(_)) => "Asked of all shards, and merged.",
+            Handling::Channel(_) => "Runs on the shard that owns its channel.",
             Handling::Container => "Has subcommands.",
             Handling::Refuse(_) => "Not available.",
         });

@@ -69,6 +69,11 @@ pub fn answer(
         LocalKind::Help => help(row, &mut reply),
         LocalKind::Info => reply.text(facts::info(args, context).as_bytes()),
         LocalKind::Ping => match args.len() {
+            1 | 2 if session.is_subscribed() && !session.resp3 => {
+                reply.array(2);
+                reply.bulk("pong");
+                reply.bulk(args.get(1));
+            }
             1 => reply.status("PONG"),
             2 => reply.bulk(args.get(1)),
             _ => reply.wrong_arity(row.name),

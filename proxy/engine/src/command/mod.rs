@@ -3,12 +3,14 @@
 //! ```text
 //! Args ─► admit ─► row ─► handling ─┬─► Forward: first_key / keys ─► shard;  expiry, effect ─► replicas
 //!                                   ├─► Split:   keys ─► parts per shard
+//!                                   ├─► Channel: channel
 //!                                   └─► Local:   local::answer
 //! ```
 //!
 //! No descriptor and no clock: what an answer needs to know of the world comes in as a value.
 
 pub mod admit;
+pub mod channel;
 mod client;
 mod cluster;
 pub mod effect;

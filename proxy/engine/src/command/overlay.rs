@@ -5,6 +5,8 @@
 //! else is refused. Each entry here departs from that and says why. `table.rs` joins both at
 //! compile time; nothing else reads this file.
 
+use super::channel::{Act, Kind, QueryKind};
+
 /// What becomes of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handling {
@@ -16,6 +18,8 @@ pub enum Handling {
     Local(LocalKind),
     /// MULTI and what belongs to it (`queue.rs`).
     Transaction(TransactionKind),
+    /// Publish/subscribe and MONITOR (`worker/pubsub.rs`).
+    Channel(Act),
     /// Answered with an error; the connection stays open.
     Refuse(Refusal),
     /// Has subcommands and does nothing alone; the arity check has answered before.
@@ -30,6 +34,7 @@ impl Handling {
             Handling::Split(_) => "split",
             Handling::Local(_) => "local",
             Handling::Transaction(_) => "transaction",
+            Handling::Channel(_) => "channel",
             Handling::Refuse(_) => "refuse",
             Handling::Container => "container",
         }
@@ -62,6 +67,7 @@ pub enum TransactionKind {
 pub enum Refusal {
     /// Would hold a connection that other clients share.
     Blocking,
+    /// Publishes or subscribes in a way of its own: a learned command.
     PubSub,
     /// Speaks of the whole keyspace, which is spread over shards.
     Keyspace,
@@ -179,9 +185,9 @@ pub enum Lifetime {
     Restore,
 }
 
-use Handling::Transaction;
-use Handling::{Container, Forward, Local, Refuse, Split};
-use Refusal::{Admin, Cluster, Keyspace, PubSub, Replication, Scripting};
+use Act::{Publish, Query, Subscribe, Unsubscribe};
+use Handling::{Channel, Container, Forward, Local, Refuse, Split, Transaction};
+use Refusal::{Admin, Cluster, Keyspace, Replication, Scripting};
 
 /// Departures from the default. An entry for a container also holds for its subcommands without one.
 #[rustfmt::skip]
@@ -225,7 +231,8 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("CLIENT|SETINFO", Local(LocalKind::ClientSetinfo)),
     ("CLIENT|SETNAME", Local(LocalKind::ClientSetname)),
     ("CLIENT|UNBLOCK", Local(LocalKind::ClientUnblock)),
-    // Clients take "unknown subcommand" as "no client side caching here" and go on.
+    // Clients take "unknown subcommand" as "no client side caching here" and go on. To be right, every key
+    // read would have to be tracked at each replica it may be read from, for as long as clients cache it.
     ("CLIENT|CACHING", Refuse(Admin)),
     ("CLIENT|TRACKING", Refuse(Admin)),
     ("CLIENT|TRACKINGINFO", Refuse(Admin)),
@@ -273,9 +280,25 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("WATCH", Transaction(TransactionKind::Watch)),
     ("UNWATCH", Transaction(TransactionKind::Unwatch)),
 
-    // A channel is no key, and a subscription holds the connection.
-    ("PUBLISH", Refuse(PubSub)),
-    ("PUBSUB", Refuse(PubSub)),
+    // A channel is no key, and a subscription would hold the connection: workers have one of their own
+    // for all clients.
+    ("SUBSCRIBE", Channel(Subscribe(Kind::Channel))),
+    ("PSUBSCRIBE", Channel(Subscribe(Kind::Pattern))),
+    ("SSUBSCRIBE", Channel(Subscribe(Kind::Shard))),
+    ("UNSUBSCRIBE", Channel(Unsubscribe(Kind::Channel))),
+    ("PUNSUBSCRIBE", Channel(Unsubscribe(Kind::Pattern))),
+    ("SUNSUBSCRIBE", Channel(Unsubscribe(Kind::Shard))),
+    ("PUBLISH", Channel(Publish)),
+    ("SPUBLISH", Channel(Publish)),
+    ("PUBSUB", Container),
+    ("PUBSUB|CHANNELS", Channel(Query(QueryKind::Channels))),
+    ("PUBSUB|HELP", Local(LocalKind::Help)),
+    ("PUBSUB|NUMPAT", Channel(Query(QueryKind::NumPat))),
+    ("PUBSUB|NUMSUB", Channel(Query(QueryKind::NumSub))),
+    ("PUBSUB|SHARDCHANNELS", Channel(Query(QueryKind::ShardChannels))),
+    ("PUBSUB|SHARDNUMSUB", Channel(Query(QueryKind::ShardNumSub))),
+    // Only where the pool's `admin_commands` names it; otherwise it is unknown.
+    ("MONITOR", Channel(Subscribe(Kind::Monitor))),
 
     // The whole keyspace, or another database.
     ("DBSIZE", Refuse(Keyspace)),

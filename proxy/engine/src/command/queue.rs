@@ -3,6 +3,7 @@
 //! The queue is part of the client's session; `worker/transaction.rs` fills it and sends it. Requests are
 //! kept as they came, so that placing them waits until EXEC, when one version of the routing table decides.
 
+use super::channel::Act;
 use super::keys::number;
 use super::overlay::{Handling, LocalKind, Refusal, TransactionKind};
 use super::spec::Flags;
@@ -72,6 +73,8 @@ pub enum Inside {
     Forward,
     /// The same, to several shards.
     Split,
+    /// To the shard of its channel, with EXEC.
+    Publish,
     /// Answered by the proxy, in its place in EXEC's reply.
     Own,
     /// Refused.
@@ -94,6 +97,7 @@ impl Row {
                 Inside::Not
             }
             Handling::Local(_) => Inside::Own,
+            Handling::Channel(Act::Publish) => Inside::Publish,
             Handling::Forward => Inside::Forward,
             Handling::Split(_) => Inside::Split,
             // Inside EXEC a server does not block.
@@ -193,6 +197,8 @@ mod tests {
             ("GET k", Inside::Forward),
             ("EVAL s 1 k", Inside::Forward),
             ("MGET a b", Inside::Split),
+            ("PUBLISH c m", Inside::Publish),
+            ("SUBSCRIBE c", Inside::Not),
             ("BLPOP a b 0", Inside::Forward),
             ("XREAD BLOCK 0 STREAMS a $", Inside::Forward),
         ] {

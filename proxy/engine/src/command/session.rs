@@ -4,11 +4,12 @@
 //! lives here. Owned by the client's connection, changed by the local answers, asked for every
 //! request (`allows`, `mutes`).
 
+use super::channel::Act;
 use super::overlay::{Handling, LocalKind};
 use super::queue::Queue;
 use super::spec::Flags;
 use super::table::Row;
-use crate::error::Wire;
+use crate::error::{self, Wire};
 
 /// The facts of the world that an answer may need. Values only; read once per loop turn.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +71,13 @@ pub struct Session {
     pub local_address: Vec<u8>,
     /// Microseconds since 1970.
     pub connected_us: u64,
+    /// How many channels, patterns and shard channels are subscribed to.
+    pub subscriptions: [u32; 3],
+    /// A SUBSCRIBE is under way: what follows has to wait for it.
+    pub joining: bool,
+    pub monitoring: bool,
+    /// Some of the three above; asked for every request.
+    pub modal: bool,
 }
 
 pub(super) const DEFAULT_USER: &[u8] = b"default";
@@ -97,7 +105,44 @@ impl Session {
             address,
             local_address,
             connected_us: context.unix_time_us,
+            subscriptions: [0; 3],
+            joining: false,
+            monitoring: false,
+            modal: false,
         }
+    }
+
+    pub fn is_subscribed(&self) -> bool {
+        self.subscriptions != [0; 3]
+    }
+
+    /// Follows a change of `subscriptions`, `joining` or `monitoring`.
+    pub fn settle(&mut self) {
+        self.modal = self.joining || self.monitoring || self.is_subscribed();
+    }
+
+    /// Appends the error for a request that may not be made while subscribed (RESP2), or monitoring; true
+    /// if it is one.
+    pub fn refuses(&self, row: &Row, out: &mut Vec<u8>) -> bool {
+        let leaves = || {
+            matches!(
+                row.handling,
+                Handling::Channel(Act::Subscribe(_) | Act::Unsubscribe(_))
+                    | Handling::Local(LocalKind::Ping | LocalKind::Quit | LocalKind::Reset)
+            ) && row.name != "MONITOR"
+        };
+        if self.is_subscribed() && !self.resp3 && !leaves() {
+            error::not_while_subscribed(row.name, out);
+            return true;
+        }
+        // A server takes whoever monitors for a replica.
+        let publishes = row.handling == Handling::Channel(Act::Publish);
+        let touches = row.flags.has_any(Flags::READONLY.with(Flags::WRITE)) || row.is_write();
+        if self.monitoring && (publishes || touches) {
+            out.extend_from_slice(Wire::MonitorKeyspace.redis());
+            return true;
+        }
+        false
     }
 
     /// True if the command may run now; if not, the answer is `Wire::NoAuth`.
@@ -163,6 +208,9 @@ impl Session {
         self.reply = ReplyMode::On;
         self.queue = None;
         self.no_touch = false;
+        self.subscriptions = [0; 3];
+        self.monitoring = false;
+        self.settle();
     }
 }
 

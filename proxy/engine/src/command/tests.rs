@@ -1,4 +1,5 @@
 use super::admit::admit;
+use super::channel::{Act, Kind};
 use super::overlay::{Handling, LocalKind, Refusal, SplitKind, EFFECTS, HANDLINGS, LIFETIMES};
 use super::spec::{Flags, KeyFlags};
 use super::table::{RequestPolicy, ResponsePolicy};
@@ -124,6 +125,7 @@ fn rows_are_sane() {
             Handling::Transaction(_) => {
                 assert!(row.raw.categories.contains(&"transaction"), "{row:?}")
             }
+            Handling::Channel(_) => assert!(!row.is_write() && row.key_at == 0, "{row:?}"),
             Handling::Refuse(_) => {}
         }
         for sub in row.children() {
@@ -414,11 +416,6 @@ fn what_is_refused_is_unknown_and_says_why_where_that_helps() {
         "BLMOVE a b LEFT LEFT 0",
         "BZPOPMIN a 0",
         "WAIT 0 0",
-        "SUBSCRIBE c",
-        "SSUBSCRIBE c",
-        "PUBLISH c m",
-        "SPUBLISH c m",
-        "PUBSUB CHANNELS",
         "SCAN 0",
         "KEYS *",
         "DBSIZE",
@@ -428,7 +425,6 @@ fn what_is_refused_is_unknown_and_says_why_where_that_helps() {
         "SWAPDB 0 1",
         "SCRIPT LOAD x",
         "FUNCTION LIST",
-        "MONITOR",
         "SYNC",
         "PSYNC ? -1",
         "DEBUG SLEEP 1",
@@ -523,7 +519,11 @@ fn wrong_arity_names_the_subcommand() {
 fn refusals_follow_the_flags() {
     let handling = |name: &str| lookup(name.as_bytes()).unwrap().handling;
     assert_eq!(handling("BZMPOP"), Handling::Refuse(Refusal::Blocking));
-    assert_eq!(handling("PSUBSCRIBE"), Handling::Refuse(Refusal::PubSub));
+    assert_eq!(
+        handling("PSUBSCRIBE"),
+        Handling::Channel(Act::Subscribe(Kind::Pattern))
+    );
+    assert_eq!(handling("SPUBLISH"), Handling::Channel(Act::Publish));
     assert_eq!(handling("BGREWRITEAOF"), Handling::Refuse(Refusal::Admin));
     assert_eq!(handling("PING"), Handling::Local(LocalKind::Ping));
     for row in ROWS

@@ -48,6 +48,29 @@ pub enum ReplyTo {
 
 pub const NO_PART: u16 = u16::MAX;
 
+/// What a connection of subscriptions was asked, whose confirmation is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To begin a subscription: index and generation of the topic. One command asks for several; they
+    /// have its number in common, as an error is for all of them.
+    Begin {
+        topic: u32,
+        generation: u32,
+        command: u32,
+    },
+    End,
+}
+
+/// A connection that carries no requests but what a server says by itself (`worker/upstream.rs`).
+#[derive(Debug, Default)]
+pub struct Feed {
+    /// Lines of MONITOR instead of messages.
+    pub monitors: bool,
+    pub asked: VecDeque<Asked>,
+    /// Commands sent so far.
+    pub commands: u32,
+}
+
 /// One request on its way.
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
@@ -56,6 +79,9 @@ pub struct Pending {
     pub read: bool,
     pub tried: u32,
     pub kind: ReplyKind,
+    /// A message is published: not a read, for it is not made again, and no write, as it leaves nothing
+    /// behind that a replica has to have.
+    pub publishes: bool,
     /// Timed out and answered: the late reply is dropped.
     pub tombstone: bool,
     /// Worker clock in milliseconds when it was queued or, if later, when the connection was ready.
@@ -158,6 +184,8 @@ pub struct Conn {
     /// Running counts of bytes queued and written since the connection was made (wrapping).
     pub queued: u32,
     pub written: u32,
+    /// Present on a connection of subscriptions.
+    pub feed: Option<Box<Feed>>,
 }
 
 impl Conn {
@@ -192,6 +220,7 @@ impl Conn {
             tombstones: 0,
             queued: 0,
             written: 0,
+            feed: None,
         }
     }
 
@@ -207,7 +236,9 @@ impl Conn {
 
     /// True if a write is unanswered, even one that was given up.
     pub fn is_writing(&self) -> bool {
-        let is_write = |pending: &Pending| !pending.read && pending.to != ReplyTo::Record;
+        let is_write = |pending: &Pending| {
+            !pending.read && !pending.publishes && pending.to != ReplyTo::Record
+        };
         self.inflight.iter().any(is_write)
     }
 

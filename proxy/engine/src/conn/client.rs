@@ -86,6 +86,8 @@ pub struct Client {
     pub skip: u64,
     /// Milliseconds of the worker clock when the wait for a shard began; 0 when not waiting.
     pub waiting_since: u64,
+    /// Sequence number of the last write, or its like, that a PUBLISH must not overtake.
+    pub barrier: u32,
     pub active_second: u32,
     pub local: u32,
     pub remote: u32,
@@ -123,6 +125,8 @@ impl Client {
             watching: None,
             skip: 0,
             waiting_since: 0,
+            // None yet: the one before the first.
+            barrier: u32::MAX,
             active_second: second,
             local: 0,
             remote: 0,

@@ -5,6 +5,6 @@ pub mod backend;
 pub mod client;
 pub mod lane;
 
-pub use backend::{Conn, ConnState, Pending, ReplyTo};
+pub use backend::{Asked, Conn, ConnState, Feed, Pending, ReplyTo};
 pub use client::{Block, Client, Slot, Watching};
 pub use lane::LANES;

@@ -141,6 +141,10 @@ impl Worker {
     pub(super) fn feed_conn(&mut self, index: u32, generation: u32, bytes: &[u8]) {
         let conn = &mut self.conns[index as usize];
         conn.last_reply = self.now_ms;
+        if conn.feed.is_some() && conn.state == ConnState::Ready {
+            self.feed_news(index, generation, bytes);
+            return;
+        }
         if conn.input.is_empty() {
             let used = self.take_replies(index, generation, bytes);
             let conn = &mut self.conns[index as usize];

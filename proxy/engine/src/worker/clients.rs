@@ -144,6 +144,9 @@ impl Worker {
             if let (Some(watching), Some(session)) = (client.watching, &client.session) {
                 self.unwatch(client.pool, watching, session.id);
             }
+            if client.session.is_some_and(|session| session.modal) {
+                self.leave_channels(client.pool, (index, generation));
+            }
         }
     }
 
@@ -403,9 +406,11 @@ impl Worker {
             if !client.slots.is_empty() {
                 continue;
             }
+            // Whoever is subscribed says nothing for long.
+            let listens = client.session.as_ref().is_some_and(|session| session.modal);
             let limit = self.shared.config.pools[client.pool as usize].client_idle_timeout;
             let idle = u64::from(second.saturating_sub(client.active_second)) * 1000;
-            if limit > 0 && idle >= limit.max(1000) {
+            if limit > 0 && idle >= limit.max(1000) && !listens {
                 self.close_client(index, generation);
             } else if idle >= LEAN_MS && !client.lean {
                 client.shed();
@@ -417,5 +422,6 @@ impl Worker {
                 conn.inflight.shrink_to(INFLIGHT_KEPT);
             }
         }
+        self.sweep_feeds();
     }
 }

@@ -6,6 +6,7 @@ use super::exec::Facts;
 use super::legs::MULTI;
 use super::split::{self, Merge};
 use super::*;
+use crate::command::channel;
 use crate::command::queue::{self, Inside, Queue};
 use crate::command::{self, Effect, Handling, Row, SplitKind};
 use crate::conn::lane;
@@ -74,6 +75,7 @@ impl Worker {
                 }
                 (Inside::Split, Handling::Split(kind)) => self.cut_split(pool, row, kind, &args),
                 (Inside::Own, _) => Ok(vec![]),
+                (Inside::Publish, _) => self.cut_publish(pool, &args),
                 _ => self
                     .cut_forward(pool, lane, row, &args)
                     .map(|shard| vec![shard]),
@@ -111,6 +113,14 @@ impl Worker {
         };
         self.keys = keys;
         shard
+    }
+
+    fn cut_publish(&mut self, pool: u16, args: &Args) -> Result<Vec<u16>, Vec<u8>> {
+        let name = args.get(1);
+        if command::is_reserved(name) {
+            return Err(Wire::ReservedKey.redis().to_vec());
+        }
+        Ok(vec![self.channel_shard(pool, channel::published_at(name))])
     }
 
     /// The shards of the keys of a request that may be split, and the placement in `self.placed`.

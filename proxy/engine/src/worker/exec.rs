@@ -20,7 +20,7 @@ use super::legs::{self, ask, Held, Plan, Shape, EXEC, MULTI};
 use super::repair::Check;
 use crate::command::effect::places;
 use crate::command::overlay::Effect;
-use crate::command::{self, expiry, Row};
+use crate::command::{self, expiry, Handling, Row};
 use crate::error;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Resume, Step};
@@ -44,7 +44,7 @@ impl Facts {
 
     /// Takes note of one more command.
     pub fn add(&mut self, row: &Row, args: &Args<'_>) {
-        self.reach = self.reach.and(Reach::of(row.effect_of(args)));
+        self.reach = self.reach.and(Reach::of(effect_of(row, args)));
         self.replies += 1;
     }
 
@@ -56,6 +56,15 @@ impl Facts {
         ReplyKind::Batch {
             replies: self.replies,
         }
+    }
+}
+
+/// How a command reaches the other replicas. A message goes to the leader alone, where the subscribers are,
+/// and must not be sent twice, as reads are.
+fn effect_of(row: &Row, args: &Args<'_>) -> Effect {
+    match row.handling {
+        Handling::Channel(_) => Effect::State,
+        _ => row.effect_of(args),
     }
 }
 
@@ -112,7 +121,7 @@ pub(super) fn plan(
         if !expiry::absolute(row, args, now_ms, &mut body) {
             body.extend_from_slice(frame);
         }
-        let effect = row.effect_of(args);
+        let effect = effect_of(row, args);
         let is_compared = matches!(effect, Effect::Compared | Effect::Verified);
         compared.push(is_compared);
         let words = |positions: &[u32]| -> Vec<Vec<u8>> {

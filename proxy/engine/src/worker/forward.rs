@@ -230,7 +230,7 @@ impl Worker {
         }
         client.local += u32::from(local);
         client.remote += u32::from(remote);
-        client.push_slot(Slot {
+        let seq = client.push_slot(Slot {
             parked: Vec::new(),
             ready: false,
             mute: meta.mute,
@@ -239,7 +239,11 @@ impl Worker {
             local,
             remote,
             started,
-        })
+        });
+        if meta.write {
+            client.barrier = seq;
+        }
+        seq
     }
 
     /// Decides which way a request goes; see `handover.rs` for the rules between workers.
@@ -430,6 +434,7 @@ impl Worker {
             read,
             tried,
             kind,
+            publishes: false,
             tombstone: false,
             sent_at,
             len: 0,

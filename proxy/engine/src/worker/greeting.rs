@@ -91,6 +91,9 @@ impl Worker {
             .add(1);
         self.mark_conn(index);
         self.wake_later(pool, shard);
+        if self.conns[index as usize].feed.is_some() {
+            self.feed_opened(index);
+        }
     }
 
     pub(super) fn greeted(&mut self, index: u32, greeting: Greeting, reply: &[u8]) {

@@ -116,6 +116,7 @@ impl Worker {
         out.reset();
         self.flush_log(pool, shard);
         self.wake_later(pool, shard);
+        self.feed_lost(index);
     }
 
     /// Closes the socket and takes everything off the connection: the requests, their bytes, and how
@@ -171,6 +172,7 @@ impl Worker {
                 self.conns[index as usize].push(bytes, pending);
             }
         }
+        self.feed_lost(index);
         if is_outdated {
             // It was asked before the table changed, so no further table will tell us to ask again.
             self.reconnect(index);

@@ -26,8 +26,11 @@ mod lease;
 mod legs;
 mod loss;
 mod memcache;
+mod news;
 mod moved;
 mod op;
+mod publish;
+mod pubsub;
 mod reads;
 mod repair;
 mod renew;
@@ -38,6 +41,8 @@ pub mod shared;
 mod split;
 mod tables;
 mod transaction;
+mod topics;
+mod upstream;
 
 use std::collections::VecDeque;
 use std::io;
@@ -154,6 +159,7 @@ pub struct Worker {
     idle: bool,
     /// The last pause this worker has reported itself quiet for.
     quiet: u64,
+    channels: pubsub::Channels,
 }
 
 impl Worker {
@@ -190,6 +196,7 @@ impl Worker {
         });
         let pools = pools.collect();
         let workers = shared.config.workers;
+        let channels = pubsub::Channels::new(&table);
         Ok(Worker {
             id,
             table,
@@ -223,6 +230,7 @@ impl Worker {
             resting: Vec::new(),
             idle: true,
             quiet: 0,
+            channels,
         })
     }
 
@@ -285,6 +293,7 @@ impl Worker {
     /// True while something may time out.
     fn is_busy(&self) -> bool {
         !self.ops.is_empty()
+            || self.is_subscribing()
             || self
                 .conns
                 .iter()
@@ -359,6 +368,7 @@ impl Worker {
         self.expire_requests();
         self.expire_waits();
         self.wake_unshown();
+        self.tick_channels();
         if self.now_ms >= self.next_sweep {
             self.next_sweep = self.now_ms + SWEEP_MS;
             self.sweep();

@@ -127,7 +127,7 @@ impl Worker {
                     pending.to,
                     ReplyTo::Slot { .. } | ReplyTo::Part { .. } | ReplyTo::Remote { .. }
                 );
-                if is_lone && !pending.read && !pending.tombstone {
+                if is_lone && !pending.read && !pending.publishes && !pending.tombstone {
                     lost.push(std::mem::replace(&mut pending.to, ReplyTo::Nobody));
                 }
             }

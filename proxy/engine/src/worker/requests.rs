@@ -159,6 +159,18 @@ impl Worker {
             self.reply_now(index, generation, meta, &text);
             return Flow::Taken;
         }
+        if session.modal && session.joining {
+            // What it may ask depends on how its SUBSCRIBE ends.
+            session.reply = kept_mode;
+            client.block = Block::Drain;
+            self.scratch = scratch;
+            return Flow::Wait;
+        }
+        if session.modal && session.refuses(row, &mut scratch) {
+            self.reply_now(index, generation, meta, &scratch);
+            self.scratch = scratch;
+            return Flow::Taken;
+        }
         self.scratch = scratch;
         let flow = match row.handling {
             Handling::Forward => {
@@ -169,6 +181,9 @@ impl Worker {
             }
             Handling::Transaction(kind) => {
                 self.transaction(index, generation, meta, kind, args, frame)
+            }
+            Handling::Channel(act) => {
+                self.channel(index, generation, meta, pool, lane, act, args, frame)
             }
             _ => self.answer(index, generation, meta, row, args),
         };
@@ -402,6 +417,7 @@ impl Worker {
         }
         if row.handling == Handling::Local(LocalKind::Reset) {
             self.end_watch(index);
+            self.leave_channels(pool, (index, generation));
         }
         if !text.is_empty() {
             self.reply_now(index, generation, meta, &text);

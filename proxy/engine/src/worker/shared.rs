@@ -50,6 +50,8 @@ pub struct PoolConfig {
     pub is_cluster: bool,
     /// Databases that clients may select.
     pub databases: u8,
+    /// Clients may use MONITOR.
+    pub monitor: bool,
     pub users: Vec<(String, Vec<u8>)>,
     pub backend_login: Option<(String, Vec<u8>)>,
     pub server_version: String,

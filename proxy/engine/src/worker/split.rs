@@ -4,6 +4,7 @@
 use super::cut::{self, Piece};
 use super::forward::{Flow, Meta, Outgoing, Way};
 use super::*;
+use crate::command::channel::{self, QueryKind};
 use crate::command::SplitKind;
 use crate::conn::backend::NO_PART;
 use crate::conn::ReplyTo;
@@ -19,6 +20,8 @@ pub(super) enum Merge {
     Sum,
     /// The same line from all.
     Same,
+    /// Answers to PUBSUB.
+    Channels(QueryKind),
     /// memcached `VALUE` blocks in the order of the keys, then END; a failed part is missing keys.
     Values,
     /// memcached `STAT` lines, numbers summed.
@@ -58,6 +61,28 @@ pub(super) struct Gather {
     keys: Vec<Vec<u8>>,
     /// Of a transaction.
     pieces: Vec<Piece>,
+}
+
+impl Gather {
+    /// Of `count` answers that are no matter of order.
+    pub fn unordered(
+        to: ReplyTo,
+        pool: u16,
+        merge: Merge,
+        count: usize,
+        keys: Vec<Vec<u8>>,
+    ) -> Self {
+        Gather {
+            to,
+            pool,
+            merge,
+            waiting: count as u16,
+            parts: vec![Vec::new(); count],
+            order: Vec::new(),
+            keys,
+            pieces: Vec::new(),
+        }
+    }
 }
 
 /// What a request is split into: the shard and the bytes of each part.
@@ -249,6 +274,7 @@ impl Worker {
             Merge::Arrays => merge_arrays(&gather, &mut reply),
             Merge::Sum => merge_sum(&gather, &mut reply),
             Merge::Same => merge_same(&gather, &mut reply),
+            Merge::Channels(kind) => merge_channels(&gather, kind, &mut reply),
             Merge::Values => merge_values(&gather, &mut reply),
             Merge::Stats => self.merge_stats(&gather, &mut reply),
             Merge::Exec => cut::merge(&gather.pieces, &gather.parts, &mut reply),
@@ -362,6 +388,13 @@ pub(super) fn merge_elements(
 /// The first error of a Redis part, if there is one: a sum or an array without it would be wrong.
 fn first_error(gather: &Gather) -> Option<&Vec<u8>> {
     gather.parts.iter().find(|part| resp::is_error(part))
+}
+
+fn merge_channels(gather: &Gather, kind: QueryKind, out: &mut Vec<u8>) {
+    match first_error(gather) {
+        Some(error) => out.extend_from_slice(error),
+        None => channel::merge(kind, &gather.keys, &gather.parts, out),
+    }
 }
 
 fn merge_arrays(gather: &Gather, out: &mut Vec<u8>) {

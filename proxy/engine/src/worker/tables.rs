@@ -15,6 +15,7 @@ impl Worker {
                 self.adopt_shard(pool as u16, shard as u16, before, after);
             }
         }
+        self.adopt_channels(&old);
         self.shared.set_adopted(self.id, table.epoch);
     }
 

@@ -136,6 +136,8 @@ impl Worker {
         let found = command::keys(row, args, &mut keys);
         let verdict = match inside {
             Inside::Own => Ok(()),
+            Inside::Publish if command::is_reserved(args.get(1)) => Err(Wire::ReservedKey),
+            Inside::Publish => Ok(()),
             Inside::Not | Inside::Now => Err(Wire::NotInTransaction),
             _ if found.is_err() => Ok(()),
             Inside::Forward => self.one_shard(pool, args, &keys).map(|_| ()),

@@ -1,0 +1,158 @@
+//! PUBLISH to the leader of a channel's shard, and PUBSUB asked of all leaders.
+//!
+//! Only leaders have subscriptions, so neither goes to another replica, and neither is made again once it
+//! may have been sent: a message would come twice.
+
+use super::forward::{Copies, Flow, Meta, Outgoing, Reach};
+use super::split::{Gather, Merge};
+use super::*;
+use crate::command;
+use crate::command::channel::{self, QueryKind};
+use crate::conn::{Pending, ReplyTo};
+use crate::error;
+use crate::proto::memcache::ReplyKind;
+use crate::proto::Args;
+
+impl Worker {
+    /// To the leader of the channel's shard, behind the client's earlier writes: who gets a message may
+    /// look at once for what was written before it.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn publish(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        pool: u16,
+        lane: u8,
+        args: Args,
+        frame: &[u8],
+    ) -> Flow {
+        let name = args.get(1);
+        if command::is_reserved(name) {
+            self.reply_now(index, generation, meta, Wire::ReservedKey.redis());
+            return Flow::Taken;
+        }
+        let Some(client) = self.clients.at(index) else {
+            return Flow::Taken;
+        };
+        if client.slot(client.barrier).is_some_and(|slot| !slot.ready) {
+            client.block = Block::Drain;
+            return Flow::Wait;
+        }
+        let shard = self.channel_shard(pool, channel::published_at(name));
+        let out = self.to_leader(pool, shard, lane, frame);
+        let table = self.shard_table(pool, shard);
+        let (lead, others) = (table.lead, table.in_sync.count_ones() > 1);
+        let Some(lead) = lead else {
+            self.pool_stats(pool).of(PoolCount::ShardLost).add(1);
+            self.reply_now(index, generation, meta, Wire::ShardLost.redis());
+            return Flow::Taken;
+        };
+        let awaits = self.shard_state(pool, shard).awaiting_view;
+        if awaits || !self.may_go(pool, shard, lane, Reach::Nothing) {
+            return self.wait(index, generation, meta, Block::Shard, &out);
+        }
+        let conn = self.conn_for(pool, shard, lead, lane);
+        if self.conns[conn as usize].state == ConnState::Closed {
+            if others {
+                // Another will lead, or this one can be reached again.
+                self.channels.held.push((pool, shard));
+                return self.wait(index, generation, meta, Block::Shard, &out);
+            }
+            self.reply_now(index, generation, meta, Wire::BackendUnreachable.redis());
+            return Flow::Taken;
+        }
+        let seq = self.open_slot(index, meta, &[]);
+        let to = ReplyTo::Slot {
+            client: index,
+            generation,
+            seq,
+        };
+        let publishes = true;
+        let pending = Pending {
+            publishes,
+            ..self.pending(to, ReplyKind::Line, false, 0)
+        };
+        self.enqueue(conn, frame, pending);
+        Flow::Taken
+    }
+
+    fn to_leader<'a>(&self, pool: u16, shard: u16, lane: u8, bytes: &'a [u8]) -> Outgoing<'a> {
+        let (kind, write, copies, trailer) = (ReplyKind::Line, false, Copies::Same, &b""[..]);
+        Outgoing {
+            pool,
+            shard,
+            lane,
+            write,
+            kind,
+            bytes,
+            copies,
+            trailer,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn query(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        pool: u16,
+        lane: u8,
+        kind: QueryKind,
+        args: Args,
+        frame: &[u8],
+    ) -> Flow {
+        let lists = matches!(kind, QueryKind::Channels | QueryKind::ShardChannels);
+        if lists && args.len() > 3 {
+            let mut text = Vec::new();
+            error::subcommand_syntax(args.get(0), args.get(1), &mut text);
+            self.reply_now(index, generation, meta, &text);
+            return Flow::Taken;
+        }
+        let shards = 0..self.table.pools[pool as usize].shards.len() as u16;
+        let shards: Vec<u16> = shards.filter(|shard| !self.is_off(pool, *shard)).collect();
+        if shards.is_empty() {
+            self.pool_stats(pool).of(PoolCount::ShardLost).add(1);
+            self.reply_now(index, generation, meta, Wire::ShardLost.redis());
+            return Flow::Taken;
+        }
+        if let Some(full) = shards
+            .iter()
+            .find(|shard| !self.may_go(pool, **shard, lane, Reach::Nothing))
+        {
+            let out = self.to_leader(pool, *full, lane, frame);
+            return self.wait(index, generation, meta, Block::Shard, &out);
+        }
+        let names = args.iter().skip(2).map(<[u8]>::to_vec).collect();
+        let seq = self.open_slot(index, meta, &[]);
+        let to = ReplyTo::Slot {
+            client: index,
+            generation,
+            seq,
+        };
+        let gather = Gather::unordered(to, pool, Merge::Channels(kind), shards.len(), names);
+        let (gather, generation) = self.gathers.insert(gather);
+        for (part, shard) in shards.into_iter().enumerate() {
+            let part = part as u16;
+            let to = ReplyTo::Part {
+                gather,
+                generation,
+                part,
+            };
+            let Some(lead) = self.shard_table(pool, shard).lead else {
+                self.fail(pool, to, Wire::ShardLost);
+                continue;
+            };
+            let conn = self.conn_for(pool, shard, lead, lane);
+            if self.conns[conn as usize].state == ConnState::Closed {
+                self.fail(pool, to, Wire::BackendUnreachable);
+            } else {
+                // Only the leader has subscriptions, so nobody else is asked.
+                let pending = self.pending(to, ReplyKind::Line, true, super::reads::PARKED);
+                self.enqueue(conn, frame, pending);
+            }
+        }
+        Flow::Taken
+    }
+}
