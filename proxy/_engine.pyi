@@ -144,6 +144,8 @@ class ShardTable:
         lease: seconds. A write goes only if the lead has shown the record (the first of its ``verify``
             pairs that has a needle) on the same connection within so long; it is asked again while there
             are writes, and what was shown under another table does not count. 0: the greeting is enough.
+        reserved: keys of our own that may stand on a backend of the shard (Redis): not counted by DBSIZE,
+            and kept by FLUSHALL. In database 0.
 
     Raises:
         ValueError: a position out of range, or more than 16 backends.
@@ -163,6 +165,7 @@ class ShardTable:
         restore: bytes,
         joining: Sequence[int] = ...,
         lease: float = 0.0,
+        reserved: Sequence[bytes] = ...,
     ) -> ShardTable: ...
 
 @final

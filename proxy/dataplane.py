@@ -159,4 +159,5 @@ def _shard(shard: ShardRouting) -> _engine.ShardTable:
         restore=shard.restore,
         joining=list(shard.joining),
         lease=shard.lease,
+        reserved=list(shard.reserved),
     )

@@ -50,23 +50,11 @@ from proxy.control.copying import Key
 from proxy.control.routing import resp_request, select_request
 from proxy.control.view import RESERVED_PREFIX
 
-TOKEN_PREFIX = f"{RESERVED_PREFIX}copier:"
-TRIAL_PREFIX = f"{RESERVED_PREFIX}trial:"
 SINCE = (7, 0)
 """PEXPIRETIME, which replication needs as well."""
 UNKNOWN_BYTES = 16 * 1024
 """What a key counts where the server does not tell (MEMORY USAGE)."""
 TRIAL_MS = 1000
-
-
-def token_key(pool: str, shard: str) -> str:
-    """The reserved key on the target that names the attempt whose requests count."""
-    return f"{TOKEN_PREFIX}{pool}/{shard}"
-
-
-def trial_key(pool: str, shard: str) -> str:
-    """A reserved key on the target that a payload of the leader is tried with."""
-    return f"{TRIAL_PREFIX}{pool}/{shard}"
 
 
 @dataclass(frozen=True, slots=True)

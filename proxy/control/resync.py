@@ -19,7 +19,6 @@ STALL_SECONDS = 20.0
 """Without progress for so long the copy is given up: twice the leader's ping period, and more than a
 server needs to fork and write its first bytes."""
 BACKOFF_SECONDS, BACKOFF_LIMIT = 0.5, 30.0
-LEASE_PREFIX = "__shardproxy:lease:"
 LEASE_SECONDS = 3.0
 """How long after the death of the proxy that does the work another one takes over."""
 
@@ -158,8 +157,3 @@ def may_overwrite(shard: ShardState, record: bytes | None, target: str) -> bool:
 def backoff(failures: int) -> float:
     """Seconds to wait after so many failures in a row, at least one."""
     return min(BACKOFF_LIMIT, BACKOFF_SECONDS * 2.0 ** (min(failures, 20) - 1))
-
-
-def lease_key(pool: str, shard: str) -> str:
-    """The reserved key on the leader that names the proxy that does the work."""
-    return f"{LEASE_PREFIX}{pool}/{shard}"

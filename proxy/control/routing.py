@@ -13,6 +13,7 @@ from proxy.control.absence import absence_key
 from proxy.control.fence import Owner
 from proxy.control.model import WRITE_LEASE_SECONDS, BackendState, PoolSpec, View
 from proxy.control.remap import Remap, Standing, standing
+from proxy.control.reserved import reserved_keys
 from proxy.control.state import ShardState, readable
 from proxy.control.view import view_key
 
@@ -44,6 +45,7 @@ class ShardRouting:
     restore: bytes
     joining: tuple[int, ...] = ()
     lease: float = 0.0
+    reserved: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,9 @@ def _remapped(table: PoolRouting, remap: Remap, shards: Sequence[ShardState], no
         row if each is Standing.PRESENT else replace(row, lead=None, in_sync=(), reads=(), joining=())
         for row, each in zip(table.shards, standings, strict=True)
     ]
+    if remap.data and remap.pool.protocol == "redis":
+        gone = [table.shards[at].name for at in absent]
+        rows = [replace(row, reserved=_reserved(remap.pool.name, row.name, gone)) for row in rows]
     if remap.data:
         rows = [replace(row, restore=_restore_too(remap, row.restore)) for row in rows]
     # If nobody is left there is nowhere to go.
@@ -106,7 +111,7 @@ def _remapped(table: PoolRouting, remap: Remap, shards: Sequence[ShardState], no
 
 
 def _restore_too(remap: Remap, restore: bytes) -> bytes:
-    """Both records in one request, which has one answer. On Redis a pool is never flushed through us."""
+    """Both records in one request, which has one answer. A Redis keeps what is `reserved` itself."""
     if remap.pool.protocol == "redis":
         return restore
     quiet = restore.replace(b"\r\n", b" noreply\r\n", 1)
@@ -143,7 +148,12 @@ def shard_routing(shard: ShardState, resolved: Mapping[str, str], owner: str = "
         restore=restore_request(protocol, key, record) if record else b"",
         joining=tuple(positions[address] for address in fed if address in positions),
         lease=WRITE_LEASE_SECONDS if record and shard.pool.may_copy else 0.0,
+        reserved=_reserved(shard.pool.name, shard.spec.name) if protocol == "redis" and record else (),
     )
+
+
+def _reserved(pool: str, shard: str, blind_to: Sequence[str] | None = None) -> tuple[bytes, ...]:
+    return tuple(key.encode() for key in reserved_keys(pool, shard, blind_to))
 
 
 def _literal(address: str) -> str:

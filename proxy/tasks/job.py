@@ -13,7 +13,8 @@ from typing import Protocol
 from proxy.control.event import Event
 from proxy.control.fence import Owner
 from proxy.control.model import ProbeResult
-from proxy.control.resync import LEASE_SECONDS, Progress, Trouble, lease_key
+from proxy.control.reserved import lease_key
+from proxy.control.resync import LEASE_SECONDS, Progress, Trouble
 from proxy.control.routing import resp_request
 from proxy.control.state import ShardState
 from proxy.control.view import view_key

@@ -24,10 +24,9 @@ from proxy.control.redis_copying import (
     sized,
     sizes_request,
     state_requests,
-    token_key,
     transaction,
-    trial_key,
 )
+from proxy.control.reserved import token_key, trial_key
 from proxy.control.resync import Trouble, may_overwrite
 from proxy.control.routing import resp_request, select_request
 from proxy.control.view import RESERVED_PREFIX
@@ -42,6 +41,8 @@ REPLY_BYTES = 768 << 20
 """Of one reply: a server takes no payload above 512 MiB, unless told so (proto-max-bulk-len)."""
 BYTES_PER_SECOND = 10 << 20
 """At least, for a batch that is larger than others for one large value in it."""
+FUNCTION_ROUNDS = 8
+"""Libraries are loaded when an application starts, not all the time."""
 VIEW_PREFIX = f"{RESERVED_PREFIX}view:".encode()
 END = b"0"
 """The cursor behind the last keys of a SCAN, and the one it begins with."""
@@ -238,14 +239,35 @@ class RedisCopier:
         return [key for (key, state), now in zip(there, states, strict=True) if now != state]
 
     async def finish(self) -> None:
-        """Removes the token, by which requests that are still on their way are void."""
+        """Copies the libraries of functions; then removes the token, by which requests that are still on
+        their way are void."""
         try:
             if not self._token:
                 await self._draw_token()
+            await self._copy_functions()
             await self._change([(0, resp_request("DEL", self._token_key))], ())
         except LinkError:
             self._token = ""
             raise
+
+    async def _copy_functions(self) -> None:
+        """All at once, until the leader had the same before and behind it: by now every proxy writes to both,
+        so what changes later comes to the target by itself. A library that is loaded in between may come
+        twice, which the target refuses; it then leaves, and is copied anew."""
+        for _ in range(FUNCTION_ROUNDS):
+            payload = await self._functions()
+            if payload is None:
+                return
+            restore = resp_request("FUNCTION", "RESTORE", payload, "FLUSH")
+            _refuse_errors(await self._change([(0, restore)], ()))
+            if await self._functions() == payload:
+                return
+        raise GivenUp(Trouble.REFUSED, "FUNCTION DUMP: it is never the same")
+
+    async def _functions(self) -> bytes | None:
+        """The leader's libraries; None where nobody may see them, and so nobody may load any."""
+        (reply,) = await self._ask(self._source, resp_request("FUNCTION", "DUMP"), 1)
+        return reply if isinstance(reply, bytes) else None
 
     # Asking.
 

@@ -122,6 +122,53 @@ def test_everything_about_a_key_is_copied() -> None:
         assert client.get(b"large") == b"x" * 5_000_000
 
 
+def test_functions_are_copied_too() -> None:
+    library = (
+        "#!lua name=%s\nredis.register_function('%s', function(keys) return redis.call('INCR', keys[1]) end)"
+    )
+    with managed(resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 2500)
+        assert client.ask("FUNCTION", "LOAD", library % ("one", "one")) == b"one"
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        with connect("redis", cluster.servers[0][B].port) as direct:
+            assert isinstance(direct, RedisStore)
+            direct.ask("FUNCTION", "LOAD", library % ("stale", "stale"))
+        wait_phase(cluster, "copying")
+        assert client.ask("FUNCTION", "LOAD", library % ("two", "two")) == b"two"
+        assert client.ask("FCALL", "one", 1, "count") == 1
+        wait_back(cluster, B)
+        assert_equal(cluster)
+        cluster.servers[0][A].kill9()
+        assert client.ask("FCALL", "one", 1, "count") == 2
+        assert client.ask("FCALL", "two", 1, "count") == 3
+        assert len(client.ask("FUNCTION", "LIST")) == 2
+
+
+def test_what_concerns_all_keys_while_it_is_copied() -> None:
+    with managed(shards=2, resync=SLOW, workers=2) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 2500)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        # Nobody but the leader can carry it out, so the copy begins anew.
+        assert client.ask("EVAL", "return redis.call('INCR', 'undeclared')", 0) == 1
+        assert client.ask("EVAL", "return redis.call('TIME')", 0)
+        assert client.ask("DBSIZE") == 2501
+        wait_back(cluster, B)
+        assert_equal(cluster)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "copying")
+        assert client.ask("FLUSHALL") == b"OK"
+        client.set(b"later", b"v")
+        assert client.ask("KEYS", "*") == [b"later"]
+        wait_back(cluster, B)
+        assert_equal(cluster)
+
+
 def test_what_was_deleted_meanwhile_stays_deleted() -> None:
     with managed(resync=AUTO) as cluster, cluster.connect() as client:
         assert isinstance(client, RedisStore)

@@ -114,10 +114,13 @@ GEORADIUS_RO geo lon lat 900 mi ASC | SETBIT bits offset bit | GETBIT bits offse
 BITCOUNT bits int int BIT | BITPOS bits bit | BITOP AND bits bits bits | BITOP NOT bits bits
 BITFIELD bits SET u8 offset 200 GET i5 3 | BITFIELD bits OVERFLOW FAIL INCRBY u4 1 9
 BITFIELD_RO bits GET u16 0 | PING | PING val | ECHO val | SELECT 0 | NOSUCH any val | GET | SET str
-LPUSH list | XGROUP NOSUCH any | OBJECT NOSUCH any
+LPUSH list | XGROUP NOSUCH any | OBJECT NOSUCH any | DBSIZE | KEYS * | KEYS {b}* | KEYS *:list:? | KEYS none
+DBSIZE val | KEYS | SCAN nan | SCAN 0 COUNT 0 | SCAN 0 COUNT nan | SCAN 0 TYPE | SCAN 0 NOSUCH 1 | SCAN -x
+FLUSHALL val | FLUSHDB ASYNC SYNC | SCRIPT EXISTS val | COMMAND GETKEYSANDFLAGS SET str val
+COMMAND GETKEYSANDFLAGS SORT list STORE list | COMMAND GETKEYSANDFLAGS ZUNIONSTORE zset 2 zset zset
 """
 
-UNORDERED = frozenset(("SMEMBERS", "SINTER", "SUNION", "SDIFF", "HGETALL", "HKEYS", "HVALS"))
+UNORDERED = frozenset(("SMEMBERS", "SINTER", "SUNION", "SDIFF", "HGETALL", "HKEYS", "HVALS", "KEYS"))
 """Answers in the order of a hash table, which differs from server to server."""
 
 

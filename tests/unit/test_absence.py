@@ -19,7 +19,7 @@ from proxy.control.absence import (
     parse,
 )
 from proxy.control.model import Reason
-from proxy.control.resync import lease_key
+from proxy.control.reserved import lease_key
 from proxy.control.view import view_key
 
 SOME = Absence("p", 7, ("a", "c"), (("b", 0), ("d", 23)))

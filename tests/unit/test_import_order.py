@@ -20,6 +20,7 @@ PYTHON_LAYERS = (
     {"proxy.control.model"},
     {"proxy.control.view", "proxy.control.fence"},
     {"proxy.control.absence"},
+    {"proxy.control.reserved"},
     {"proxy.control.event", "proxy.control.pools"},
     {"proxy.control.failover", "proxy.control.state"},
     {"proxy.control.finding", "proxy.control.quorum"},

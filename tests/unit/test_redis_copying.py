@@ -21,10 +21,9 @@ from proxy.control.redis_copying import (
     sized,
     sizes_request,
     state_requests,
-    token_key,
     transaction,
-    trial_key,
 )
+from proxy.control.reserved import token_key, trial_key
 
 KEY = Key(b"a \r\n\xff", 5)
 

@@ -50,7 +50,6 @@ from proxy.control.resync import (
     Way,
     backoff,
     choose_way,
-    lease_key,
     may_overwrite,
     pick,
 )
@@ -153,10 +152,6 @@ def test_backoff_grows_to_a_limit() -> None:
     assert waits[0] == 0.5
     assert waits == sorted(waits)
     assert waits[-1] == 30.0
-
-
-def test_the_lease_has_a_reserved_name_of_its_own() -> None:
-    assert lease_key("p", "s") == "__shardproxy:lease:p/s"
 
 
 # Who holds its writes.

@@ -65,6 +65,11 @@ def test_without_replication_nothing_is_verified_or_restored() -> None:
     assert all(each.verify == () for each in shard.backends)
 
 
+def test_our_own_keys_are_named_where_there_may_be_some() -> None:
+    assert b"__shardproxy:view:p/s" in shard_routing(serving(), {}).reserved
+    assert shard_routing(serving(replication="none"), {}).reserved == ()
+
+
 def test_reads_skip_one_that_must_leave_while_writes_wait_for_the_view() -> None:
     state, _ = step(serving(), WriteFailed(A), 0.0)
     shard = shard_routing(state, {})

@@ -100,9 +100,22 @@ wire_texts! {
     WrongPassword:
         "-WRONGPASS invalid username-password pair or user is disabled.",
         "CLIENT_ERROR authentication failure";
+    InvalidCursor:
+        "-ERR invalid cursor",
+        "ERROR";
+    /// A backend's cursor leaves no room for the shard beside it.
+    CursorTooLarge:
+        "-ERR the cursor of this backend is too large to be passed on",
+        "ERROR";
     Syntax:
         "-ERR syntax error",
         "CLIENT_ERROR bad command line format";
+    TimeoutNotInteger:
+        "-ERR timeout is not an integer or out of range",
+        "ERROR";
+    TimeoutNegative:
+        "-ERR timeout is negative",
+        "ERROR";
     NotInteger:
         "-ERR value is not an integer or out of range",
         "CLIENT_ERROR invalid numeric delta argument";
@@ -219,16 +232,6 @@ pub fn no_input_key(name: &str, out: &mut Vec<u8>) {
         b"-ERR at least 1 input key is needed for '",
         name,
         b"' command\r\n",
-        out,
-    );
-}
-
-/// A script that names no key; the text is our own, since Redis would run it. `name` in any case.
-pub fn script_without_keys(name: &str, out: &mut Vec<u8>) {
-    named(
-        b"-ERR '",
-        name,
-        b"' without keys has no shard to run on: name at least one key\r\n",
         out,
     );
 }

@@ -276,7 +276,7 @@ struct ShardTable {
 #[pymethods]
 impl ShardTable {
     #[new]
-    #[pyo3(signature = (*, name, weight, backends, lead, in_sync, reads, spread, epoch, restore, joining=vec![], lease=0.0))]
+    #[pyo3(signature = (*, name, weight, backends, lead, in_sync, reads, spread, epoch, restore, joining=vec![], lease=0.0, reserved=vec![]))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         name: String,
@@ -290,6 +290,7 @@ impl ShardTable {
         restore: Vec<u8>,
         joining: Vec<u8>,
         lease: f64,
+        reserved: Vec<Vec<u8>>,
     ) -> PyResult<Self> {
         let backends: Vec<_> = backends
             .iter()
@@ -314,6 +315,7 @@ impl ShardTable {
             spread,
             epoch,
             restore,
+            reserved,
         };
         shard
             .check()

@@ -35,6 +35,8 @@ pub struct Shard {
     pub spread: bool,
     pub epoch: u64,
     pub restore: Vec<u8>,
+    /// Keys of our own that may stand on its backends (Redis), in database 0.
+    pub reserved: Vec<Vec<u8>>,
 }
 
 impl Shard {

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
+use _engine::command::totals::Totals;
 use _engine::command::{
-    admit, answer, find, keys, keys::refuse, Context, Handling, Outcome, Session, ROWS, VERSION,
+    admit, answer, find, info, keys, keys::refuse, Context, FanKind, Handling, Outcome, Session,
+    ROWS, VERSION,
 };
 use _engine::error::Wire;
 use _engine::proto::{Arg, Args};
@@ -78,7 +80,6 @@ fn context(users: &[(String, Vec<u8>)]) -> Context<'_> {
         clients_connected: 3,
         clients_limit: 10_000,
         client_idle_timeout_seconds: 0,
-        used_memory_bytes: 1 << 20,
         is_cluster: false,
         slot_of: |_| 0,
         databases: 16,
@@ -97,6 +98,15 @@ fn reply(session: &mut Session, words: &[Vec<u8>], context: &Context<'_>) -> (Ve
         None => Outcome::Reply,
         Some(row) if !session.allows(row) => {
             out.extend_from_slice(Wire::NoAuth.redis());
+            Outcome::Reply
+        }
+        Some(row) if row.handling == Handling::Fan(FanKind::Info) => {
+            let mut totals = Totals::new(2);
+            totals.add(
+                b"used_memory:1048576\r\ndb0:keys=4,expires=0,avg_ttl=0\r\n",
+                1,
+            );
+            info(&args, context, &totals, session.resp3, &mut out);
             Outcome::Reply
         }
         Some(row) if matches!(row.handling, Handling::Local(_)) => {
@@ -255,6 +265,11 @@ fn info_has_what_clients_look_for() {
         "connected_slaves:0",
         "maxmemory_policy:noeviction",
         "used_memory:1048576",
+        "used_memory_human:1.00M",
+        "keyspace_hits:0",
+        "shards:2",
+        "shards_counted:1",
+        "db0:keys=3,expires=0,avg_ttl=0",
     ] {
         assert!(all.contains(&format!("\r\n{line}\r\n")), "{line}");
     }
@@ -266,7 +281,10 @@ fn info_has_what_clients_look_for() {
     assert_eq!(ask(&mut session, "INFO nosuch", &context), "$0\r\n\r\n");
     ask(&mut session, "HELLO 3", &context);
     let verbatim = ask(&mut session, "INFO keyspace", &context);
-    assert_eq!(verbatim, "=16\r\ntxt:# Keyspace\r\n\r\n");
+    assert_eq!(
+        verbatim,
+        "=48\r\ntxt:# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\n\r\n"
+    );
 }
 
 #[test]

@@ -5,9 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::keys::number;
 use super::overlay::{Handling, Refusal, TransactionKind};
-use super::spec::Flags;
 use super::table::{arity_ok, find, lookup, Row, ROWS};
 use crate::error::{self, Wire};
 use crate::proto::Args;
@@ -79,9 +77,6 @@ impl Row {
                 block.then_some(Refusal::Blocking)
             }
             "SORT" | "SORT_RO" => reads_other_keys(args).then_some(Refusal::SortPattern),
-            _ if self.flags.has(Flags::NO_MANDATORY_KEYS) => {
-                (number(args.get(2)) == Some(0)).then_some(Refusal::ScriptWithoutKeys)
-            }
             _ => None,
         }
     }
@@ -127,7 +122,6 @@ fn unknown(args: &Args<'_>, out: &mut Vec<u8>) {
 fn refuse(row: &Row, reason: Refusal, args: &Args<'_>, out: &mut Vec<u8>) {
     match reason {
         Refusal::Cluster => out.extend_from_slice(Wire::ClusterDisabled.redis()),
-        Refusal::ScriptWithoutKeys => error::script_without_keys(row.name, out),
         Refusal::SortPattern => out.extend_from_slice(Wire::SortPattern.redis()),
         Refusal::Blocking
         | Refusal::PubSub

@@ -31,6 +31,8 @@ impl Row {
             EffectRule::SortStore => Effect::Nothing,
             EffectRule::CopyTo if copy_database(args).is_none() => Effect::Verified,
             EffectRule::CopyTo => Effect::Moved,
+            EffectRule::Script if number(args.get(2)) == Some(0) => Effect::Program,
+            EffectRule::Script => Effect::State,
         }
     }
 }

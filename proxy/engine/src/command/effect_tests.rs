@@ -188,6 +188,7 @@ fn each_row_has_its_effect() {
             StreamTrim,
             &["XTRIM s MAXLEN ~ 5", "XTRIM s MINID ~ 5 LIMIT 10"],
         ),
+        (Program, &["EVAL s 0", "EVALSHA s 0 a", "FCALL f 0"]),
         (
             State,
             &[

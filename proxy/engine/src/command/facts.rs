@@ -1,50 +1,68 @@
 //! INFO and CONFIG GET: the facts clients ask of a server, about the proxy.
 //!
-//! Called by `local.rs`. Nothing of a backend is told here.
+//! Called by `local.rs`, and INFO by `worker/fan.rs`. Of the backends nothing is told but sums (`totals.rs`).
 
 use super::glob;
 use super::local::mode;
 use super::reply::Reply;
 use super::session::Context;
+use super::totals::Totals;
 use crate::proto::Args;
 
 /// The sections of INFO in order. Each ends its lines itself; clients look for single fields, so
 /// what is not known is left out rather than made up.
-type Section = (&'static str, fn(&Context<'_>) -> String);
+type Section = (&'static str, fn(&Context<'_>, &Totals) -> String);
 
-const SECTIONS: [Section; 7] = [
-    ("Server", server),
-    ("Clients", clients),
-    ("Memory", memory),
-    ("Persistence", |_| {
+const SECTIONS: [Section; 9] = [
+    ("Server", |context, _| server(context)),
+    ("Clients", |context, _| clients(context)),
+    ("Memory", |_, totals| memory(totals)),
+    ("Persistence", |_, _| {
         "loading:0\r\nasync_loading:0\r\n".to_string()
     }),
-    ("Replication", replication),
-    ("Cluster", |context| {
+    ("Stats", |_, totals| totals.lines("Stats")),
+    ("Replication", |context, _| replication(context)),
+    ("Cluster", |context, _| {
         format!("cluster_enabled:{}\r\n", u8::from(context.is_cluster))
     }),
-    ("Keyspace", |_| String::new()),
+    ("Shards", |_, totals| totals.counts()),
+    ("Keyspace", |_, totals| totals.keyspace()),
 ];
 
-/// INFO [section ...]. A section nobody knows is empty, as in Redis.
-pub(super) fn info(args: &Args<'_>, context: &Context<'_>) -> String {
+/// True if a section was asked for by its name, or with all.
+fn is_asked(args: &Args<'_>, name: &str) -> bool {
     const EVERYTHING: [&[u8]; 3] = [b"default", b"all", b"everything"];
     let is_everything = |word: &[u8]| EVERYTHING.iter().any(|all| word.eq_ignore_ascii_case(all));
-    let asked = |name: &str| {
-        args.len() == 1
-            || args
-                .iter()
-                .skip(1)
-                .any(|word| word.eq_ignore_ascii_case(name.as_bytes()) || is_everything(word))
-    };
+    args.len() == 1
+        || args
+            .iter()
+            .skip(1)
+            .any(|word| word.eq_ignore_ascii_case(name.as_bytes()) || is_everything(word))
+}
+
+/// True if INFO of these sections has something of the backends in it.
+pub fn needs_totals(args: &Args<'_>) -> bool {
+    ["Memory", "Stats", "Shards", "Keyspace"]
+        .iter()
+        .any(|name| is_asked(args, name))
+}
+
+/// INFO [section ...]. A section nobody knows is empty, as in Redis.
+pub fn info(
+    args: &Args<'_>,
+    context: &Context<'_>,
+    totals: &Totals,
+    resp3: bool,
+    out: &mut Vec<u8>,
+) {
     let mut text = String::new();
-    for (name, lines) in SECTIONS.iter().filter(|section| asked(section.0)) {
+    for (name, lines) in SECTIONS.iter().filter(|section| is_asked(args, section.0)) {
         if !text.is_empty() {
             text.push_str("\r\n");
         }
-        text.push_str(&format!("# {name}\r\n{}", lines(context)));
+        text.push_str(&format!("# {name}\r\n{}", lines(context, totals)));
     }
-    text
+    Reply::new(out, resp3).text(text.as_bytes());
 }
 
 fn server(context: &Context<'_>) -> String {
@@ -71,11 +89,8 @@ fn clients(context: &Context<'_>) -> String {
     )
 }
 
-fn memory(context: &Context<'_>) -> String {
-    format!(
-        "used_memory:{}\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n",
-        context.used_memory_bytes
-    )
+fn memory(totals: &Totals) -> String {
+    format!("{}maxmemory_policy:noeviction\r\n", totals.lines("Memory"))
 }
 
 fn replication(context: &Context<'_>) -> String {

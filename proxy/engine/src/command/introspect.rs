@@ -4,7 +4,7 @@
 
 use super::channel::{Act, Kind};
 use super::glob;
-use super::keys::keys;
+use super::keys::{key_flags, keys};
 use super::overlay::Handling;
 use super::reply::Reply;
 use super::spec::{Begin, Find, Flags, KeySpec};
@@ -74,6 +74,7 @@ pub(super) fn docs(args: &Args<'_>, reply: &mut Reply<'_>) {
         reply.bulk(match row.handling {
             Handling::Forward => "Runs on the shard that owns its keys.",
             Handling::Split(_) => "Split over the shards that own its keys, and merged.",
+            Handling::Fan(_) => "Concerns every shard; the answers are merged.",
             Handling::Local(_) => "Answered by the proxy.",
             Handling::Transaction(_) => {
                 "Queues commands in the proxy, and runs them on the shards of their keys."
@@ -144,8 +145,8 @@ pub(super) fn list(args: &Args<'_>, reply: &mut Reply<'_>) {
     }
 }
 
-/// COMMAND GETKEYS name arg ...
-pub(super) fn getkeys(args: &Args<'_>, reply: &mut Reply<'_>) {
+/// COMMAND GETKEYS name arg ..., and GETKEYSANDFLAGS, which says of each key what is done with it.
+pub(super) fn getkeys(args: &Args<'_>, with_flags: bool, reply: &mut Reply<'_>) {
     let request = Args {
         buf: args.buf,
         list: args.list.get(2..).unwrap_or_default(),
@@ -167,7 +168,15 @@ pub(super) fn getkeys(args: &Args<'_>, reply: &mut Reply<'_>) {
     }
     reply.array(positions.len());
     for position in positions {
+        if with_flags {
+            reply.array(2);
+        }
         reply.bulk(request.get(position as usize));
+        if with_flags {
+            let flags: Vec<_> = key_flags(row, &request, position).names().collect();
+            reply.set(flags.len());
+            flags.iter().for_each(|flag| reply.status(flag));
+        }
     }
 }
 

@@ -77,6 +77,31 @@ pub fn written(row: &Row, args: &Args<'_>, out: &mut Vec<u32>) {
     }
 }
 
+/// What a request does with the key at a position that `keys` has found.
+pub fn key_flags(row: &Row, args: &Args<'_>, position: u32) -> KeyFlags {
+    let written = KeyFlags::OW.with(KeyFlags::UPDATE);
+    let read = KeyFlags::RO.with(KeyFlags::ACCESS);
+    let has = |from: usize, word: &[u8]| {
+        (from..args.len()).any(|at| args.get(at).eq_ignore_ascii_case(word))
+    };
+    // Those whose flags depend on other arguments, as the server's own code has them.
+    match row.name {
+        "SET" if !has(3, b"GET") => return written,
+        "BITFIELD" if !has(2, b"SET") && !has(2, b"INCRBY") => return read,
+        "SORT" if sort_store(args) == Some(position) => return written,
+        "SORT" | "SORT_RO" => return read,
+        _ => {}
+    }
+    let mut found = Vec::new();
+    let spec = row.specs.iter().find(|spec| {
+        found.clear();
+        let is_known = spec.begin != Begin::Unknown && spec.find != Find::Unknown;
+        is_known && by_spec(row, spec, args, &mut found).is_ok() && found.contains(&position)
+    });
+    let flags = spec.map_or(KeyFlags::NONE, |spec| spec.flags);
+    flags.without(KeyFlags::VARIABLE_FLAGS.with(KeyFlags::INCOMPLETE))
+}
+
 fn by_spec(row: &Row, spec: &KeySpec, args: &Args<'_>, out: &mut Vec<u32>) -> Result<(), KeyError> {
     let count = args.len() as i64;
     let Some(begin) = begin(spec.begin, args) else {
@@ -164,7 +189,7 @@ pub(super) fn sort_store(args: &Args<'_>) -> Option<u32> {
 }
 
 /// A decimal number as Redis reads it: no blanks, no plus, no leading zeros.
-pub(super) fn number(text: &[u8]) -> Option<i64> {
+pub fn number(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let plain = match digits {
         [b'0'] => text.len() == 1,

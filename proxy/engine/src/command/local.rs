@@ -60,14 +60,14 @@ pub fn answer(
         LocalKind::Command => introspect::all(&mut reply),
         LocalKind::CommandCount => introspect::count(&mut reply),
         LocalKind::CommandDocs => introspect::docs(args, &mut reply),
-        LocalKind::CommandGetkeys => introspect::getkeys(args, &mut reply),
+        LocalKind::CommandGetkeys => introspect::getkeys(args, false, &mut reply),
+        LocalKind::CommandGetkeysandflags => introspect::getkeys(args, true, &mut reply),
         LocalKind::CommandInfo => introspect::info(args, &mut reply),
         LocalKind::CommandList => introspect::list(args, &mut reply),
         LocalKind::ConfigGet => facts::config_get(args, context, &mut reply),
         LocalKind::Echo => reply.bulk(args.get(1)),
         LocalKind::Hello => hello(session, args, context, out),
         LocalKind::Help => help(row, &mut reply),
-        LocalKind::Info => reply.text(facts::info(args, context).as_bytes()),
         LocalKind::Ping => match args.len() {
             1 | 2 if session.is_subscribed() && !session.resp3 => {
                 reply.array(2);

@@ -4,6 +4,7 @@
 //! Args ─► admit ─► row ─► handling ─┬─► Forward: first_key / keys ─► shard;  expiry, effect ─► replicas
 //!                                   ├─► Split:   keys ─► parts per shard
 //!                                   ├─► Channel: channel
+//!                                   ├─► Fan:     every shard, merged
 //!                                   └─► Local:   local::answer
 //! ```
 //!
@@ -13,6 +14,7 @@ pub mod admit;
 pub mod channel;
 mod client;
 mod cluster;
+pub mod cursor;
 pub mod effect;
 pub mod expiry;
 mod facts;
@@ -25,9 +27,11 @@ pub mod overlay;
 pub mod queue;
 mod reply;
 mod rows;
+pub mod scripts;
 pub mod session;
 pub mod spec;
 pub mod table;
+pub mod totals;
 
 #[cfg(test)]
 mod effect_tests;
@@ -35,9 +39,10 @@ mod effect_tests;
 mod tests;
 
 pub use admit::{admit, admit_row};
+pub use facts::{info, needs_totals as facts_needed};
 pub use keys::{first_key, keys, KeyError};
 pub use local::{answer, Outcome};
-pub use overlay::{Effect, Handling, LocalKind, Refusal, SplitKind, TransactionKind};
+pub use overlay::{Effect, FanKind, Handling, LocalKind, Refusal, SplitKind, TransactionKind};
 pub use queue::Queue;
 pub use rows::VERSION;
 pub use session::{Context, ReplyMode, Session};

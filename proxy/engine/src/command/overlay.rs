@@ -14,6 +14,8 @@ pub enum Handling {
     Forward,
     /// Split by shard, merged again.
     Split(SplitKind),
+    /// To every shard, or to every backend (`worker/fan.rs`).
+    Fan(FanKind),
     /// Answered by the proxy (`local.rs`).
     Local(LocalKind),
     /// MULTI and what belongs to it (`queue.rs`).
@@ -32,6 +34,7 @@ impl Handling {
         match self {
             Handling::Forward => "forward",
             Handling::Split(_) => "split",
+            Handling::Fan(_) => "fan",
             Handling::Local(_) => "local",
             Handling::Transaction(_) => "transaction",
             Handling::Channel(_) => "channel",
@@ -62,6 +65,45 @@ pub enum TransactionKind {
     Unwatch,
 }
 
+/// The commands that concern all shards, by who is asked and how the answers become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FanKind {
+    /// DBSIZE: the sum.
+    Dbsize,
+    /// KEYS: all of them.
+    Keys,
+    /// RANDOMKEY: of one shard, chosen by how many keys each has.
+    RandomKey,
+    /// SCAN: one shard after the other.
+    Scan,
+    /// FLUSHALL and FLUSHDB: a write of every shard, which keeps our own keys.
+    Flush,
+    /// A write of every shard as it came, which all must take.
+    Write,
+    /// Of the first shard, as all hold the same.
+    First,
+    /// SCRIPT LOAD and SCRIPT FLUSH: every backend, of each shard one at least must take it.
+    ScriptLoad,
+    ScriptFlush,
+    /// SCRIPT EXISTS: what exists on all shards.
+    ScriptExists,
+    /// SCRIPT KILL and FUNCTION KILL: every backend, one success is enough.
+    Kill,
+    /// INFO: facts of the proxy, and sums.
+    Info,
+    /// WAIT: the fewest replicas of any shard that have acknowledged, as the pool's `ack` says.
+    Wait,
+    /// Lists, one behind the other; sums; texts under the names of the shards. Of each backend where the
+    /// command's tips say so, else of each shard.
+    Concat,
+    Sum,
+    Texts,
+    /// OK if of each shard one backend says so.
+    Succeed,
+    /// FUNCTION STATS: of the shard where something runs, if there is one.
+    FunctionStats,
+}
+
 /// Why a command is refused; decides the error text (`admit.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -79,8 +121,6 @@ pub enum Refusal {
     Replication,
     /// Names no key, so no shard can be chosen, and the proxy has no answer of its own.
     Keyless,
-    /// EVAL and FCALL without keys: no shard can be chosen.
-    ScriptWithoutKeys,
     /// SORT BY or GET reads keys that the request does not name.
     SortPattern,
 }
@@ -108,13 +148,13 @@ pub enum LocalKind {
     CommandCount,
     CommandDocs,
     CommandGetkeys,
+    CommandGetkeysandflags,
     CommandInfo,
     CommandList,
     ConfigGet,
     Echo,
     Hello,
     Help,
-    Info,
     Ping,
     Quit,
     Reset,
@@ -148,6 +188,10 @@ pub enum Effect {
     State,
     /// The same for keys of two databases.
     Moved,
+    /// The same bytes to all at once, of all databases: libraries, and whatever removes all keys.
+    Everything,
+    /// It names no keys and may write any: repeated on the others if it did, and compared.
+    Program,
 }
 
 /// `Effect` as a row has it: decided, or decided by the arguments (`effect.rs`).
@@ -160,6 +204,7 @@ pub enum EffectRule {
     StreamTrim,
     SortStore,
     CopyTo,
+    Script,
 }
 
 /// Where a command has a time to live that counts from now; `expiry.rs` makes it a point in time.
@@ -186,7 +231,7 @@ pub enum Lifetime {
 }
 
 use Act::{Publish, Query, Subscribe, Unsubscribe};
-use Handling::{Channel, Container, Forward, Local, Refuse, Split, Transaction};
+use Handling::{Channel, Container, Fan, Forward, Local, Refuse, Split, Transaction};
 use Refusal::{Admin, Cluster, Keyspace, Replication, Scripting};
 
 /// Departures from the default. An entry for a container also holds for its subcommands without one.
@@ -203,8 +248,8 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     // BLOCKING, but only with the option BLOCK, which `admit.rs` looks for.
     ("XREAD", Forward),
     ("XREADGROUP", Forward),
-    // BLOCKING without keys: acknowledgements are counted per connection, and ours are shared.
-    ("WAIT", Refuse(Refusal::Blocking)),
+    // Servers count acknowledgements of their own replicas, which the backends are not: the proxy knows.
+    ("WAIT", Fan(FanKind::Wait)),
 
     // Belongs to the client's connection, of which a backend knows nothing.
     ("AUTH", Local(LocalKind::Auth)),
@@ -248,23 +293,25 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("COMMAND|COUNT", Local(LocalKind::CommandCount)),
     ("COMMAND|DOCS", Local(LocalKind::CommandDocs)),
     ("COMMAND|GETKEYS", Local(LocalKind::CommandGetkeys)),
-    ("COMMAND|GETKEYSANDFLAGS", Refuse(Refusal::Keyless)),
+    ("COMMAND|GETKEYSANDFLAGS", Local(LocalKind::CommandGetkeysandflags)),
     ("COMMAND|HELP", Local(LocalKind::Help)),
     ("COMMAND|INFO", Local(LocalKind::CommandInfo)),
     ("COMMAND|LIST", Local(LocalKind::CommandList)),
     ("CONFIG", Container),
     ("CONFIG|GET", Local(LocalKind::ConfigGet)),
     ("CONFIG|HELP", Local(LocalKind::Help)),
-    ("INFO", Local(LocalKind::Info)),
+    // With sums over the shards.
+    ("INFO", Fan(FanKind::Info)),
     ("ROLE", Local(LocalKind::Role)),
     ("TIME", Local(LocalKind::Time)),
 
     // Containers of which some subcommands name a key.
     ("MEMORY", Container),
-    ("MEMORY|DOCTOR", Refuse(Refusal::Keyless)),
+    ("MEMORY|DOCTOR", Fan(FanKind::Texts)),
     ("MEMORY|HELP", Local(LocalKind::Help)),
-    ("MEMORY|MALLOC-STATS", Refuse(Refusal::Keyless)),
-    ("MEMORY|PURGE", Refuse(Admin)),
+    ("MEMORY|MALLOC-STATS", Fan(FanKind::Texts)),
+    ("MEMORY|PURGE", Fan(FanKind::Succeed)),
+    // Some fifty numbers of one allocator, of which few could be summed; INFO has those.
     ("MEMORY|STATS", Refuse(Refusal::Keyless)),
     ("OBJECT", Container),
     ("OBJECT|HELP", Local(LocalKind::Help)),
@@ -300,19 +347,37 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     // Only where the pool's `admin_commands` names it; otherwise it is unknown.
     ("MONITOR", Channel(Subscribe(Kind::Monitor))),
 
-    // The whole keyspace, or another database.
-    ("DBSIZE", Refuse(Keyspace)),
-    ("FLUSHALL", Refuse(Keyspace)),
-    ("FLUSHDB", Refuse(Keyspace)),
-    ("KEYS", Refuse(Keyspace)),
+    // The whole keyspace.
+    ("DBSIZE", Fan(FanKind::Dbsize)),
+    ("FLUSHALL", Fan(FanKind::Flush)),
+    ("FLUSHDB", Fan(FanKind::Flush)),
+    ("KEYS", Fan(FanKind::Keys)),
+    ("RANDOMKEY", Fan(FanKind::RandomKey)),
+    ("SCAN", Fan(FanKind::Scan)),
+    // To another server, or another database.
     ("MIGRATE", Refuse(Keyspace)),
-    ("RANDOMKEY", Refuse(Keyspace)),
-    ("SCAN", Refuse(Keyspace)),
     ("SWAPDB", Refuse(Keyspace)),
 
-    // Must reach every server of every shard, and be repeated for those that come later.
-    ("FUNCTION", Refuse(Scripting)),
-    ("SCRIPT", Refuse(Scripting)),
+    // Libraries are data that every server of every shard has.
+    ("FUNCTION", Container),
+    ("FUNCTION|DELETE", Fan(FanKind::Write)),
+    ("FUNCTION|DUMP", Fan(FanKind::First)),
+    ("FUNCTION|FLUSH", Fan(FanKind::Write)),
+    ("FUNCTION|HELP", Local(LocalKind::Help)),
+    ("FUNCTION|KILL", Fan(FanKind::Kill)),
+    ("FUNCTION|LIST", Fan(FanKind::First)),
+    ("FUNCTION|LOAD", Fan(FanKind::Write)),
+    ("FUNCTION|RESTORE", Fan(FanKind::Write)),
+    ("FUNCTION|STATS", Fan(FanKind::FunctionStats)),
+    // Scripts are a cache that any server may have lost.
+    ("SCRIPT", Container),
+    ("SCRIPT|EXISTS", Fan(FanKind::ScriptExists)),
+    ("SCRIPT|FLUSH", Fan(FanKind::ScriptFlush)),
+    ("SCRIPT|HELP", Local(LocalKind::Help)),
+    ("SCRIPT|KILL", Fan(FanKind::Kill)),
+    ("SCRIPT|LOAD", Fan(FanKind::ScriptLoad)),
+    // Would stop a server for everybody.
+    ("SCRIPT|DEBUG", Refuse(Scripting)),
 
     // A cluster of one node, or "cluster support disabled" (`cluster.rs`): clients that get anything but this go
     // into cluster mode.
@@ -337,9 +402,22 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("SYNC", Refuse(Replication)),
     ("FAILOVER", Refuse(Replication)),
 
-    ("LATENCY", Refuse(Admin)),
+    // What servers have measured.
+    ("LATENCY", Container),
+    ("LATENCY|DOCTOR", Fan(FanKind::Texts)),
+    ("LATENCY|HELP", Local(LocalKind::Help)),
+    ("LATENCY|HISTORY", Fan(FanKind::Concat)),
+    ("LATENCY|LATEST", Fan(FanKind::Concat)),
+    ("LATENCY|RESET", Fan(FanKind::Sum)),
+    // A drawing, and a table by command, of one server each.
+    ("LATENCY|GRAPH", Refuse(Admin)),
+    ("LATENCY|HISTOGRAM", Refuse(Admin)),
+    ("SLOWLOG", Container),
+    ("SLOWLOG|GET", Fan(FanKind::Concat)),
+    ("SLOWLOG|HELP", Local(LocalKind::Help)),
+    ("SLOWLOG|LEN", Fan(FanKind::Sum)),
+    ("SLOWLOG|RESET", Fan(FanKind::Succeed)),
     ("MODULE", Refuse(Admin)),
-    ("SLOWLOG", Refuse(Admin)),
     // Reads and rewrites the inside of a value for tests of the server.
     ("PFDEBUG", Refuse(Admin)),
     ("PFSELFTEST", Refuse(Admin)),
@@ -406,9 +484,16 @@ pub const EFFECTS: &[(&str, EffectRule)] = &[
     // Without STORE it only reads; with it, the order of a set without order is stored.
     ("SORT", EffectRule::SortStore),
     // A program may do anything.
-    ("EVAL", Always(State)),
-    ("EVALSHA", Always(State)),
-    ("FCALL", Always(State)),
+    ("EVAL", EffectRule::Script),
+    ("EVALSHA", EffectRule::Script),
+    ("FCALL", EffectRule::Script),
+    // Need no look at what was there: all servers have the same libraries.
+    ("FUNCTION|DELETE", Always(Effect::Everything)),
+    ("FUNCTION|FLUSH", Always(Effect::Everything)),
+    ("FUNCTION|LOAD", Always(Effect::Everything)),
+    ("FUNCTION|RESTORE", Always(Effect::Everything)),
+    ("FLUSHALL", Always(Effect::Everything)),
+    ("FLUSHDB", Always(Effect::Everything)),
     // Store when an entry was delivered or a consumer seen.
     ("XREADGROUP", Always(State)),
     ("XCLAIM", Always(State)),

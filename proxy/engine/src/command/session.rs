@@ -26,7 +26,6 @@ pub struct Context<'a> {
     pub clients_connected: u64,
     pub clients_limit: u64,
     pub client_idle_timeout_seconds: u64,
-    pub used_memory_bytes: u64,
     /// Shown as a cluster of one node.
     pub is_cluster: bool,
     /// The slot of a key by the cluster specification.

@@ -21,6 +21,10 @@ macro_rules! bit_set {
                 $type(self.0 | other.0)
             }
 
+            pub const fn without(self, other: $type) -> $type {
+                $type(self.0 & !other.0)
+            }
+
             /// True if every bit of `other` is set here.
             pub const fn has(self, other: $type) -> bool {
                 self.0 & other.0 == other.0

@@ -16,11 +16,12 @@ pub enum ReplyTo {
         generation: u32,
         seq: u32,
     },
-    /// One part of a split request.
+    /// One part of a split request. `last` is false for the earlier of its replies, where it has several.
     Part {
         gather: u32,
         generation: u32,
         part: u16,
+        last: bool,
     },
     /// One replica's answer to a write. `last` is false for the earlier replies of a batch, which
     /// only matter when they are errors.
@@ -82,6 +83,8 @@ pub struct Pending {
     /// A message is published: not a read, for it is not made again, and no write, as it leaves nothing
     /// behind that a replica has to have.
     pub publishes: bool,
+    /// A read that means nothing to another backend: it fails with its connection (`worker/fan.rs`).
+    pub pinned: bool,
     /// Timed out and answered: the late reply is dropped.
     pub tombstone: bool,
     /// Worker clock in milliseconds when it was queued or, if later, when the connection was ready.

@@ -50,6 +50,16 @@ pub struct Watching {
     pub lane: u8,
 }
 
+/// An EVALSHA under way that may have to be made again (`worker/scripts.rs`).
+pub struct Called {
+    /// Its slot.
+    pub seq: u32,
+    pub pool: u16,
+    pub shard: u16,
+    pub lane: u8,
+    pub bytes: Vec<u8>,
+}
+
 /// Requests of one client that are taken whatever their replies weigh.
 const FREE_INFLIGHT: usize = 64;
 /// Bytes of replies one client may be owed, by the mean of those it had.
@@ -101,6 +111,7 @@ pub struct Client {
     pub slots: VecDeque<Slot>,
     /// Sequence number of the first slot.
     pub head: u32,
+    pub called: Option<Box<Called>>,
     /// What Redis remembers of a connection; None on Memcached pools.
     pub session: Option<Box<Session>>,
 }
@@ -137,6 +148,7 @@ impl Client {
             out: OutBuf::default(),
             slots: VecDeque::new(),
             head: 0,
+            called: None,
             session,
         }
     }

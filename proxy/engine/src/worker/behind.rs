@@ -10,6 +10,8 @@
 //! | leaves the same behind whatever was there (`Effect::Verbatim`) | the request | the same, unless it failed |
 //! | any other | MULTI, the request, DUMP and PEXPIRETIME of what it writes, EXEC | RESTORE or DEL of each key |
 //!
+//! A script that names no keys and wrote some cannot be repeated on part of the data: who joins leaves again.
+//!
 //! So each write of a part of a large value sends the whole value, for as long as the copy takes.
 //!
 //! | Memcached write | leader | others, once it has answered |
@@ -84,7 +86,10 @@ pub(super) fn outcome(
     request: &[u8],
     out: &mut Vec<u8>,
 ) -> Plan {
-    if effect != Effect::Verbatim {
+    if effect == Effect::Program {
+        return legs::program(request, out);
+    }
+    if !matches!(effect, Effect::Verbatim | Effect::Everything) {
         let mut keys = Vec::new();
         command::keys::written(row, args, &mut keys);
         let keys = keys.iter().map(|at| args.get(*at as usize).to_vec());

@@ -124,7 +124,6 @@ impl Worker {
             clients_connected: self.shared.pool_clients[pool as usize].load(Relaxed) as u64,
             clients_limit: config.client_limit as u64,
             client_idle_timeout_seconds: config.client_idle_timeout / 1000,
-            used_memory_bytes: 0,
             is_cluster: config.is_cluster,
             slot_of: crate::ring::slot_of_key,
             databases: config.databases,

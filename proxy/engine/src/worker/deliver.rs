@@ -25,7 +25,11 @@ impl Worker {
                 gather,
                 generation,
                 part,
-            } => self.fill_part(gather, generation, part, bytes),
+                last,
+            } => match last {
+                true => self.fill_part(gather, generation, part, bytes),
+                false => self.begin_part(gather, generation, part, bytes),
+            },
             ReplyTo::Leg {
                 op,
                 generation,
@@ -58,6 +62,11 @@ impl Worker {
 
     #[inline]
     fn fill_slot(&mut self, index: u32, generation: u32, seq: u32, bytes: &[u8]) {
+        if bytes.starts_with(b"-NOSCRIPT No matching script")
+            && self.call_again(index, generation, seq)
+        {
+            return;
+        }
         let Some(client) = self.clients.get_mut(index, generation) else {
             return;
         };
@@ -92,6 +101,7 @@ impl Worker {
         client.local -= u32::from(local);
         client.remote -= u32::from(remote);
         if is_first {
+            client.called = None;
             if let Some(slot) = client.slots.pop_front() {
                 if !slot.mute {
                     client.out.extend(bytes);

@@ -25,6 +25,10 @@ pub(super) enum Copies<'a> {
     Other { bytes: &'a [u8], replies: u32 },
     /// These bytes, once the leader has said STORED; nothing otherwise.
     IfStored { bytes: &'a [u8] },
+    /// These bytes instead, to everybody; what is asked is only what they are made from.
+    Made { bytes: &'a [u8] },
+    /// What follows from its own bytes, as for a request that was handed over (`carry_out`).
+    FromBytes,
     /// What follows from the leader's answer, as somebody is joining.
     Behind(Behind<'a>),
     /// What the commands of a transaction say (`exec.rs`).
@@ -116,7 +120,7 @@ impl Reach {
     pub(super) fn of(effect: Effect) -> Reach {
         match effect {
             Effect::Nothing => Reach::Nothing,
-            Effect::Moved => Reach::Databases,
+            Effect::Moved | Effect::Everything | Effect::Program => Reach::Databases,
             _ => Reach::Lane,
         }
     }
@@ -128,6 +132,7 @@ impl Outgoing<'_> {
             _ if !self.write => Reach::Nothing,
             Copies::Effect { effect, .. } => Reach::of(effect),
             Copies::Exec { reach } => reach,
+            Copies::Made { .. } | Copies::FromBytes => Reach::Databases,
             _ => Reach::Lane,
         }
     }
@@ -138,7 +143,11 @@ impl ShardState {
     /// lane: each lane has connections of its own, and so an order of its own.
     fn is_crossed(&self, lane: u8, reach: Reach) -> bool {
         match reach {
-            Reach::Databases => self.lane_writes.iter().any(|count| *count > 0),
+            Reach::Databases => {
+                let mut others = self.lane_writes.iter().enumerate();
+                others.any(|(other, count)| other != lane as usize && *count > 0)
+                    || self.wide_writes > 0
+            }
             _ => self.lane_writes[lane::twin(lane) as usize] > 0 || self.wide_writes > 0,
         }
     }
@@ -435,6 +444,7 @@ impl Worker {
             tried,
             kind,
             publishes: false,
+            pinned: false,
             tombstone: false,
             sent_at,
             len: 0,

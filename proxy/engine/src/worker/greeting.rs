@@ -90,6 +90,7 @@ impl Worker {
             .of(BackendCount::Connections)
             .add(1);
         self.mark_conn(index);
+        self.forget_given(pool, shard);
         self.wake_later(pool, shard);
         if self.conns[index as usize].feed.is_some() {
             self.feed_opened(index);

@@ -13,7 +13,7 @@
 use super::forward::{Copies, Outgoing, Reach};
 use super::*;
 use super::{exec, lease};
-use crate::command::{self, Effect};
+use crate::command::{self, spec::Flags, Effect, FanKind, Handling};
 use crate::conn::backend::NO_PART;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
@@ -67,6 +67,7 @@ impl Worker {
                                 gather: index,
                                 generation,
                                 part,
+                                last: true,
                             }
                         };
                         self.deliver(to, &bytes);
@@ -194,10 +195,16 @@ impl Worker {
                     buf: bytes,
                     list: &list,
                 };
-                if let (Step::Complete(_), Some(row)) = (step, self.row_of(*pool, &args)) {
+                let row = self.row_of(*pool, &args);
+                if row.is_some_and(|row| row.handling == Handling::Fan(FanKind::Flush)) {
+                    self.carry_out_flush(handover, &args);
+                } else if let (Step::Complete(_), Some(row)) = (step, row) {
                     let mut keys = std::mem::take(&mut self.keys);
                     if command::keys(row, &args, &mut keys).is_err() {
                         keys.clear();
+                    }
+                    if row.flags.has(Flags::NO_MANDATORY_KEYS) {
+                        self.prepare_script(*pool, *shard, *lane, row, &args);
                     }
                     let effect = row.effect_of(&args);
                     let out = Outgoing {

@@ -4,13 +4,14 @@
 //!
 //! | effect | leader | others |
 //! |---|---|---|
-//! | `Verbatim`, `Compared` | the request | the same |
+//! | `Verbatim`, `Everything`, `Compared` | the request | the same |
 //! | `Verified` | the request, PEXPIRETIME | the same |
 //! | the last two with several keys | MULTI, PEXPIRETIME of each, the request, EXEC | the same |
 //! | `Popped`, `StreamTrim` | the request, XLEN for a trim | what follows from the replies |
 //! | `StreamAdd` | the request, XLEN if it trims, PEXPIRETIME | what follows, PEXPIRETIME |
 //! | `Moved` | as `moved.rs` says | |
 //! | `State` | MULTI, the request, DUMP and PEXPIRETIME of each key, EXEC | RESTORE or DEL of each key |
+//! | `Program` | MULTI, INFO, the request, INFO, EXEC | the request, if INFO has counted a change |
 //!
 //! Behind a write PEXPIRETIME tells a key that was there from one that the write made. With several keys
 //! it has to be known before, and at the same instant for all: inside EXEC the server's clock stands.
@@ -58,6 +59,8 @@ pub(super) enum Held {
     Moved { database: u8, places: Vec<Place> },
     /// The state of keys, behind the answers to the commands of a transaction.
     Exec(StateOf),
+    /// This request, if it has changed anything on the leader.
+    Program(Vec<u8>),
     /// What follows from the leader's replies, which are collected here.
     Follow {
         effect: Effect,
@@ -110,7 +113,7 @@ pub(super) fn plan(
 ) -> Plan {
     let now_ms = || (sys::unix_micros() / 1000) as i64;
     expiry::absolute(row, args, now_ms, out);
-    if effect == Effect::Verbatim {
+    if matches!(effect, Effect::Verbatim | Effect::Everything) {
         return Plan::plain();
     }
     let mut plan = Plan {
@@ -152,7 +155,12 @@ pub(super) fn plan(
             }
         }
         Effect::State => return state(request, words, out),
-        Effect::Popped | Effect::Verbatim | Effect::Nothing | Effect::Moved => {}
+        Effect::Program => return program(request, out),
+        Effect::Popped
+        | Effect::Verbatim
+        | Effect::Everything
+        | Effect::Nothing
+        | Effect::Moved => {}
     }
     if matches!(
         effect,
@@ -214,6 +222,40 @@ pub(super) fn give_state(out: &mut Vec<u8>, key: &[u8], dump: &[u8], expires: &[
     }
 }
 
+/// Plans a write that may have changed anything, or nothing. The server counts changes.
+pub(super) fn program(request: &[u8], out: &mut Vec<u8>) -> Plan {
+    out.extend_from_slice(MULTI);
+    ask(out, b"INFO", b"persistence");
+    out.extend_from_slice(request);
+    ask(out, b"INFO", b"persistence");
+    out.extend_from_slice(EXEC);
+    Plan {
+        replies: 5,
+        ..Plan::held(Held::Program(request.to_vec()))
+    }
+}
+
+/// Reads EXEC's reply to that: the request's own reply, and whether anything has changed. None if the
+/// transaction was not executed.
+pub(super) fn program_outcome(reply: &[u8]) -> Option<(&[u8], bool)> {
+    let (count, start) = resp::aggregate(reply)?;
+    if count != 3 {
+        return None;
+    }
+    let (before, rest) = reply[start..].split_at(resp::value_len(&reply[start..]));
+    let (answer, after) = rest.split_at(resp::value_len(rest));
+    // Where a server does not tell, it may have.
+    let is_same = changes(before).is_some_and(|count| changes(after) == Some(count));
+    Some((answer, !is_same))
+}
+
+fn changes(info: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"rdb_changes_since_last_save:";
+    let at = memchr::memmem::find(info, NAME)? + NAME.len();
+    let end = memchr::memchr(b'\r', &info[at..])?;
+    Some(&info[at..at + end])
+}
+
 /// What the other replicas get for a held `Follow`: bytes, and how many replies they have.
 pub(super) fn follow(effect: Effect, request: &[u8], replies: &[u8]) -> Option<(Vec<u8>, u32)> {
     let mut list = Vec::new();
@@ -259,4 +301,38 @@ pub(super) fn state_copy<'a>(reply: &'a [u8], keys: &[Vec<u8>]) -> Option<(&'a [
         give_state(&mut bytes, key, dump, expires);
     }
     Some((first, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(before: &str, answer: &str, after: &str) -> Option<(String, bool)> {
+        let mut reply = b"*3\r\n".to_vec();
+        resp::write_bulk(&mut reply, before.as_bytes());
+        reply.extend_from_slice(answer.as_bytes());
+        resp::write_bulk(&mut reply, after.as_bytes());
+        let (answer, has_changed) = program_outcome(&reply)?;
+        Some((String::from_utf8_lossy(answer).into_owned(), has_changed))
+    }
+
+    fn info(changes: u64) -> String {
+        format!("# Persistence\r\nloading:0\r\nrdb_changes_since_last_save:{changes}\r\nx:1\r\n")
+    }
+
+    #[test]
+    fn a_program_that_changed_nothing_is_told_by_the_count() {
+        let found = outcome(&info(7), "*2\r\n:1\r\n$1\r\na\r\n", &info(7));
+        assert_eq!(found, Some(("*2\r\n:1\r\n$1\r\na\r\n".to_owned(), false)));
+        let found = outcome(&info(7), "-ERR x\r\n", &info(71));
+        assert_eq!(found, Some(("-ERR x\r\n".to_owned(), true)));
+    }
+
+    #[test]
+    fn where_nothing_is_told_it_may_have_changed() {
+        let found = outcome("", "+OK\r\n", "");
+        assert_eq!(found, Some(("+OK\r\n".to_owned(), true)));
+        assert_eq!(program_outcome(b"-EXECABORT x\r\n"), None);
+        assert_eq!(program_outcome(b"*0\r\n"), None);
+    }
 }

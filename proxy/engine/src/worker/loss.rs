@@ -189,6 +189,10 @@ impl Worker {
         pending: &Pending,
         bytes: &[u8],
     ) {
+        if pending.pinned {
+            self.fail(pool, pending.to, Wire::ReadLost);
+            return;
+        }
         self.backend_stats(from).of(BackendCount::Retried).add(1);
         let (kind, write, copies, trailer) = (pending.kind, false, Copies::Same, &b""[..]);
         let out = Outgoing {
@@ -294,7 +298,7 @@ impl Worker {
                 }
                 to if pending.read => {
                     let others = u32::from(self.shard_table(pool, shard).in_sync) & !pending.tried;
-                    if keep && others != 0 {
+                    if keep && others != 0 && !pending.pinned {
                         let bytes = self.conns[index as usize]
                             .out
                             .held_slice(before, pending.len as usize)

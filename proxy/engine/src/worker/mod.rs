@@ -12,12 +12,16 @@
 //! Nothing here blocks but the poll, and nothing decides about membership: when a write fails on a
 //! replica the worker reports it, lets the shard's writes wait, and goes on with the next table.
 
+mod ask;
 mod backends;
 mod behind;
 mod clients;
 mod cut;
 mod deliver;
 mod exec;
+mod fan;
+mod flush;
+mod facts;
 mod forward;
 mod greeting;
 mod handover;
@@ -35,8 +39,11 @@ mod reads;
 mod repair;
 mod renew;
 mod replicate;
+mod merge;
 mod requests;
 mod retry;
+mod scan;
+mod scripts;
 pub mod shared;
 mod split;
 mod tables;
@@ -146,6 +153,9 @@ pub struct Worker {
     /// Shards whose waiters may go on: (pool, shard).
     woken: Vec<(u16, u16)>,
     mail: Vec<Vec<Message>>,
+    known: scripts::Known,
+    /// When gathers end whatever has come (millisecond, index, generation), in order.
+    fan_deadlines: VecDeque<(u64, u32, u32)>,
     /// Microseconds and milliseconds of the clock, read once per turn.
     now: u64,
     now_ms: u64,
@@ -221,6 +231,8 @@ impl Worker {
             resumable: Vec::new(),
             woken: Vec::new(),
             mail: (0..workers).map(|_| Vec::new()).collect(),
+            known: scripts::Known::default(),
+            fan_deadlines: VecDeque::new(),
             now: 0,
             now_ms: 0,
             next_tick: 0,
@@ -294,6 +306,7 @@ impl Worker {
     fn is_busy(&self) -> bool {
         !self.ops.is_empty()
             || self.is_subscribing()
+            || !self.fan_deadlines.is_empty()
             || self
                 .conns
                 .iter()
@@ -367,6 +380,7 @@ impl Worker {
         self.next_tick = self.now_ms + TICK_MS;
         self.expire_requests();
         self.expire_waits();
+        self.expire_fans();
         self.wake_unshown();
         self.tick_channels();
         if self.now_ms >= self.next_sweep {

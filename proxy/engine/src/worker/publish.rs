@@ -139,6 +139,7 @@ impl Worker {
                 gather,
                 generation,
                 part,
+                last: true,
             };
             let Some(lead) = self.shard_table(pool, shard).lead else {
                 self.fail(pool, to, Wire::ShardLost);

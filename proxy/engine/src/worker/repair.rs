@@ -108,6 +108,9 @@ impl Worker {
         };
         if differ == 0 || in_sync.count_ones() < 2 {
             state.check = None;
+        } else if has_lead && check.keys.is_empty() {
+            // Nobody knows what it wrote.
+            self.give_up(op, generation, differ, false);
         } else if has_lead {
             check.differ = differ;
             self.pool_stats(pool).of(PoolCount::Repairs).add(1);

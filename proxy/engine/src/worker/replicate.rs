@@ -15,6 +15,7 @@ use super::exec::{self, Must};
 use super::forward::{Copies, Outgoing};
 use super::legs::{self, Held, Plan, Shape};
 use super::op::{Batch, NOBODY};
+use super::repair::Check;
 use super::*;
 use crate::command::effect::{is_condition, places};
 use crate::command::Effect;
@@ -33,6 +34,13 @@ impl Worker {
         let mut made = Vec::new();
         let plan = match out.copies {
             Copies::IfStored { bytes } => Plan::held(Held::IfStored(bytes.to_vec())),
+            Copies::Made { bytes } => {
+                made.extend_from_slice(bytes);
+                match feeds {
+                    true => behind::plan(Behind::Same, bytes, b"", &mut Vec::new()),
+                    false => Plan::plain(),
+                }
+            }
             Copies::Behind(what) => behind::plan(what, out.bytes, out.trailer, &mut made),
             Copies::Exec { .. } => {
                 let must = if feeds { Must::Feed } else { Must::Nothing };
@@ -60,7 +68,7 @@ impl Worker {
                 args,
                 keys,
             } => legs::plan(row, effect, &args, keys, out.bytes, &mut made),
-            Copies::Same | Copies::Other { .. } => Plan::plain(),
+            Copies::Same | Copies::Other { .. } | Copies::FromBytes => Plan::plain(),
         };
         let is_held = plan.held.is_some();
         let (op, generation) = self.ops.insert(Op {
@@ -255,6 +263,7 @@ impl Worker {
         };
         self.end_exclusive(pool, shard, op);
         let is_error = self.is_error(pool, reply);
+        let joining = self.shard_table(pool, shard).joining;
         let Some(state) = self.ops.get_mut(op, generation) else {
             return;
         };
@@ -262,6 +271,8 @@ impl Worker {
         let mut copy = None;
         // It was done, but not what came of it.
         let mut is_unclear = false;
+        // Those that cannot do what was done.
+        let mut lost = 0;
         match state.held.take() {
             Some(Held::IfStored(bytes)) => {
                 state.keep_reply(state.lead, reply);
@@ -318,6 +329,19 @@ impl Worker {
                 // A watched key has changed, or a command was refused on its way.
                 _ => state.refuse_batch(bit, reply),
             },
+            Some(Held::Program(request)) => match legs::program_outcome(reply) {
+                Some((answer, has_changed)) if state.refused & bit == 0 => {
+                    state.keep_reply(state.lead, answer);
+                    if has_changed {
+                        let mut check = Check::new(Vec::new());
+                        check.add(state.lead, answer);
+                        state.check = Some(check);
+                        lost = joining & state.targets;
+                        copy = Some((request, 1));
+                    }
+                }
+                _ => state.refuse_batch(bit, reply),
+            },
             Some(Held::Follow {
                 effect,
                 request,
@@ -331,12 +355,12 @@ impl Worker {
         }
         if is_unclear {
             // So nobody can be told: they leave before the client is answered.
-            state.failed |= state.targets & !bit;
+            lost = state.targets & !bit;
         } else if copy.is_none() {
             state.check = None;
             state.targets = bit;
         }
-        let lost = if is_unclear { state.failed } else { 0 };
+        state.failed |= lost;
         self.settle_entry(op, generation, pool, shard, copy);
         for backend in (0..16u8).filter(|backend| lost & (1 << backend) != 0) {
             self.write_failed(pool, shard, backend, Failure::RefusedWrite);

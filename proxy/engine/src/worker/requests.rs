@@ -7,6 +7,7 @@ use super::split::Parts;
 use super::*;
 use crate::command::local::{self, Outcome};
 use crate::command::overlay::Effect;
+use crate::command::spec::Flags;
 use crate::command::{self, Handling, LocalKind, ReplyMode, Row, SplitKind};
 use crate::conn::lane;
 use crate::proto::memcache::ReplyKind;
@@ -185,6 +186,9 @@ impl Worker {
             Handling::Channel(act) => {
                 self.channel(index, generation, meta, pool, lane, act, args, frame)
             }
+            Handling::Fan(kind) => {
+                self.fan(index, generation, meta, pool, lane, row, kind, args, frame)
+            }
             _ => self.answer(index, generation, meta, row, args),
         };
         self.keep_mode(index, kept_mode, flow)
@@ -252,7 +256,15 @@ impl Worker {
                 }
             }
             None => match command::keys(row, &args, &mut keys) {
-                Ok(()) => self.one_shard(pool, &args, &keys),
+                Ok(()) => {
+                    let shard = self.one_shard(pool, &args, &keys);
+                    if row.flags.has(Flags::NO_MANDATORY_KEYS) {
+                        if let Ok(shard) = shard {
+                            self.prepare_script(pool, shard, lane, row, &args);
+                        }
+                    }
+                    shard
+                }
                 Err(error) => {
                     self.keys = keys;
                     let mut text = Vec::new();
@@ -288,7 +300,11 @@ impl Worker {
                     copies,
                     trailer: b"",
                 };
-                self.dispatch(index, generation, meta, &out)
+                let flow = self.dispatch(index, generation, meta, &out);
+                if flow == Flow::Taken && row.flags.has(Flags::NO_MANDATORY_KEYS) {
+                    self.keep_call(index, pool, shard, lane, row, frame);
+                }
+                flow
             }
             Err(wire) => {
                 self.reply_now(index, generation, meta, wire.redis());
@@ -320,7 +336,8 @@ impl Worker {
                 return Err(Wire::CrossSlot);
             }
         }
-        Ok(owner.unwrap_or(0))
+        // A script without keys: any shard would do, so always the same.
+        Ok(owner.unwrap_or_else(|| self.present(pool).first().copied().unwrap_or(0)))
     }
 
     /// MGET, MSET, DEL and their like: one part per shard.

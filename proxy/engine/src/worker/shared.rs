@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::command::learned::Registry;
+use crate::command::scripts::Scripts;
 use crate::conn::ReplyTo;
 use crate::route::Table;
 use crate::stats::WorkerStats;
@@ -217,6 +218,9 @@ pub struct Shared {
     /// By pool: commands that are not in the table.
     pub learned: Vec<Registry>,
     pub next_client_id: AtomicU64,
+    scripts: Mutex<Scripts>,
+    /// Rises when all scripts are forgotten.
+    pub scripts_epoch: AtomicU64,
     pub draining: AtomicBool,
     /// Milliseconds of the clock at which draining ends.
     pub drain_deadline: AtomicU64,
@@ -250,6 +254,8 @@ impl Shared {
             shards: table.pools.iter().map(flags).collect(),
             learned: (0..pools).map(|_| Registry::default()).collect(),
             next_client_id: AtomicU64::new(1),
+            scripts: Mutex::default(),
+            scripts_epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             drain_deadline: AtomicU64::new(0),
             running: AtomicUsize::new(workers),
@@ -261,6 +267,11 @@ impl Shared {
 
     pub fn table(&self) -> Arc<Table> {
         Arc::clone(&lock(&self.table))
+    }
+
+    /// The texts of scripts; held for a look only.
+    pub fn scripts(&self) -> MutexGuard<'_, Scripts> {
+        lock(&self.scripts)
     }
 
     /// Makes `table` the current one and wakes every worker.

@@ -1,8 +1,9 @@
 //! Requests whose keys are on several shards: one part per shard, and the parts' replies merged in
 //! the order of the request's keys (Redis' `request_policy:multi_shard` and its `response_policy`).
 
+use super::ask::Fan;
 use super::cut::{self, Piece};
-use super::forward::{Flow, Meta, Outgoing, Way};
+use super::forward::{Copies, Flow, Meta, Outgoing, Way};
 use super::*;
 use crate::command::channel::{self, QueryKind};
 use crate::command::SplitKind;
@@ -28,6 +29,10 @@ pub(super) enum Merge {
     Stats,
     /// EXEC's, command by command (`cut.rs`).
     Exec,
+    /// The first reply if all are no errors (Redis' `all_succeeded`).
+    Succeeded,
+    /// As the fan says (`fan.rs`).
+    Fan,
 }
 
 impl SplitKind {
@@ -50,17 +55,19 @@ impl SplitKind {
 
 /// A request that was split.
 pub(super) struct Gather {
-    to: ReplyTo,
-    pool: u16,
-    merge: Merge,
-    waiting: u16,
-    parts: Vec<Vec<u8>>,
+    pub(super) to: ReplyTo,
+    pub(super) pool: u16,
+    pub(super) merge: Merge,
+    pub(super) waiting: u16,
+    pub(super) parts: Vec<Vec<u8>>,
     /// The part that has key `i`.
-    order: Vec<u16>,
+    pub(super) order: Vec<u16>,
     /// The keys themselves, where the replies are told apart by them.
-    keys: Vec<Vec<u8>>,
+    pub(super) keys: Vec<Vec<u8>>,
     /// Of a transaction.
-    pieces: Vec<Piece>,
+    pub(super) pieces: Vec<Piece>,
+    /// What is asked of whom, for `Merge::Fan`.
+    pub(super) fan: Option<Box<Fan>>,
 }
 
 impl Gather {
@@ -81,6 +88,7 @@ impl Gather {
             order: Vec::new(),
             keys,
             pieces: Vec::new(),
+            fan: None,
         }
     }
 }
@@ -171,6 +179,7 @@ impl Worker {
             order,
             keys,
             pieces: Vec::new(),
+            fan: None,
         });
         for (part, (shard, way)) in shards.iter().zip(ways).enumerate() {
             let restore = match like.trailer.is_empty() {
@@ -189,6 +198,7 @@ impl Worker {
                 gather,
                 generation: gather_generation,
                 part,
+                last: true,
             };
             match way {
                 _ if watched == Some(*shard) => self.read_of_watching(index, way, local, &out),
@@ -209,6 +219,7 @@ impl Worker {
                         gather,
                         generation,
                         part,
+                        last: true,
                     };
                     self.send_part(to, &out);
                 }
@@ -234,12 +245,14 @@ impl Worker {
             order: Vec::new(),
             keys: Vec::new(),
             pieces,
+            fan: None,
         })
     }
 
     /// Sends a part. What it is to a backend that joins follows from its own bytes.
     fn send_part(&mut self, to: ReplyTo, out: &Outgoing) {
-        if !out.write || self.shard_table(out.pool, out.shard).joining == 0 {
+        let is_made = matches!(out.copies, Copies::FromBytes);
+        if !is_made && (!out.write || self.shard_table(out.pool, out.shard).joining == 0) {
             self.send(to, out);
             return;
         }
@@ -255,8 +268,21 @@ impl Worker {
         });
     }
 
+    /// One of several replies that a part consists of.
+    pub(super) fn begin_part(&mut self, index: u32, generation: u32, part: u16, bytes: &[u8]) {
+        if let Some(gather) = self.gathers.get_mut(index, generation) {
+            gather.parts[part as usize].extend_from_slice(bytes);
+        }
+    }
+
     /// A part is answered; with the last one the whole is.
     pub(super) fn fill_part(&mut self, index: u32, generation: u32, part: u16, bytes: &[u8]) {
+        let Some(gather) = self.gathers.get_mut(index, generation) else {
+            return;
+        };
+        if gather.fan.is_some() && self.ask_again(index, generation, part, bytes) {
+            return;
+        }
         let Some(gather) = self.gathers.get_mut(index, generation) else {
             return;
         };
@@ -278,13 +304,24 @@ impl Worker {
             Merge::Values => merge_values(&gather, &mut reply),
             Merge::Stats => self.merge_stats(&gather, &mut reply),
             Merge::Exec => cut::merge(&gather.pieces, &gather.parts, &mut reply),
+            Merge::Succeeded => merge_succeeded(&gather, &mut reply),
+            Merge::Fan => {
+                self.scratch = reply;
+                self.finish_fan(gather);
+                return;
+            }
         }
         self.deliver(gather.to, &reply);
         self.scratch = reply;
-        for mut part in gather.parts {
-            if self.spare.len() < 1024 && part.capacity() <= READ_BYTES {
-                part.clear();
-                self.spare.push(part);
+        self.recycle(gather.parts);
+    }
+
+    /// Keeps buffers for later.
+    pub(super) fn recycle(&mut self, buffers: Vec<Vec<u8>>) {
+        for mut buffer in buffers {
+            if self.spare.len() < 1024 && buffer.capacity() <= READ_BYTES {
+                buffer.clear();
+                self.spare.push(buffer);
             }
         }
     }
@@ -375,6 +412,7 @@ pub(super) fn merge_elements(
         order,
         keys,
         pieces,
+        fan: None,
     };
     let mut reply = Vec::new();
     match merge {
@@ -445,6 +483,16 @@ fn merge_same(gather: &Gather, out: &mut Vec<u8>) {
     out.extend_from_slice(shown.map_or(b"".as_slice(), Vec::as_slice));
 }
 
+/// If some parts of a write were done and others were not, none of their errors says what is true.
+fn merge_succeeded(gather: &Gather, out: &mut Vec<u8>) {
+    let failed = gather.parts.iter().filter(|part| resp::is_error(part));
+    match (first_error(gather), failed.count() == gather.parts.len()) {
+        (None, _) => out.extend_from_slice(&gather.parts[0]),
+        (Some(error), true) => out.extend_from_slice(error),
+        (Some(_), false) => out.extend_from_slice(Wire::SplitPartFailed.redis()),
+    }
+}
+
 fn merge_values(gather: &Gather, out: &mut Vec<u8>) {
     let mut at = vec![0usize; gather.parts.len()];
     for (key, part) in gather.keys.iter().zip(&gather.order) {
@@ -478,6 +526,7 @@ mod tests {
             order: order.to_vec(),
             keys: keys.iter().map(|key| key.to_vec()).collect(),
             pieces: Vec::new(),
+            fan: None,
         }
     }
 

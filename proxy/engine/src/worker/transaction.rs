@@ -140,6 +140,8 @@ impl Worker {
             Inside::Publish => Ok(()),
             Inside::Not | Inside::Now => Err(Wire::NotInTransaction),
             _ if found.is_err() => Ok(()),
+            // Nobody knows what it changes, nor whether it has.
+            _ if keys.is_empty() && row.is_write() => Err(Wire::NotInTransaction),
             Inside::Forward => self.one_shard(pool, args, &keys).map(|_| ()),
             Inside::Split => {
                 let reserved = |at: &u32| command::is_reserved(args.get(*at as usize));
@@ -245,6 +247,7 @@ impl Worker {
                     gather,
                     generation: gather_generation,
                     part: number as u16,
+                    last: true,
                 },
             };
             let (to, worker) = (self.reply_by(way, local), worker_of(way, self.id));
@@ -482,6 +485,7 @@ impl Worker {
                     gather,
                     generation,
                     part,
+                    ..
                 },
             ) => ReplyTo::Remote {
                 worker,

@@ -1,0 +1,95 @@
+//! What the proxy says of all shards from its own knowledge, or with sums of theirs: WAIT and INFO.
+
+use super::ask::{count_reserved, request, Ask, Fan};
+use super::forward::{Flow, Meta};
+use super::*;
+use crate::command::keys::number;
+use crate::command::totals::{Totals, ASKED};
+use crate::command::{facts_needed, info};
+use crate::conn::lane;
+use crate::proto::{resp, Args, Resume};
+use shared::Ack;
+
+impl Worker {
+    /// WAIT numreplicas timeout. All that the client wrote is answered, so there is nothing to wait for, and what
+    /// is certain of its writes is what `ack` says.
+    pub(super) fn wait_for_replicas(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        pool: u16,
+        args: Args,
+    ) -> Flow {
+        let wire = match (number(args.get(1)), number(args.get(2))) {
+            (None, _) => Some(Wire::NotInteger),
+            (_, None) => Some(Wire::TimeoutNotInteger),
+            (_, Some(..=-1)) => Some(Wire::TimeoutNegative),
+            _ => None,
+        };
+        if let Some(wire) = wire {
+            self.reply_now(index, generation, meta, wire.redis());
+            return Flow::Taken;
+        }
+        let ack = self.shared.config.pools[pool as usize].ack;
+        let replicas = |shard: &u16| {
+            let in_sync = self.shard_table(pool, *shard).in_sync.count_ones();
+            match ack {
+                Ack::All => in_sync.saturating_sub(1),
+                Ack::Quorum => in_sync / 2,
+                Ack::Primary => 0,
+            }
+        };
+        let least = self.present(pool).iter().map(replicas).min();
+        let reply = format!(":{}\r\n", least.unwrap_or(0));
+        self.reply_now(index, generation, meta, reply.as_bytes());
+        Flow::Taken
+    }
+
+    /// What the leaders are asked for INFO. Nobody where nothing of theirs is in it.
+    pub(super) fn ask_for_totals(&self, pool: u16, lane: u8, args: &Args<'_>) -> Vec<Ask> {
+        if !facts_needed(args) {
+            return Vec::new();
+        }
+        let mut words: Vec<&[u8]> = vec![b"INFO"];
+        words.extend(ASKED.iter().map(|name| name.as_bytes()));
+        let info = request(&words);
+        // Where our own keys are.
+        let lane = lane::of(0, lane::is_resp3(lane));
+        let mut asks = Vec::new();
+        for shard in self.present(pool) {
+            let table = self.shard_table(pool, shard);
+            if let Some(lead) = table.lead {
+                let bytes = [count_reserved(&table.reserved), info.clone()].concat();
+                asks.push(Ask::of(shard, lead, lane, bytes, 2));
+            }
+        }
+        asks
+    }
+
+    /// INFO from what has come by now.
+    pub(super) fn write_info(&self, pool: u16, fan: &Fan, parts: &[Vec<u8>], out: &mut Vec<u8>) {
+        let mut totals = Totals::new(self.table.pools[pool as usize].shards.len());
+        for part in parts {
+            let (reserved, info) = part.split_at(resp::value_len(part));
+            let answer = resp::integer(reserved).zip(resp::string(info));
+            if let Some((reserved, info)) = answer {
+                totals.add(info, reserved.max(0) as u64);
+            }
+        }
+        let mut list = Vec::new();
+        let limit = usize::MAX;
+        resp::request(&fan.request, &mut list, &mut Resume::default(), limit);
+        let args = Args {
+            buf: &fan.request,
+            list: &list,
+        };
+        info(
+            &args,
+            &self.context(pool),
+            &totals,
+            lane::is_resp3(fan.lane),
+            out,
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! SCAN: one shard after the other, each as its own server walks it (`command/cursor.rs` has the number that a
+//! client sees).
+//!
+//! A cursor is good for the process that made it. When that one cannot be asked any more, or not as the same
+//! process, the shard is begun again with another that is in sync.
+
+use super::ask::{request, Ask, Fan};
+use super::forward::{Flow, Meta};
+use super::merge::{self, Merged};
+use super::*;
+use crate::command::cursor::{self, Place};
+use crate::command::FanKind;
+use crate::proto::{resp, Args};
+
+/// A step of a SCAN under way.
+pub(super) struct Scan {
+    /// Of whom it is asked now.
+    pub tag: u16,
+    /// Where the shard is to be gone on with, and by whom.
+    from: u64,
+    made_by: u16,
+    /// The words behind the cursor.
+    options: Vec<Vec<u8>>,
+}
+
+impl Scan {
+    /// What a backend with this tag is asked: to go on if it made the cursor, to begin otherwise.
+    pub fn request(&mut self, tag: u16) -> Vec<u8> {
+        self.tag = tag;
+        let from = if tag == self.made_by { self.from } else { 0 };
+        let from = from.to_string();
+        let mut words: Vec<&[u8]> = vec![b"SCAN", from.as_bytes()];
+        words.extend(self.options.iter().map(Vec::as_slice));
+        request(&words)
+    }
+}
+
+impl Worker {
+    /// SCAN cursor [option ...]
+    pub(super) fn scan(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        pool: u16,
+        lane: u8,
+        args: Args,
+    ) -> Flow {
+        let Some(number) = cursor::parse(args.get(1)) else {
+            self.reply_now(index, generation, meta, Wire::InvalidCursor.redis());
+            return Flow::Taken;
+        };
+        let present = self.present(pool);
+        let shards = self.table.pools[pool as usize].shards.len();
+        let place = cursor::unpack(number, shards).filter(|place| number == 0 || place.tag != 0);
+        // What nobody gave out, and a shard that has left with all behind it, is the end.
+        let shard = place.and_then(|place| present.iter().find(|shard| **shard >= place.shard));
+        let (Some(place), Some(&shard)) = (place, shard) else {
+            self.reply_now(index, generation, meta, b"*2\r\n$1\r\n0\r\n*0\r\n");
+            return Flow::Taken;
+        };
+        let is_same = shard == place.shard;
+        let scan = Scan {
+            tag: 0,
+            from: if is_same { place.cursor } else { 0 },
+            made_by: place.tag,
+            options: args.iter().skip(2).map(<[u8]>::to_vec).collect(),
+        };
+        let fan = Fan {
+            kind: FanKind::Scan,
+            lane,
+            asks: vec![Ask::new(shard, lane, Vec::new(), 1)],
+            rounds: 0,
+            scan: Some(scan),
+            request: Vec::new(),
+        };
+        self.ask_fan_for(index, generation, meta, pool, fan)
+    }
+
+    /// The tag of the process that the table says is there.
+    pub(super) fn tag_of(&self, pool: u16, shard: u16, backend: u8) -> u16 {
+        let verify = &self.shard_table(pool, shard).backends[backend as usize].verify;
+        let needles = verify.iter().map(|(_, needle)| needle.as_slice());
+        cursor::tag(
+            backend,
+            needles.filter(|needle| needle.starts_with(b"run_id:")),
+        )
+    }
+
+    /// What the client gets for a page.
+    pub(super) fn scanned<'a>(
+        &self,
+        pool: u16,
+        fan: &Fan,
+        parts: &'a [Vec<u8>],
+        out: &mut Vec<u8>,
+    ) -> Merged<'a, ()> {
+        let (Some(scan), [ask], [part]) = (&fan.scan, &fan.asks[..], parts) else {
+            return Err(Wire::BadReply.redis());
+        };
+        let (cursor, keys) = merge::page(part)?;
+        let (shard, tag) = (ask.shard, scan.tag);
+        if tag != self.tag_of(pool, shard, ask.backend) {
+            return Err(Wire::ReadLost.redis());
+        }
+        let shards = self.table.pools[pool as usize].shards.len();
+        let next = match cursor {
+            // Whoever is asked there, it is from the beginning.
+            0 => self
+                .present(pool)
+                .into_iter()
+                .find(|next| *next > shard)
+                .map(|shard| Place { shard, tag, cursor }),
+            _ => Some(Place { shard, tag, cursor }),
+        };
+        let number = match next {
+            Some(place) => cursor::pack(place, shards).ok_or(Wire::CursorTooLarge.redis())?,
+            None => 0,
+        };
+        resp::write_array(out, 2);
+        resp::write_bulk(out, number.to_string().as_bytes());
+        merge::write_values(out, &keys);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_did_not_make_a_cursor_begins() {
+        let mut scan = Scan {
+            tag: 0,
+            from: 96,
+            made_by: 7,
+            options: vec![b"COUNT".to_vec(), b"5".to_vec()],
+        };
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace("\r\n", " ");
+        assert_eq!(text(scan.request(7)), "*4 $4 SCAN $2 96 $5 COUNT $1 5 ");
+        assert_eq!(text(scan.request(8)), "*4 $4 SCAN $1 0 $5 COUNT $1 5 ");
+        assert_eq!(scan.tag, 8);
+    }
+}

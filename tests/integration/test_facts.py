@@ -1,0 +1,151 @@
+"""What the proxy says of its shards together: INFO, WAIT, SLOWLOG, LATENCY, MEMORY."""
+
+import time
+
+import pytest
+from support.cluster import Cluster
+from support.eventually import PATIENCE, eventually
+from support.servers import RedisServer
+from support.store import RedisStore, Refused, command
+
+PATIENT = {
+    "timeouts": {"connect": "1s", "request": "10s"},
+    "health": {"interval": "5s", "timeout": "5s", "fall": 10},
+}
+
+
+def store(cluster: Cluster) -> RedisStore:
+    connected = cluster.connect()
+    assert isinstance(connected, RedisStore)
+    return connected
+
+
+def info(connected: RedisStore, *sections: str) -> dict[str, str]:
+    lines = connected.ask("INFO", *sections).decode().splitlines()
+    pairs = [line.split(":", 1) for line in lines if line and not line.startswith("#")]
+    assert len({name for name, _ in pairs}) == len(pairs)
+    return dict(pairs)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_info_sums_shards_and_shows_none(redis_server: RedisServer, workers: int) -> None:
+    with (
+        Cluster("redis", shards=3, replicas=2, workers=workers, **PATIENT) as cluster,
+        store(cluster) as ours,
+        RedisStore(redis_server.port) as plain,
+    ):
+        assert [name for name in info(ours) if name.startswith("db")] == []
+        for connected in (ours, plain):
+            for number in range(60):
+                connected.ask("SET", f"k{number}", "v" * number)
+            for number in range(10):
+                connected.ask("EXPIRE", f"k{number}", 1000)
+            connected.ask("SELECT", 3)
+            connected.ask("SET", "elsewhere", "v")
+        got, expected = info(ours, "keyspace"), info(plain, "keyspace")
+        assert set(got) == {"db0", "db3"}
+        assert [got[name].split(",")[:2] for name in got] == [expected[n].split(",")[:2] for n in expected]
+
+        def average() -> int:
+            return int(info(ours, "keyspace")["db0"].rpartition("=")[2])
+
+        # Each server samples now and then.
+        eventually(lambda: 900_000 < average() <= 1_000_000, what="the mean time to live is known")
+        found = info(ours)
+        assert (found["role"], found["connected_slaves"], found["loading"]) == ("master", "0", "0")
+        assert (found["shards"], found["shards_counted"]) == ("3", "3")
+        leaders = [row[0] for row in cluster.servers]
+        with RedisStore(leaders[0].port) as direct:
+            theirs = info(direct)
+            assert int(found["used_memory"]) > 2 * int(theirs["used_memory"])
+            assert int(found["total_commands_processed"]) > int(theirs["total_commands_processed"]) - 200
+            assert theirs["run_id"] not in str(found)
+        # What is not about shards asks none of them.
+        requests = cluster.proxy.metric("shardproxy_backend_requests_total")
+        assert info(ours, "server", "replication")["redis_mode"] == "standalone"
+        assert cluster.proxy.metric("shardproxy_backend_requests_total") <= requests + 2
+        ours.hello3()
+        assert ours.raw.ask(command("INFO", "keyspace")).startswith(b"=")
+
+
+@pytest.mark.fault
+def test_info_is_quick_when_a_shard_is_not() -> None:
+    with Cluster("redis", shards=2, replicas=1, **PATIENT) as cluster, store(cluster) as ours:
+        for number in range(20):
+            ours.ask("SET", f"k{number}", "v")
+        cluster.servers[1][0].stop()
+        began = time.monotonic()
+        found = info(ours)
+        assert time.monotonic() - began < 2.0 * PATIENCE
+        assert (found["shards"], found["shards_counted"]) == ("2", "1")
+        assert 0 < int(found["db0"].partition(",")[0].removeprefix("keys=")) < 20
+        cluster.servers[1][0].cont()
+        eventually(lambda: info(ours)["db0"].startswith("keys=20,"), what="it is counted again")
+        cluster.servers[0][0].kill9()
+        eventually(lambda: info(ours)["shards_counted"] == "1", what="it is left out")
+
+
+@pytest.mark.parametrize(
+    ("ack", "replicas", "expected"), [("all", 3, 2), ("quorum", 3, 1), ("primary", 2, 0)]
+)
+def test_wait_says_what_is_certain(redis_server: RedisServer, ack: str, replicas: int, expected: int) -> None:
+    with (
+        Cluster("redis", shards=2, replicas=replicas, replication={"ack": ack}, **PATIENT) as cluster,
+        store(cluster) as ours,
+        RedisStore(redis_server.port) as plain,
+    ):
+        ours.raw.send(command("SET", "k", "v") + command("WAIT", replicas, 0) + command("GET", "k"))
+        assert [ours.raw.read_reply() for _ in range(3)] == [
+            b"+OK\r\n",
+            b":%d\r\n" % expected,
+            b"$1\r\nv\r\n",
+        ]
+        for words in (
+            ("WAIT",),
+            ("WAIT", 1),
+            ("WAIT", "x", 0),
+            ("WAIT", 1, "x"),
+            ("WAIT", 1, -1),
+            ("WAIT", 1, 2, 3),
+        ):
+            assert ours.raw.ask(command(*words)) == plain.raw.ask(command(*words)), words
+
+
+def test_what_servers_have_measured(redis_server: RedisServer) -> None:
+    with (
+        Cluster(
+            "redis", shards=2, replicas=2, workers=2, arguments=("--slowlog-log-slower-than", "0"), **PATIENT
+        ) as cluster,
+        store(cluster) as ours,
+        RedisStore(redis_server.port) as plain,
+    ):
+        for number in range(20):
+            ours.ask("SET", f"slow{number}", "v")
+        entries = ours.ask("SLOWLOG", "GET", 1000)
+        named = [entry for entry in entries if entry[3][:1] == [b"SET"] and entry[3][1].startswith(b"slow")]
+        assert len(named) == 40, "each on both replicas"
+        assert "__shardproxy:" not in str(entries)
+        assert ours.ask("SLOWLOG", "LEN") >= 40
+        assert ours.ask("SLOWLOG", "RESET") == b"OK"
+        assert not [entry for entry in ours.ask("SLOWLOG", "GET", 1000) if b"slow1" in entry[3]]
+        for words in (
+            ("SLOWLOG", "GET", "x"),
+            ("SLOWLOG", "NOSUCH"),
+            ("SLOWLOG",),
+            ("LATENCY", "RESET"),
+            ("LATENCY", "LATEST"),
+            ("LATENCY", "HISTORY", "command"),
+            ("LATENCY", "HISTORY"),
+            ("LATENCY", "NOSUCH"),
+            ("MEMORY", "PURGE"),
+            ("MEMORY", "DOCTOR", "x"),
+        ):
+            assert ours.raw.ask(command(*words)) == plain.raw.ask(command(*words)), words
+        addresses = [server.address for row in cluster.servers for server in row]
+        report = ours.ask("LATENCY", "DOCTOR").decode()
+        assert [address for address in addresses if f"{address}:\n" in report] == addresses
+        for words in (("MEMORY", "DOCTOR"), ("MEMORY", "MALLOC-STATS")):
+            report = ours.ask(*words).decode()
+            assert sum(f"{address}:\n" in report for address in addresses) == 2, words
+        with pytest.raises(Refused, match="unknown subcommand"):
+            ours.ask("LATENCY", "HISTOGRAM")
