@@ -21,10 +21,7 @@ WHOLE = ("scan", "keyspace", "script_cache", "script_without_keys")
 REDIS = (*SIMPLE, *STATEFUL, *WHOLE, *EVENTS)
 
 QUEUES = ("queue", "celery", "rq", "huey", "dramatiq")
-CACHES_NOT_YET = ("dogpile_many", "django_many", "django_clear", "flask_many", "dogpile_lock")
-"""On Redis: transactions over shards, FLUSHDB, and scripts from the cache."""
-
-NOT_YET = frozenset((*STATEFUL, *WHOLE, "lock", *QUEUES, *CACHES_NOT_YET))
+NOT_YET = frozenset(("blocking", "blocking_over_shards", *QUEUES))
 """Parts that the proxy does not do yet, emptied as it learns them.
 ``SHARDPROXY_TEST_CLIENTS_NOT_YET=1`` runs them all the same."""
 
