@@ -43,6 +43,7 @@ ASYNCIO = ("connect", "data", "pipeline", "transaction", "watch", "transaction_o
 ASYNCIO += ("blocking", "scan", "script_cache", "lock", *EVENTS)
 CACHES_OF_MEMCACHED = ("many", "clear")
 CACHES = ("django", "django_session", "flask", "dogpile")
+CACHES_OF_REDIS = ("dogpile_many", "django_many", "django_clear", "flask_many", "dogpile_lock")
 NODE = tuple(part for part in REDIS if part != "blocking_over_shards")
 REDIS_PROGRAMS += [
     python("redis-py-asyncio", "redis_like_asyncio.py", "redis", parts=ASYNCIO, own=True),
@@ -52,7 +53,7 @@ REDIS_PROGRAMS += [
     node("node-redis", "node_redis.js", parts=NODE),
     node("node-redis-resp2", "node_redis.js", "resp2", parts=NODE),
     node("bullmq", "bullmq.js", parts=["queue"]),
-    python("caches", "caches.py", "redis", parts=[*CACHES, *CACHES_NOT_YET]),
+    python("caches", "caches.py", "redis", parts=[*CACHES, *CACHES_OF_REDIS]),
     python("queues", "queues.py", parts=["huey", "dramatiq"]),
     go("go-redis", parts=NODE),
 ]
