@@ -76,8 +76,10 @@ COPY any any | COPY any any REPLACE | COPY any any DB 0 | LPUSH list val val | R
 LPUSHX list val | RPUSHX list val val | LPOP list | RPOP list count | LLEN list | LRANGE list int int
 LRANGE list 0 -1 | LINDEX list int | LINSERT list where val val | LREM list int val | LSET list int val
 LTRIM list int int | LPOS list val | LPOS list val RANK 1 COUNT 0 | LMOVE list list end end
-RPOPLPUSH list list | LMPOP 2 list list LEFT COUNT 2 | LMPOP few list end | HSET hash member val member val
-HSET hash member | HSETNX hash member val | HGET hash member | HMGET hash member member
+RPOPLPUSH list list | BLPOP list list 0.001 | BRPOP list list list 0.001 | BLMOVE list list end end 0.001
+BRPOPLPUSH list list 0.001 | BLMPOP 0.001 2 list list LEFT COUNT 2 | LMPOP few list end
+LMPOP 2 list list LEFT COUNT 2 | HSET hash member val member val | HSET hash member
+HSETNX hash member val | HGET hash member | HMGET hash member member
 HMSET hash member val | HGETALL hash | HKEYS hash | HVALS hash | HLEN hash | HDEL hash member member
 HEXISTS hash member | HINCRBY hash member int | HINCRBYFLOAT hash member float | HSTRLEN hash member
 SADD set member member | SREM set member | SISMEMBER set member | SMISMEMBER set member member | SCARD set
@@ -92,6 +94,7 @@ ZRANGE zset int int | ZRANGE zset 0 -1 WITHSCORES | ZRANGE zset bound bound BYSC
 ZRANGE zset lex lex BYLEX | ZRANGE zset 0 -1 REV | ZREVRANGE zset int int WITHSCORES
 ZRANGEBYSCORE zset bound bound | ZREVRANGEBYSCORE zset bound bound WITHSCORES | ZRANGEBYLEX zset lex lex
 ZREVRANGEBYLEX zset lex lex | ZRANK zset member | ZREVRANK zset member | ZPOPMIN zset | ZPOPMAX zset count
+BZPOPMIN zset zset 0.001 | BZPOPMAX zset 0.001 | BZMPOP 0.001 2 zset zset MIN COUNT 2
 ZMPOP 1 zset MIN | ZMPOP 2 zset zset MAX COUNT 2 | ZREMRANGEBYRANK zset int int
 ZREMRANGEBYSCORE zset bound bound | ZREMRANGEBYLEX zset lex lex | ZUNION 2 zset zset WITHSCORES
 ZINTER 2 zset zset | ZDIFF 2 zset zset WITHSCORES | ZUNIONSTORE zset 2 zset zset
@@ -99,6 +102,7 @@ ZINTERSTORE zset 2 zset set AGGREGATE MAX | ZDIFFSTORE zset 2 zset zset | ZRANGE
 ZINTERCARD 2 zset zset LIMIT 2 | XADD stream id member val | XADD stream MAXLEN 5 id member val
 XLEN stream | XRANGE stream - + | XRANGE stream id id COUNT 2 | XREVRANGE stream + - COUNT 3
 XDEL stream id | XTRIM stream MAXLEN count | XREAD COUNT 2 STREAMS stream id
+XREAD BLOCK 1 COUNT 2 STREAMS stream id | XREADGROUP GROUP g1 c1 BLOCK 1 COUNT 2 STREAMS stream >
 XREAD STREAMS stream stream 0 0 | XREAD STREAMS stream stream 0 | XGROUP CREATE stream g1 0 MKSTREAM
 XGROUP DESTROY stream g1 | XGROUP SETID stream g1 id | XGROUP CREATECONSUMER stream g1 c1
 XGROUP DELCONSUMER stream g1 c1 | XACK stream g1 id | XREADGROUP GROUP g1 c1 COUNT 2 STREAMS stream >

@@ -155,6 +155,30 @@ wire_texts! {
     NumkeysTooMany:
         "-ERR Number of keys can't be greater than number of args",
         "ERROR";
+    CountNotPositive:
+        "-ERR count should be greater than 0",
+        "ERROR";
+    TimeoutNotFloat:
+        "-ERR timeout is not a float or out of range",
+        "ERROR";
+    Unblocked:
+        "-UNBLOCKED client unblocked via CLIENT UNBLOCK",
+        "ERROR";
+    MissingGroup:
+        "-ERR Missing GROUP option for XREADGROUP",
+        "ERROR";
+    /// XREADGROUP waits on a stream that was deleted.
+    StreamGone:
+        "-UNBLOCKED the stream key no longer exists",
+        "ERROR";
+    /// The same with its group.
+    GroupGone:
+        "-NOGROUP the consumer group this client was blocked on no longer exists",
+        "ERROR";
+    /// The waits of a worker take as much memory as they may.
+    TooManyWaits:
+        "-ERR too many keys are waited for",
+        "ERROR";
     SortPattern:
         "-ERR BY and GET patterns of SORT are not supported by the proxy: their keys may be on other shards",
         "ERROR";

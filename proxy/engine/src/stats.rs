@@ -53,6 +53,9 @@ counters! { PoolCount, POOL_METRICS, Scope::Pool,
     Unsupported "unsupported_commands_total" "counter" "Requests for commands the proxy does not take.";
     Waits "request_waits_total" "counter" "Requests that had to wait for a membership change, an order or room.";
     Handovers "worker_handovers_total" "counter" "Requests handed to the worker that orders the shard's writes.";
+    Blocked "clients_blocked" "gauge" "Clients that wait in a blocking command.";
+    PutBack "blocked_put_back_total" "counter" "Elements taken by a blocking command whose client had left, and put back.";
+    PutBackFailed "blocked_put_back_failed_total" "counter" "The same, where it is not known that they were put back.";
     Repairs "write_repairs_total" "counter" "Writes that came out differently on replicas, whose keys were then copied from the leader.";
     Leases "watch_connections" "gauge" "Backend connections on which a client watches keys now.";
     LeaseWaits "watch_connections_taken_total" "counter" "Times that a client began to watch keys.";

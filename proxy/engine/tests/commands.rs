@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
+use _engine::command::census::{Hit, Question, Seen};
 use _engine::command::totals::Totals;
 use _engine::command::{
-    admit, answer, find, info, keys, keys::refuse, Context, FanKind, Handling, Outcome, Session,
-    ROWS, VERSION,
+    admit, answer, find, info, keys, keys::refuse, Context, FanKind, Handling, Outcome, Row,
+    Session, ROWS, VERSION,
 };
 use _engine::error::Wire;
 use _engine::proto::{Arg, Args};
@@ -79,11 +80,40 @@ fn context(users: &[(String, Vec<u8>)]) -> Context<'_> {
         unix_time_us: 1_700_000_000_000_005,
         clients_connected: 3,
         clients_limit: 10_000,
+        clients_blocked: 0,
         client_idle_timeout_seconds: 0,
         is_cluster: false,
         slot_of: |_| 0,
         databases: 16,
         users,
+    }
+}
+
+/// The answer where there is no other client.
+fn alone(
+    session: &Session,
+    row: &Row,
+    context: &Context<'_>,
+    question: &Question,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let seen = Seen {
+        session,
+        command: Some(row.id),
+        is_blocked: false,
+        idle_seconds: 0,
+        unix_time_us: context.unix_time_us,
+    };
+    let hit = question.ask(&seen, session.id);
+    let mut lines = Vec::new();
+    if let Some(Hit::Line(line)) = &hit {
+        lines.push((session.id, line.clone()));
+    }
+    let count = u64::from(hit.is_some());
+    question.reply(count, &mut lines, session.resp3, out);
+    match hit {
+        Some(Hit::Kill) => Outcome::Close,
+        _ => Outcome::Reply,
     }
 }
 
@@ -110,7 +140,10 @@ fn reply(session: &mut Session, words: &[Vec<u8>], context: &Context<'_>) -> (Ve
             Outcome::Reply
         }
         Some(row) if matches!(row.handling, Handling::Local(_)) => {
-            answer(session, row, &args, context, &mut out)
+            match answer(session, row, &args, context, &mut out) {
+                Outcome::Ask(question) => alone(session, row, context, &question, &mut out),
+                outcome => outcome,
+            }
         }
         Some(row) => {
             let error = keys(row, &args, &mut Vec::new()).expect_err("a request that stays here");
@@ -221,8 +254,71 @@ fn hello_id(reply: &[u8]) -> Option<u64> {
     rest.split_once("\r\n")?.0.parse().ok()
 }
 
+/// Whether the client with id 5, one of three, fits `line`, asked by the one with id 7.
+fn is_hit(line: &str) -> bool {
+    let context = context(&[]);
+    let mut asker = Session::new(
+        7,
+        b"1.2.3.4:5".to_vec(),
+        b"127.0.0.1:6380".to_vec(),
+        &context,
+    );
+    let mut other = session(&context);
+    other.connected_us -= 12_000_000;
+    let words: Vec<Vec<u8>> = line
+        .split(' ')
+        .map(|word| word.as_bytes().to_vec())
+        .collect();
+    let request = Request::new(&words);
+    let (args, mut out) = (request.args(), Vec::new());
+    let row = admit(&args, &mut out).unwrap();
+    let outcome = answer(&mut asker, row, &args, &context, &mut out);
+    let Outcome::Ask(question) = outcome else {
+        panic!("{line}: {}", shown(&out))
+    };
+    let seen = Seen {
+        session: &other,
+        command: None,
+        is_blocked: true,
+        idle_seconds: 2,
+        unix_time_us: context.unix_time_us,
+    };
+    question.ask(&seen, asker.id).is_some()
+}
+
 #[test]
-fn a_client_kills_only_itself() {
+fn filters_choose_among_all_clients() {
+    for line in [
+        "CLIENT LIST",
+        "CLIENT LIST TYPE normal",
+        "CLIENT LIST ID 1 5",
+        "CLIENT KILL 127.0.0.1:5000",
+        "CLIENT KILL ID 5",
+        "CLIENT KILL ADDR 127.0.0.1:5000 LADDR 127.0.0.1:6380 USER default TYPE normal",
+        "CLIENT KILL MAXAGE 12",
+        "CLIENT UNBLOCK 5",
+        "CLIENT UNBLOCK 5 ERROR",
+    ] {
+        assert!(is_hit(line), "{line}");
+    }
+    for line in [
+        "CLIENT LIST TYPE pubsub",
+        "CLIENT LIST ID 7",
+        "CLIENT KILL 1.2.3.4:5",
+        "CLIENT KILL ID 7 SKIPME no",
+        "CLIENT KILL ID 5 ADDR 1.2.3.4:5",
+        "CLIENT KILL LADDR 127.0.0.1:1",
+        "CLIENT KILL TYPE replica",
+        "CLIENT KILL MAXAGE 13",
+        "CLIENT UNBLOCK 7",
+        "CLIENT UNBLOCK -5",
+    ] {
+        assert!(!is_hit(line), "{line}");
+    }
+}
+
+#[test]
+fn a_client_kills_itself_when_it_says_so() {
     let context = context(&[]);
     let mut session = session(&context);
     let mut kill = |line: &str| {
@@ -328,16 +424,27 @@ fn commands_that_are_refused_do_not_exist() {
     let context = context(&[]);
     let mut session = session(&context);
     assert_eq!(
-        ask(&mut session, "COMMAND INFO multi client|tracking", &context),
+        ask(
+            &mut session,
+            "COMMAND INFO pfselftest client|tracking",
+            &context
+        ),
         "*2\r\n$-1\r\n$-1\r\n"
     );
-    assert!(ask(&mut session, "COMMAND GETKEYS BLPOP a 0", &context).contains("Invalid command"));
+    assert!(ask(&mut session, "COMMAND GETKEYS PFDEBUG x k", &context).contains("Invalid command"));
+    assert_eq!(
+        ask(&mut session, "COMMAND GETKEYS BLPOP a b 0", &context),
+        "*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+    );
     let list = ask(&mut session, "COMMAND LIST", &context);
-    assert!(list.contains("\r\nget\r\n") && !list.contains("\r\nmulti\r\n"));
-    let count = ROWS
-        .iter()
-        .filter(|row| row.parent.is_none() && !matches!(row.handling, Handling::Refuse(_)))
-        .count();
+    assert!(list.contains("\r\nget\r\n") && !list.contains("\r\npfselftest\r\n"));
+    // MONITOR is shown to nobody, as only some may use it.
+    let is_shown = |row: &&Row| {
+        row.parent.is_none()
+            && row.name != "MONITOR"
+            && !matches!(row.handling, Handling::Refuse(_))
+    };
+    let count = ROWS.iter().filter(is_shown).count();
     assert_eq!(
         ask(&mut session, "COMMAND COUNT", &context),
         format!(":{count}\r\n")

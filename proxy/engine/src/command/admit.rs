@@ -66,16 +66,6 @@ impl Row {
 
     fn refusal_by_arguments(&self, args: &Args<'_>) -> Option<Refusal> {
         match self.name {
-            // BLOCK stands before STREAMS; behind it, it would be the name of a stream.
-            "XREAD" | "XREADGROUP" => {
-                let from = if self.name == "XREAD" { 1 } else { 4 };
-                let options = (from..args.len())
-                    .take_while(|&i| !args.get(i).eq_ignore_ascii_case(b"STREAMS"));
-                let block = options
-                    .into_iter()
-                    .any(|i| args.get(i).eq_ignore_ascii_case(b"BLOCK"));
-                block.then_some(Refusal::Blocking)
-            }
             "SORT" | "SORT_RO" => reads_other_keys(args).then_some(Refusal::SortPattern),
             _ => None,
         }

@@ -84,8 +84,8 @@ fn server(context: &Context<'_>) -> String {
 
 fn clients(context: &Context<'_>) -> String {
     format!(
-        "connected_clients:{}\r\nmaxclients:{}\r\nblocked_clients:0\r\n",
-        context.clients_connected, context.clients_limit
+        "connected_clients:{}\r\nmaxclients:{}\r\nblocked_clients:{}\r\n",
+        context.clients_connected, context.clients_limit, context.clients_blocked
     )
 }
 

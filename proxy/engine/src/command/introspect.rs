@@ -75,6 +75,7 @@ pub(super) fn docs(args: &Args<'_>, reply: &mut Reply<'_>) {
             Handling::Forward => "Runs on the shard that owns its keys.",
             Handling::Split(_) => "Split over the shards that own its keys, and merged.",
             Handling::Fan(_) => "Concerns every shard; the answers are merged.",
+            Handling::Block => "Waits for the shards that own its keys.",
             Handling::Local(_) => "Answered by the proxy.",
             Handling::Transaction(_) => {
                 "Queues commands in the proxy, and runs them on the shards of their keys."

@@ -4,6 +4,7 @@
 //! subcommands of CLIENT and COMMAND are in `client.rs` and `introspect.rs`, INFO and CONFIG in
 //! `facts.rs`.
 
+use super::census::{self, Question, Seen};
 use super::keys::number;
 use super::overlay::{Handling, LocalKind};
 use super::reply::Reply;
@@ -14,9 +15,11 @@ use crate::error::{quoted, Wire};
 use crate::proto::Args;
 
 /// What becomes of the connection once the reply is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Reply,
+    /// All clients of the pool are asked for the reply.
+    Ask(Question),
     /// Close after everything up to this reply has been sent.
     Close,
 }
@@ -47,15 +50,23 @@ pub fn answer(
         LocalKind::ClientGetname => client::getname(session, &mut reply),
         LocalKind::ClientGetredir => reply.integer(-1),
         LocalKind::ClientId => reply.integer(session.id as i64),
-        LocalKind::ClientInfo => reply.text(&client::line(session, context, row)),
-        LocalKind::ClientKill => return client::kill(session, args, context, &mut reply),
-        LocalKind::ClientList => client::list(session, row, args, context, &mut reply),
+        LocalKind::ClientInfo => reply.text(&client::line(&Seen {
+            session,
+            command: Some(row.id),
+            is_blocked: false,
+            idle_seconds: 0,
+            unix_time_us: context.unix_time_us,
+        })),
+        LocalKind::ClientKill | LocalKind::ClientList | LocalKind::ClientUnblock => {
+            if let Some(question) = census::read(kind, args, context, &mut reply) {
+                return Outcome::Ask(question);
+            }
+        }
         LocalKind::ClientNoEvict => client::switch(&mut session.no_evict, args, &mut reply),
         LocalKind::ClientNoTouch => client::switch(&mut session.no_touch, args, &mut reply),
         LocalKind::ClientReply => client::reply_mode(session, args, &mut reply),
         LocalKind::ClientSetinfo => client::setinfo(session, args, &mut reply),
         LocalKind::ClientSetname => client::setname(session, args, &mut reply),
-        LocalKind::ClientUnblock => client::unblock(args, &mut reply),
         LocalKind::Cluster => cluster::answer(session, row, args, context, &mut reply),
         LocalKind::Command => introspect::all(&mut reply),
         LocalKind::CommandCount => introspect::count(&mut reply),

@@ -5,12 +5,15 @@
 //!                                   ├─► Split:   keys ─► parts per shard
 //!                                   ├─► Channel: channel
 //!                                   ├─► Fan:     every shard, merged
+//!                                   ├─► Block:   blocking::take ─► attempts
 //!                                   └─► Local:   local::answer
 //! ```
 //!
 //! No descriptor and no clock: what an answer needs to know of the world comes in as a value.
 
 pub mod admit;
+pub mod blocking;
+pub mod census;
 pub mod channel;
 mod client;
 mod cluster;
@@ -33,6 +36,8 @@ pub mod spec;
 pub mod table;
 pub mod totals;
 
+#[cfg(test)]
+mod blocking_tests;
 #[cfg(test)]
 mod effect_tests;
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub enum Handling {
     Split(SplitKind),
     /// To every shard, or to every backend (`worker/fan.rs`).
     Fan(FanKind),
+    /// Tried until there is something, or its time is over (`blocking.rs`).
+    Block,
     /// Answered by the proxy (`local.rs`).
     Local(LocalKind),
     /// MULTI and what belongs to it (`queue.rs`).
@@ -35,6 +37,7 @@ impl Handling {
             Handling::Forward => "forward",
             Handling::Split(_) => "split",
             Handling::Fan(_) => "fan",
+            Handling::Block => "block",
             Handling::Local(_) => "local",
             Handling::Transaction(_) => "transaction",
             Handling::Channel(_) => "channel",
@@ -231,7 +234,7 @@ pub enum Lifetime {
 }
 
 use Act::{Publish, Query, Subscribe, Unsubscribe};
-use Handling::{Channel, Container, Fan, Forward, Local, Refuse, Split, Transaction};
+use Handling::{Block, Channel, Container, Fan, Forward, Local, Refuse, Split, Transaction};
 use Refusal::{Admin, Cluster, Keyspace, Replication, Scripting};
 
 /// Departures from the default. An entry for a container also holds for its subcommands without one.
@@ -245,7 +248,15 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("EXISTS", Split(SplitKind::Sum)),
     ("TOUCH", Split(SplitKind::Sum)),
 
-    // BLOCKING, but only with the option BLOCK, which `admit.rs` looks for.
+    ("BLMOVE", Block),
+    ("BLMPOP", Block),
+    ("BLPOP", Block),
+    ("BRPOP", Block),
+    ("BRPOPLPUSH", Block),
+    ("BZMPOP", Block),
+    ("BZPOPMAX", Block),
+    ("BZPOPMIN", Block),
+    // BLOCKING, but only with the option BLOCK, which `blocking.rs` looks for.
     ("XREAD", Forward),
     ("XREADGROUP", Forward),
     // Servers count acknowledgements of their own replicas, which the backends are not: the proxy knows.
@@ -455,6 +466,7 @@ pub const EFFECTS: &[(&str, EffectRule)] = &[
     ("HDEL", Always(Compared)),
     ("HGETDEL", Always(Compared)),
     ("LINSERT", Always(Compared)),
+    ("LMPOP", Always(Compared)),
     ("LPOP", Always(Compared)),
     ("LPUSHX", Always(Compared)),
     ("LREM", Always(Compared)),
@@ -469,6 +481,7 @@ pub const EFFECTS: &[(&str, EffectRule)] = &[
     ("XGROUP|DESTROY", Always(Compared)),
     ("XGROUP|SETID", Always(Compared)),
     ("XSETID", Always(Compared)),
+    ("ZMPOP", Always(Compared)),
     ("ZPOPMAX", Always(Compared)),
     ("ZPOPMIN", Always(Compared)),
     ("ZREM", Always(Compared)),

@@ -5,7 +5,7 @@
 
 use super::channel::Act;
 use super::keys::number;
-use super::overlay::{Handling, LocalKind, Refusal, TransactionKind};
+use super::overlay::{Handling, LocalKind, TransactionKind};
 use super::spec::Flags;
 use super::table::{arity_ok, find, Row};
 use crate::proto::Args;
@@ -107,14 +107,10 @@ impl Row {
     }
 }
 
-/// The row of a request that is refused outside of transactions and queued inside: because it would block, or
-/// because of a key without a value, which a server finds out only when it carries the request out.
+/// The row of a request that is refused outside of transactions and queued inside: because of a key without a
+/// value, which a server finds out only when it carries the request out.
 pub fn admit_inside(args: &Args<'_>) -> Option<&'static Row> {
-    find(args).filter(|row| {
-        let refusal = row.refusal(args);
-        let blocks = refusal == Some(Refusal::Blocking) && !row.specs.is_empty();
-        (blocks && arity_ok(row, args.len())) || (refusal.is_none() && lacks_value(row, args))
-    })
+    find(args).filter(|row| row.refusal(args).is_none() && lacks_value(row, args))
 }
 
 /// True if the number of arguments is wrong only in that the last key has no value.
@@ -207,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_taken_inside_only_for_two_reasons() {
+    fn what_is_refused_is_taken_inside_for_one_reason_only() {
         for line in [
             "BLPOP k",
             "WAIT 1 0",
@@ -218,7 +214,7 @@ mod tests {
         ] {
             assert!(with(line, |args| admit_inside(args).is_none()), "{line}");
         }
-        for line in ["MSET a 1 b", "MSETNX a 1 b", "BLPOP k 0"] {
+        for line in ["MSET a 1 b", "MSETNX a 1 b"] {
             assert!(with(line, |args| admit_inside(args).is_some()), "{line}");
         }
     }

@@ -25,6 +25,7 @@ pub struct Context<'a> {
     pub unix_time_us: u64,
     pub clients_connected: u64,
     pub clients_limit: u64,
+    pub clients_blocked: u64,
     pub client_idle_timeout_seconds: u64,
     /// Shown as a cluster of one node.
     pub is_cluster: bool,

@@ -371,10 +371,9 @@ const fn lifetime(name: &str) -> Lifetime {
     Lifetime::None
 }
 
-/// `admit.rs` has to look at the arguments: BLOCK may stand among the options, and SORT has options that
-/// reach elsewhere.
+/// `admit.rs` has to look at the arguments: SORT has options that reach elsewhere.
 const fn is_conditional(raw: &Raw) -> bool {
-    raw.flags.has(Flags::BLOCKING) || same(raw.name, "SORT") || same(raw.name, "SORT_RO")
+    same(raw.name, "SORT") || same(raw.name, "SORT_RO")
 }
 
 const fn has_keys(specs: &[KeySpec]) -> bool {

@@ -31,7 +31,7 @@ pub enum ReplyTo {
         backend: u8,
         last: bool,
     },
-    /// Something on another worker: a slot, or a part if `part` is not `NO_PART`.
+    /// Something on another worker: a slot, or a part if `part` is not `NO_PART`, or a wait (`WAIT_PART`).
     Remote {
         worker: u8,
         index: u32,
@@ -41,6 +41,10 @@ pub enum ReplyTo {
     },
     /// What a backend knows of a command (`worker/learn.rs`).
     Lesson { lesson: u32, generation: u32 },
+    /// A client that waits, or will if there is nothing (`worker/blocking.rs`).
+    Try { wait: u32, generation: u32 },
+    /// What tells when to try again (`worker/ready.rs`).
+    Armed { watch: u32, generation: u32 },
     /// The record was asked for again (`worker/renew.rs`).
     Record,
     /// Nobody.
@@ -48,6 +52,7 @@ pub enum ReplyTo {
 }
 
 pub const NO_PART: u16 = u16::MAX;
+pub const WAIT_PART: u16 = u16::MAX - 1;
 
 /// What a connection of subscriptions was asked, whose confirmation is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +164,8 @@ pub struct Conn {
     pub readable: bool,
     /// The last connection attempt failed.
     pub failing: bool,
+    /// What it tells changes of keys to (`worker/ready.rs`); `u32::MAX` for all others, which carry requests.
+    pub watch: u32,
     /// Keep requests until they are answered, to ask another replica.
     pub keep: bool,
     /// Milliseconds of the worker clock.
@@ -204,6 +211,7 @@ impl Conn {
             dirty: false,
             readable: false,
             failing: false,
+            watch: u32::MAX,
             keep,
             retry_at: 0,
             deadline: 0,

@@ -38,6 +38,8 @@ pub enum Block {
     Drain,
     /// A backend is asked about its next command.
     Command,
+    /// A blocking command is not answered yet, and holds up what follows it.
+    Blocked,
     /// A shard is waited for: a membership change, the other lane's writes, room in a queue.
     Shard,
 }
@@ -98,6 +100,10 @@ pub struct Client {
     pub waiting_since: u64,
     /// Sequence number of the last write, or its like, that a PUBLISH must not overtake.
     pub barrier: u32,
+    /// While it is `Block::Blocked`: index and generation of its wait.
+    pub wait: (u32, u32),
+    /// Id of the last command, once there was one.
+    pub command: Option<u16>,
     pub active_second: u32,
     pub local: u32,
     pub remote: u32,
@@ -138,6 +144,8 @@ impl Client {
             waiting_since: 0,
             // None yet: the one before the first.
             barrier: u32::MAX,
+            wait: (0, 0),
+            command: None,
             active_second: second,
             local: 0,
             remote: 0,

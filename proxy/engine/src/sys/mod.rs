@@ -10,6 +10,6 @@ pub use clock::{unix_micros, Clock};
 pub use fd::duplicate;
 pub use poll::{Poll, PollEvents, Ready, Wake};
 pub use socket::{
-    abandon, accept, connect, connect_outcome, names, port, read, stop_listening, write, Address,
-    Io,
+    abandon, accept, connect, connect_outcome, is_hung_up, names, port, read, stop_listening,
+    write, Address, Io,
 };

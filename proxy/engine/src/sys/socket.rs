@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -123,6 +124,15 @@ pub fn connect(address: &Address) -> io::Result<OwnedFd> {
 /// Refused, unreachable, timed out by the kernel.
 pub fn connect_outcome(fd: &OwnedFd) -> io::Result<()> {
     net::sockopt::socket_error(fd)?.map_err(io::Error::from)
+}
+
+/// True if the peer has closed its end, or the connection is broken, read or not.
+pub fn is_hung_up(fd: &OwnedFd) -> bool {
+    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    let mut asked = [PollFd::new(fd, gone)];
+    let timeout = Timespec::default();
+    let found = rustix::event::poll(&mut asked, Some(&timeout));
+    found.is_ok() && asked[0].revents().intersects(gone)
 }
 
 /// Has the connection reset rather than closed when it is dropped, so that what the kernel still holds of

@@ -13,6 +13,7 @@ use crate::conn::ReplyTo;
 use crate::proto::memcache::{self as text, ReplyKind};
 use crate::proto::{resp, Step};
 use crate::stats::BackendCount;
+use ready::NO_WATCH;
 use shared::Failure;
 
 impl Worker {
@@ -205,6 +206,10 @@ impl Worker {
             let Some(len) = found else { break };
             let is_push = protocol == Protocol::Redis && rest[0] == b'>';
             if is_push && len > 0 {
+                let watch = self.conns[index as usize].watch;
+                if watch != NO_WATCH {
+                    self.invalidated(watch, &rest[..len]);
+                }
                 at += len;
                 continue;
             }

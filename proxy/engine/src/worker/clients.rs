@@ -123,6 +123,7 @@ impl Worker {
             unix_time_us: sys::unix_micros(),
             clients_connected: self.shared.pool_clients[pool as usize].load(Relaxed) as u64,
             clients_limit: config.client_limit as u64,
+            clients_blocked: self.count_blocked(pool),
             client_idle_timeout_seconds: config.client_idle_timeout / 1000,
             is_cluster: config.is_cluster,
             slot_of: crate::ring::slot_of_key,
@@ -142,6 +143,9 @@ impl Worker {
             self.shared.worker_clients[self.id].fetch_sub(1, SeqCst);
             if let (Some(watching), Some(session)) = (client.watching, &client.session) {
                 self.unwatch(client.pool, watching, session.id);
+            }
+            if client.block == Block::Blocked {
+                self.leave_wait(client.wait.0, client.wait.1);
             }
             if client.session.is_some_and(|session| session.modal) {
                 self.leave_channels(client.pool, (index, generation));
@@ -173,6 +177,9 @@ impl Worker {
         while let Some(client) = self.clients.get_mut(index, generation) {
             if client.block != Block::None || client.closing {
                 client.readable = true;
+                if client.hangup && client.block == Block::Blocked {
+                    self.abandon_wait(index, generation);
+                }
                 break;
             }
             match sys::read(&client.fd, &mut input) {
@@ -273,6 +280,9 @@ impl Worker {
                 at += skipped as usize;
                 continue;
             }
+            if client.block == Block::Blocked {
+                break;
+            }
             let pool = client.pool as usize;
             if client.is_full(self.shared.config.pools[pool].client_inflight_limit) {
                 client.block = Block::Inflight;
@@ -319,6 +329,9 @@ impl Worker {
             return;
         };
         client.listed = false;
+        if client.block == Block::Blocked {
+            return;
+        }
         client.block = Block::None;
         if !client.input.is_empty() {
             self.consume_kept(index, generation);

@@ -43,6 +43,8 @@ impl Worker {
                 let bytes = bytes.to_vec();
                 self.mail[worker as usize].push(Message::Reply { to, bytes });
             }
+            ReplyTo::Try { wait, generation } => self.tried(wait, generation, bytes),
+            ReplyTo::Armed { watch, generation } => self.armed(watch, generation, bytes),
             ReplyTo::Record | ReplyTo::Nobody => {}
         }
     }
@@ -155,6 +157,7 @@ impl Worker {
             return;
         };
         let pool = client.pool;
+        client.command = Some(meta.command);
         if client.slots.is_empty() {
             if !meta.mute {
                 client.out.extend(bytes);

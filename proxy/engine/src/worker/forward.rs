@@ -232,6 +232,7 @@ impl Worker {
             return 0;
         };
         client.waiting_since = 0;
+        client.command = Some(meta.command);
         let (mut local, mut remote) = (0, 0);
         for way in ways {
             local += u16::from(*way == Way::HereUnordered);

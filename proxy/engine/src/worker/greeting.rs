@@ -8,6 +8,7 @@ use crate::proto::memcache::ReplyKind;
 use crate::proto::resp;
 use crate::stats::BackendCount;
 use memchr::memmem;
+use ready::NO_WATCH;
 use shared::{EventKind, Failure};
 
 /// How much of an unexpected record is reported.
@@ -89,6 +90,10 @@ impl Worker {
         self.backend_stats(index)
             .of(BackendCount::Connections)
             .add(1);
+        let watch = self.conns[index as usize].watch;
+        if watch != NO_WATCH {
+            self.watch_opened(watch);
+        }
         self.mark_conn(index);
         self.forget_given(pool, shard);
         self.wake_later(pool, shard);

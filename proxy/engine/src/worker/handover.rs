@@ -14,7 +14,7 @@ use super::forward::{Copies, Outgoing, Reach};
 use super::*;
 use super::{exec, lease};
 use crate::command::{self, spec::Flags, Effect, FanKind, Handling};
-use crate::conn::backend::NO_PART;
+use crate::conn::backend::{NO_PART, WAIT_PART};
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Resume, Step};
@@ -47,6 +47,8 @@ impl Worker {
             match message {
                 Message::Client { fd, pool } => self.add_client(fd, pool),
                 Message::Request(handover) => self.receive(handover),
+                Message::Asked(asked) => self.asked(asked),
+                Message::Told { census, told } => self.told(census, told),
                 Message::Reply { to, bytes } => {
                     if let ReplyTo::Remote {
                         index,
@@ -56,7 +58,12 @@ impl Worker {
                         ..
                     } = to
                     {
-                        let to = if part == NO_PART {
+                        let to = if part == WAIT_PART {
+                            ReplyTo::Try {
+                                wait: index,
+                                generation,
+                            }
+                        } else if part == NO_PART {
                             ReplyTo::Slot {
                                 client: index,
                                 generation,
@@ -90,7 +97,7 @@ impl Worker {
     }
 
     /// Carries a handed-over request out, or queues it behind those that wait already.
-    fn receive(&mut self, handover: Handover) {
+    pub(super) fn receive(&mut self, handover: Handover) {
         let (pool, shard) = (handover.pool, handover.shard);
         let now = self.now_ms;
         self.idle = false;

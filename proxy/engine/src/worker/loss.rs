@@ -10,6 +10,7 @@ use super::*;
 use crate::conn::{Pending, ReplyTo};
 use crate::proto::Resume;
 use crate::stats::BackendCount;
+use ready::NO_WATCH;
 use shared::{EventKind, Failure};
 
 /// Pause before the second attempt to connect; doubled for each further one up to `BACKOFF_CAP_MS`.
@@ -139,11 +140,14 @@ impl Worker {
         conn.resume = Resume::default();
         conn.tombstones = 0;
         conn.batch.clear();
-        let written = conn.written;
+        let (written, watch) = (conn.written, conn.watch);
         conn.queued = 0;
         conn.written = 0;
         let inflight = std::mem::take(&mut conn.inflight);
         let out = std::mem::take(&mut conn.out);
+        if watch != NO_WATCH {
+            self.watch_lost(watch);
+        }
         if was_open {
             self.backend_stats(index)
                 .of(BackendCount::Connections)

@@ -15,6 +15,8 @@
 mod ask;
 mod backends;
 mod behind;
+mod blocking;
+pub mod census;
 mod clients;
 mod cut;
 mod deliver;
@@ -36,6 +38,7 @@ mod op;
 mod publish;
 mod pubsub;
 mod reads;
+mod ready;
 mod repair;
 mod renew;
 mod replicate;
@@ -51,7 +54,7 @@ mod transaction;
 mod topics;
 mod upstream;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::Arc;
@@ -134,7 +137,19 @@ pub struct Worker {
     ops: Slab<Op>,
     gathers: Slab<Gather>,
     lessons: Slab<learn::Lesson>,
+    censuses: Slab<census::Census>,
     pools: Vec<PoolState>,
+    /// Clients in blocking commands, and what tells them when to try again.
+    waits: Slab<blocking::Wait>,
+    watches: Vec<ready::Watch>,
+    watch_index: HashMap<ready::Place, u32>,
+    /// Ends of waits, the next first: millisecond of the worker clock, order, index, generation.
+    timeouts: BTreeSet<(u64, u64, u32, u32)>,
+    /// What could not be put back yet: due, index, generation.
+    put_backs: VecDeque<(u64, u32, u32)>,
+    /// What `waits` take, and the order of the next one.
+    waits_bytes: usize,
+    next_wait: u64,
     /// The read buffer all connections share; taken out while its bytes are handled.
     input: Vec<u8>,
     args: Vec<Arg>,
@@ -218,6 +233,14 @@ impl Worker {
             ops: Slab::default(),
             gathers: Slab::default(),
             lessons: Slab::default(),
+            censuses: Slab::default(),
+            waits: Slab::default(),
+            watches: Vec::new(),
+            watch_index: HashMap::new(),
+            timeouts: BTreeSet::new(),
+            put_backs: VecDeque::new(),
+            waits_bytes: 0,
+            next_wait: 0,
             input: vec![0; READ_BYTES],
             args: Vec::new(),
             keys: Vec::new(),
@@ -272,6 +295,9 @@ impl Worker {
             if self.now_ms >= self.next_tick {
                 self.tick();
             }
+            if self.next_timeout().is_some_and(|end| end <= self.now_ms) {
+                self.expire_blocked();
+            }
             self.finish_turn();
             self.report_quiet();
         }
@@ -299,6 +325,7 @@ impl Worker {
         } else {
             self.next_sweep
         };
+        let until = self.next_timeout().map_or(until, |end| until.min(end));
         Some(until.saturating_sub(self.now_ms).min(SWEEP_MS) as u32)
     }
 
@@ -307,6 +334,8 @@ impl Worker {
         !self.ops.is_empty()
             || self.is_subscribing()
             || !self.fan_deadlines.is_empty()
+            || !self.put_backs.is_empty()
+            || self.is_watching_blind()
             || self
                 .conns
                 .iter()
@@ -323,7 +352,7 @@ impl Worker {
 
     fn is_finished(&self) -> bool {
         self.shared.draining.load(SeqCst)
-            && ((self.clients.is_empty() && self.ops.is_empty())
+            && ((self.clients.is_empty() && self.ops.is_empty() && self.waits.is_empty())
                 || self.now_ms >= self.shared.drain_deadline.load(SeqCst))
     }
 
@@ -381,11 +410,14 @@ impl Worker {
         self.expire_requests();
         self.expire_waits();
         self.expire_fans();
+        self.expire_blocked();
+        self.tend_watches();
         self.wake_unshown();
         self.tick_channels();
         if self.now_ms >= self.next_sweep {
             self.next_sweep = self.now_ms + SWEEP_MS;
             self.sweep();
+            self.sweep_watches();
         }
         for (pool, listener) in std::mem::take(&mut self.resting) {
             let fd = &self.shared.config.pools[pool].listeners[listener];
@@ -413,6 +445,7 @@ impl Worker {
                 }
             }
         }
+        self.release_blocked();
         for (index, generation) in self.clients.keys() {
             if let Some(client) = self.clients.get_mut(index, generation) {
                 let is_idle = client.slots.is_empty() && client.out.waiting() == 0;

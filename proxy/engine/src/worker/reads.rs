@@ -9,7 +9,7 @@ use crate::route::MAX_BACKENDS;
 
 /// In `Pending::tried`: nobody was left, and those that were asked are asked once more. Their connections may
 /// have been cut by the proxy that brings another backend back.
-const AGAIN: u32 = 1 << MAX_BACKENDS;
+pub(super) const AGAIN: u32 = 1 << MAX_BACKENDS;
 /// `Pending::tried` of a read that has waited on a held connection: it is not asked of others again.
 pub(super) const PARKED: u32 = u32::MAX;
 

@@ -125,7 +125,10 @@ impl Worker {
             for pending in &mut self.conns[index as usize].inflight {
                 let is_lone = matches!(
                     pending.to,
-                    ReplyTo::Slot { .. } | ReplyTo::Part { .. } | ReplyTo::Remote { .. }
+                    ReplyTo::Slot { .. }
+                        | ReplyTo::Part { .. }
+                        | ReplyTo::Try { .. }
+                        | ReplyTo::Remote { .. }
                 );
                 if is_lone && !pending.read && !pending.publishes && !pending.tombstone {
                     lost.push(std::mem::replace(&mut pending.to, ReplyTo::Nobody));

@@ -174,6 +174,10 @@ impl Worker {
         }
         self.scratch = scratch;
         let flow = match row.handling {
+            Handling::Block => self.block(index, generation, meta, pool, lane, row, args, frame),
+            Handling::Forward if row.flags.has(Flags::BLOCKING) => {
+                self.block(index, generation, meta, pool, lane, row, args, frame)
+            }
             Handling::Forward => {
                 self.forward(index, generation, meta, pool, lane, row, args, frame)
             }
@@ -232,7 +236,7 @@ impl Worker {
     /// A command for the one shard of its keys.
     #[allow(clippy::too_many_arguments)]
     #[inline]
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         index: u32,
         generation: u32,
@@ -428,6 +432,7 @@ impl Worker {
             return Flow::Close;
         };
         let mut text = self.spare.pop().unwrap_or_default();
+        let asker = (session.id, session.resp3);
         let outcome = local::answer(&mut session, row, &args, &self.context(pool), &mut text);
         if let Some(client) = self.clients.at(index) {
             client.session = Some(session);
@@ -443,6 +448,7 @@ impl Worker {
         self.spare.push(text);
         match outcome {
             Outcome::Reply => Flow::Taken,
+            Outcome::Ask(question) => self.ask_clients(index, generation, meta, asker, question),
             Outcome::Close => Flow::Close,
         }
     }

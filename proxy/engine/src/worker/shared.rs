@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::census::{Asked, Told};
 use crate::command::learned::Registry;
 use crate::command::scripts::Scripts;
 use crate::conn::ReplyTo;
@@ -138,6 +139,12 @@ pub enum Message {
     Client {
         fd: OwnedFd,
         pool: u16,
+    },
+    /// A question to all clients, and what those of one worker said.
+    Asked(Asked),
+    Told {
+        census: (u32, u32),
+        told: Told,
     },
     /// A request to carry out; the reply goes back as `Reply` to `to` (a `ReplyTo::Remote`).
     Request(Handover),

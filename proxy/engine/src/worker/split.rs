@@ -7,7 +7,7 @@ use super::forward::{Copies, Flow, Meta, Outgoing, Way};
 use super::*;
 use crate::command::channel::{self, QueryKind};
 use crate::command::SplitKind;
-use crate::conn::backend::NO_PART;
+use crate::conn::backend::WAIT_PART;
 use crate::conn::ReplyTo;
 use crate::proto::memcache as text;
 use crate::proto::resp;
@@ -193,7 +193,7 @@ impl Worker {
                 ..*like
             };
             let part = part as u16;
-            debug_assert_ne!(part, NO_PART);
+            debug_assert!(part < WAIT_PART);
             let local = ReplyTo::Part {
                 gather,
                 generation: gather_generation,

@@ -7,6 +7,9 @@ impl Worker {
         let table = self.shared.table();
         let old = std::mem::replace(&mut self.table, Arc::clone(&table));
         for pool in 0..table.pools.len() {
+            if !Arc::ptr_eq(&old.pools[pool].ring, &table.pools[pool].ring) {
+                self.move_waits(pool as u16);
+            }
             for shard in 0..table.pools[pool].shards.len() {
                 let (before, after) = (
                     &old.pools[pool].shards[shard],
@@ -77,6 +80,11 @@ impl Worker {
         }
         self.recheck_ops(pool, shard);
         self.wake_later(pool, shard);
+        let address = |shard: &crate::route::Shard| {
+            let lead = after.lead.map_or(0, usize::from);
+            shard.backends[lead].address.clone()
+        };
+        self.adopt_watches(pool, shard, address(before) != address(after));
     }
 
     /// Says so once no write of this worker to a paused shard is under way. A write that timed out

@@ -321,10 +321,15 @@ impl Worker {
                 return true;
             };
             let context = self.context(pool);
-            closes |= local::answer(&mut session, row, &args, &context, text) == Outcome::Close;
+            let asker = (session.id, session.resp3);
+            let outcome = local::answer(&mut session, row, &args, &context, text);
             if let Some(client) = self.clients.at(index) {
                 client.session = Some(session);
             }
+            closes |= match outcome {
+                Outcome::Ask(question) => self.ask_clients_inside(pool, asker, question, text),
+                outcome => outcome == Outcome::Close,
+            };
         }
         closes
     }
