@@ -21,12 +21,7 @@ WHOLE = ("scan", "keyspace", "script_cache", "script_without_keys")
 REDIS = (*SIMPLE, *STATEFUL, *WHOLE, *EVENTS)
 
 QUEUES = ("queue", "celery", "rq", "huey", "dramatiq")
-NOT_YET = frozenset(("blocking", "blocking_over_shards", *QUEUES))
-"""Parts that the proxy does not do yet, emptied as it learns them.
-``SHARDPROXY_TEST_CLIENTS_NOT_YET=1`` runs them all the same."""
-
 ALL = os.environ.get("SHARDPROXY_TEST_CLIENTS") == "all"
-NOT_YET_TOO = os.environ.get("SHARDPROXY_TEST_CLIENTS_NOT_YET") == "1"
 PLAIN = os.environ.get("SHARDPROXY_TEST_CLIENTS_PLAIN") == "1"
 """A plain server in the proxy's place, to see that a program is right."""
 
@@ -86,8 +81,6 @@ def cases(programs: list[Program]) -> list[object]:
 
 def marks(part: str) -> list[pytest.MarkDecorator]:
     found = [pytest.mark.fault] if part in EVENTS else []
-    if part in NOT_YET and not NOT_YET_TOO and not PLAIN:
-        found.append(pytest.mark.skip(reason=f"the proxy does not do this yet: {part}"))
     if part in EVENTS and PLAIN:
         found.append(pytest.mark.skip(reason="a plain server does not survive this"))
     return found
@@ -104,7 +97,7 @@ class Ground:
             self.plain = (RedisServer if protocol == "redis" else MemcachedServer)().start()
         else:
             # What is killed comes back, as it would for a user, so that all can share one cluster.
-            self.cluster = Cluster(protocol, shards=shards, workers=2, resync={"auto": True})
+            self.cluster = Cluster(protocol, shards=shards, workers=2, hash_tag="{}", resync={"auto": True})
 
     def close(self) -> None:
         if self.plain:
