@@ -288,7 +288,8 @@ class Sample:
 
 @final
 class CommandRow:
-    """One Redis command as the engine knows it; ``handling`` says what becomes of it."""
+    """One Redis command as the engine knows it. ``handling``: what becomes of it, in a word; ``summary``:
+    in a sentence."""
 
     @property
     def name(self) -> str: ...
@@ -298,6 +299,8 @@ class CommandRow:
     def flags(self) -> list[str]: ...
     @property
     def handling(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
 
 @final
 class Engine:

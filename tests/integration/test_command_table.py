@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "tests/vectors/redis_commands"
 sys.path.insert(0, str(VECTORS))
 
+import document  # noqa: E402
 from live_redis import Connection, private_server  # noqa: E402
 from newer_commands import NEWER  # noqa: E402
 
@@ -114,3 +115,7 @@ def test_generated_files_are_current(server: Connection) -> None:
         [sys.executable, VECTORS / "generate.py", "--check"], capture_output=True, text=True, timeout=60
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_document_is_current() -> None:
+    assert document.FILE.read_text() == document.document(), "run tests/vectors/redis_commands/document.py"

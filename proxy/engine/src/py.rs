@@ -581,6 +581,11 @@ impl CommandRow {
     fn handling(&self) -> &'static str {
         self.0.handling.name()
     }
+
+    #[getter]
+    fn summary(&self) -> &'static str {
+        self.0.handling.summary()
+    }
 }
 
 #[pyclass(frozen, module = "proxy._engine")]

@@ -71,20 +71,7 @@ pub(super) fn docs(args: &Args<'_>, reply: &mut Reply<'_>) {
         reply.bulk(row.lower_name());
         reply.map(2);
         reply.bulk("summary");
-        reply.bulk(match row.handling {
-            Handling::Forward => "Runs on the shard that owns its keys.",
-            Handling::Split(_) => "Split over the shards that own its keys, and merged.",
-            Handling::Fan(_) => "Concerns every shard; the answers are merged.",
-            Handling::Block => "Waits for the shards that own its keys.",
-            Handling::Local(_) => "Answered by the proxy.",
-            Handling::Transaction(_) => {
-                "Queues commands in the proxy, and runs them on the shards of their keys."
-            }
-            Handling::Channel(Act::Query(_)) => "Asked of all shards, and merged.",
-            Handling::Channel(_) => "Runs on the shard that owns its channel.",
-            Handling::Container => "Has subcommands.",
-            Handling::Refuse(_) => "Not available.",
-        });
+        reply.bulk(row.handling.summary());
         reply.bulk("group");
         reply.bulk(group(row));
     }

@@ -45,6 +45,53 @@ impl Handling {
             Handling::Container => "container",
         }
     }
+
+    /// A sentence for people: COMMAND DOCS and COMMANDS.md.
+    pub const fn summary(self) -> &'static str {
+        match self {
+            Handling::Forward => "Runs on the shard that owns its keys.",
+            Handling::Split(_) => "Split over the shards that own its keys, and merged.",
+            Handling::Fan(FanKind::First) => "Asked of one shard, as all hold the same.",
+            Handling::Fan(_) => "Concerns every shard; the answers are merged.",
+            Handling::Block => "Waits in the proxy for the shards that own its keys.",
+            Handling::Local(LocalKind::Cluster) => {
+                "Answered by the proxy, as a cluster of one node or as a server without cluster support."
+            }
+            Handling::Local(_) => "Answered by the proxy.",
+            Handling::Transaction(_) => {
+                "Queues commands in the proxy, and runs them on the shards of their keys."
+            }
+            Handling::Channel(Act::Query(_)) => "Asked of all shards, and merged.",
+            Handling::Channel(Act::Subscribe(Kind::Pattern) | Act::Unsubscribe(Kind::Pattern)) => {
+                "Runs on all shards."
+            }
+            Handling::Channel(Act::Subscribe(Kind::Monitor)) => {
+                "Shows what reaches all shards, where `admin_commands` allows it."
+            }
+            Handling::Channel(_) => "Runs on the shard that owns its channel.",
+            Handling::Container => "Has subcommands.",
+            Handling::Refuse(reason) => reason.summary(),
+        }
+    }
+}
+
+impl Refusal {
+    /// Why, in a sentence for people.
+    pub const fn summary(self) -> &'static str {
+        match self {
+            Refusal::Blocking => "Refused: it would hold a connection that others share.",
+            Refusal::PubSub => "Refused: it subscribes in a way of its own.",
+            Refusal::Keyspace => "Refused: it moves keys between databases or servers as a whole.",
+            Refusal::Scripting => "Refused: it holds one server for one client.",
+            Refusal::Cluster => "Refused: clients see one server, which they cannot rebuild.",
+            Refusal::Admin => "Refused: it administers a server; ask the server itself.",
+            Refusal::Replication => "Refused: it belongs to replication between servers.",
+            Refusal::Keyless => {
+                "Refused: it names no key, and answers of several servers make no whole."
+            }
+            Refusal::SortPattern => "Refused: it reads keys that the request does not name.",
+        }
+    }
 }
 
 /// The commands that may name keys of several shards, by how their replies merge.
