@@ -206,8 +206,8 @@ MEMCACHED_WORDS: Mapping[str, Callable[[random.Random], str]] = {
     "word": lambda rng: rng.choice(["x", "1x", "-", "1.5", "99999999999999999999"]),
 }
 BLOCKS: Mapping[str, Callable[[random.Random], bytes]] = {
-    # Never a digit and a blank: such a value counts as a number, and what incr makes of it is as long as before or
-    # not, by who else holds the item at that moment.
+    # Never a digit and a blank: such a value counts as a number, and what incr makes of it is as long as
+    # before or not, by who else holds the item at that moment.
     "block": lambda rng: rng.randbytes(rng.choice([0, 1, 5, 30, 2000])).lstrip(b"0123456789"),
     # Below 2**63: for a larger one memcached 1.6.18 looks for a minus behind the value, past its end.
     "number": lambda rng: rng.choice([b"0", b"10", b"99", b"999999", b"5 "]),
