@@ -413,6 +413,14 @@ pub fn write_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends a request made of words.
+pub fn write_request(out: &mut Vec<u8>, words: &[&[u8]]) {
+    write_array(out, words.len());
+    for word in words {
+        write_bulk(out, word);
+    }
+}
+
 /// Appends `*count\r\n`.
 #[inline]
 pub fn write_array(out: &mut Vec<u8>, count: usize) {

@@ -74,10 +74,7 @@ pub(super) struct Fan {
 /// A request made of words.
 pub(super) fn request(words: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
-    resp::write_array(&mut out, words.len());
-    for word in words {
-        resp::write_bulk(&mut out, word);
-    }
+    resp::write_request(&mut out, words);
     out
 }
 

@@ -17,6 +17,8 @@
 //! An attempt that was not carried out (the shard is lost, or its membership is being settled) does not end a
 //! wait that has begun: it goes on where the shard goes on. One whose outcome is unknown does, with the error
 //! that says so.
+//!
+//! Past 600 lines: a wait can end in each of its states, and is easier to follow where all of them are.
 
 use super::forward::{Copies, Flow, Meta, Outgoing, Way};
 use super::reads::AGAIN;

@@ -151,13 +151,9 @@ impl Worker {
         let (mut parts, mut list) = (Vec::new(), Vec::new());
         for group in self.placed.chunk_by(|a, b| a.0 == b.0) {
             let mut bytes = Vec::new();
-            resp::write_array(&mut bytes, 1 + group.len() * stride);
-            resp::write_bulk(&mut bytes, row.name.as_bytes());
+            split::write_part(&mut bytes, row, args, group, stride);
             for (_, i) in group {
                 order[*i as usize] = parts.len() as u16;
-                for word in 0..stride {
-                    resp::write_bulk(&mut bytes, args.get(1 + *i as usize * stride + word));
-                }
             }
             resp::request(&bytes, &mut list, &mut Resume::default(), usize::MAX);
             let own = Args {

@@ -165,7 +165,5 @@ impl Worker {
 
 /// The request that has a connection use a database.
 pub(super) fn select(database: u8, out: &mut Vec<u8>) {
-    resp::write_array(out, 2);
-    resp::write_bulk(out, b"SELECT");
-    resp::write_bulk(out, database.to_string().as_bytes());
+    resp::write_request(out, &[b"SELECT", database.to_string().as_bytes()]);
 }

@@ -1,13 +1,14 @@
 //! Commands that the table does not have: a backend is asked what it knows of them, once, and the clients that
 //! sent them wait for that (`command/learned.rs`).
 
+use super::ask::request;
 use super::forward::{Copies, Outgoing};
 use super::*;
 use crate::command::learned::Known;
 use crate::command::{self, Row};
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
-use crate::proto::{resp, Args};
+use crate::proto::Args;
 
 /// Questions of one worker that are under way at once; more names are unknown without asking, since whoever
 /// makes names up would keep the backends busy.
@@ -72,11 +73,7 @@ impl Worker {
             name: name.to_vec(),
             clients: vec![client],
         });
-        let mut bytes = Vec::new();
-        resp::write_array(&mut bytes, 3);
-        for word in [b"COMMAND", &b"INFO"[..], name] {
-            resp::write_bulk(&mut bytes, word);
-        }
+        let bytes = request(&[b"COMMAND", b"INFO", name]);
         let out = Outgoing {
             pool,
             shard: shard as u16,

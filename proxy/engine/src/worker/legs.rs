@@ -179,9 +179,7 @@ pub(super) const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 pub(super) const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 pub(super) fn ask(out: &mut Vec<u8>, name: &[u8], key: &[u8]) {
-    resp::write_array(out, 2);
-    resp::write_bulk(out, name);
-    resp::write_bulk(out, key);
+    resp::write_request(out, &[name, key]);
 }
 
 /// Plans a write whose keys' state travels.
@@ -216,10 +214,8 @@ pub(super) fn give_state(out: &mut Vec<u8>, key: &[u8], dump: &[u8], expires: &[
     };
     let at = resp::integer(expires).filter(|at| *at > 0).unwrap_or(0);
     let at = at.to_string();
-    resp::write_array(out, 6);
-    for word in [b"RESTORE", key, at.as_bytes(), dump, b"REPLACE", b"ABSTTL"] {
-        resp::write_bulk(out, word);
-    }
+    let words = [b"RESTORE", key, at.as_bytes(), dump, b"REPLACE", b"ABSTTL"];
+    resp::write_request(out, &words);
 }
 
 /// Plans a write that may have changed anything, or nothing. The server counts changes.

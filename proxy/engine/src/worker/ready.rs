@@ -16,9 +16,12 @@
 //! that are waited for are looked at once a second. When the connection or the leader is lost all keys are
 //! armed anew, and what may have changed in between shows the same way. Where tracking is not to be had, keys
 //! are tried once a second.
+//!
+//! Past 600 lines, as the argument above needs all of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::ask::request;
 use super::blocking::{Stage, Verdict, Wait};
 use super::*;
 use crate::command::blocking::{Holds, Kind};
@@ -337,11 +340,7 @@ impl Worker {
         watch.asked.push_back(about);
         let index = watch.conn;
         let generation = self.conns[index as usize].generation;
-        let mut bytes = Vec::new();
-        resp::write_array(&mut bytes, words.len());
-        words
-            .iter()
-            .for_each(|word| resp::write_bulk(&mut bytes, word));
+        let bytes = request(words);
         let to = ReplyTo::Armed {
             watch: number,
             generation,

@@ -7,6 +7,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
+use super::ask::request;
 use super::forward::Reach;
 use super::legs::{transaction, Held, Shape};
 use super::op::{Batch, NOBODY};
@@ -132,10 +133,7 @@ impl Worker {
         let table = self.shard_table(pool, shard);
         let (targets, lead) = (table.in_sync, table.lead.unwrap_or(0));
         // Where otherwise the write stands is something that does nothing.
-        let mut nothing = Vec::new();
-        resp::write_array(&mut nothing, 2);
-        resp::write_bulk(&mut nothing, b"EXISTS");
-        resp::write_bulk(&mut nothing, keys.first().map_or(b"", |key| key));
+        let nothing = request(&[b"EXISTS", keys.first().map_or(b"", |key| key)]);
         let mut bytes = Vec::new();
         transaction(&nothing, &keys, &mut bytes);
         let replies = 3 + 2 * keys.len() as u32;

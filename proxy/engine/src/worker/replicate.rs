@@ -9,6 +9,7 @@
 //! leader leg ──► reply ─────────────► decide: drop, or these bytes ─┐
 //! log: [held op 7] [ready op 8] ...  ◄──────────────────────────────┘ the ready front goes to the others
 //! ```
+//! Past 600 lines, as these are the steps of one write, each of which may have to end it.
 
 use super::behind::{self, Behind};
 use super::exec::{self, Must};

@@ -3,7 +3,7 @@
 use super::clients::Taken;
 use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::learn::Taught;
-use super::split::Parts;
+use super::split::{self, Parts};
 use super::*;
 use crate::command::local::{self, Outcome};
 use crate::command::overlay::Effect;
@@ -390,13 +390,9 @@ impl Worker {
         };
         for group in self.placed.chunk_by(|a, b| a.0 == b.0) {
             let mut bytes = self.spare.pop().unwrap_or_default();
-            resp::write_array(&mut bytes, 1 + group.len() * stride);
-            resp::write_bulk(&mut bytes, row.name.as_bytes());
+            split::write_part(&mut bytes, row, &args, group, stride);
             for (_, i) in group {
                 parts.order[*i as usize] = parts.shards.len() as u16;
-                for word in 0..stride {
-                    resp::write_bulk(&mut bytes, args.get(1 + *i as usize * stride + word));
-                }
             }
             parts.shards.push(group[0].0);
             parts.bytes.push(bytes);

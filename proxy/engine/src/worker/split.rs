@@ -6,11 +6,11 @@ use super::cut::{self, Piece};
 use super::forward::{Copies, Flow, Meta, Outgoing, Way};
 use super::*;
 use crate::command::channel::{self, QueryKind};
-use crate::command::SplitKind;
+use crate::command::{Row, SplitKind};
 use crate::conn::backend::WAIT_PART;
 use crate::conn::ReplyTo;
 use crate::proto::memcache as text;
-use crate::proto::resp;
+use crate::proto::{resp, Args};
 
 /// How replies become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,23 @@ pub(super) struct Parts {
     pub bytes: Vec<Vec<u8>>,
     pub order: Vec<u16>,
     pub keys: Vec<Vec<u8>>,
+}
+
+/// Appends the request for one shard's keys of a split one; `group` are pairs of `Worker::placed`.
+pub(super) fn write_part(
+    out: &mut Vec<u8>,
+    row: &Row,
+    args: &Args<'_>,
+    group: &[(u16, u32)],
+    stride: usize,
+) {
+    resp::write_array(out, 1 + group.len() * stride);
+    resp::write_bulk(out, row.name.as_bytes());
+    for (_, i) in group {
+        for word in 0..stride {
+            resp::write_bulk(out, args.get(1 + *i as usize * stride + word));
+        }
+    }
 }
 
 impl Worker {
