@@ -162,13 +162,13 @@ def _contradictions(pool: PoolConfig) -> Iterator[Finding]:
     if pool.protocol == "memcached":
         if pool.resync.method == "replicaof":
             yield Finding(("resync", "method"), "is for redis pools; Memcached backends are always copied")
-        if pool.auth.users:
-            yield Finding(("auth",), "is for redis pools; Memcached logins are not available in this version")
         if pool.admin_commands:
             yield Finding(("admin_commands",), "is for redis pools; Memcached has no such command")
-        if pool.backend_auth is not None:
+        login = pool.backend_auth
+        if login is not None and (not login.user or " " in login.user):
             yield Finding(
-                ("backend_auth",), "is for redis pools; Memcached logins are not available in this version"
+                ("backend_auth", "user"),
+                "expected a name without blanks: memcached logs nobody in without one",
             )
     names = [user.name for user in pool.auth.users]
     for position, name in enumerate(names):

@@ -19,6 +19,7 @@ from proxy.control.routing import resp_request
 from proxy.tasks.wire import READERS, Reader, Reply, WireError
 
 RECEIVE_BYTES = 64 * 1024
+LOGIN_KEY = b"__shardproxy:login"
 
 T = TypeVar("T")
 Talk = Callable[[bytes, int], Awaitable[list[Reply]]]
@@ -200,8 +201,9 @@ class Link:
         if self.protocol == "redis":
             await self._talk(resp_request("AUTH", *([name] if name else []), password), 1)
         else:
+            # A server without logins stores this: under a key of our own, as an item that is over at once.
             token = name.encode() + b" " + password
-            await self._talk(b"set auth 0 0 %d\r\n%s\r\n" % (len(token), token), 1)
+            await self._talk(b"set %s 0 -1 %d\r\n%s\r\n" % (LOGIN_KEY, len(token), token), 1)
 
 
 def _numeric(family: int, host: str, port: int) -> str:

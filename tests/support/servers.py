@@ -101,7 +101,8 @@ class MemcachedServer(Server):
 
     def answers(self, client: RawClient) -> bool:
         client.send(b"version\r\n")
-        return client.read_line().startswith(b"VERSION ")
+        # Also ready when it wants a login first (`-Y`).
+        return client.read_line().startswith((b"VERSION ", b"CLIENT_ERROR unauthenticated"))
 
 
 class Nutcracker(Server):

@@ -393,8 +393,8 @@ BAD_FILES = {
     "memcached login": (
         MINIMAL.replace("redis", "memcached") + "    backend_auth: {password_env: PW}\n",
         [
-            "f.yaml:7: pools.p.backend_auth: is for redis pools; "
-            "Memcached logins are not available in this version"
+            "f.yaml:7: pools.p.backend_auth.user: "
+            "expected a name without blanks: memcached logs nobody in without one"
         ],
     ),
     "memcached monitor": (

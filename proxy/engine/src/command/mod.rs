@@ -35,6 +35,7 @@ pub mod session;
 pub mod spec;
 pub mod table;
 pub mod totals;
+pub mod users;
 
 #[cfg(test)]
 mod blocking_tests;

@@ -9,6 +9,7 @@ use super::overlay::{Handling, LocalKind};
 use super::queue::Queue;
 use super::spec::Flags;
 use super::table::Row;
+use super::users::{self, Users};
 use crate::error::{self, Wire};
 
 /// The facts of the world that an answer may need. Values only; read once per loop turn.
@@ -34,7 +35,7 @@ pub struct Context<'a> {
     /// Databases that may be selected.
     pub databases: u8,
     /// Who may log in; empty means that nobody has to.
-    pub users: &'a [(String, Vec<u8>)],
+    pub users: &'a Users,
 }
 
 /// CLIENT REPLY.
@@ -174,7 +175,7 @@ impl Session {
         &mut self,
         name: Option<&[u8]>,
         password: &[u8],
-        users: &[(String, Vec<u8>)],
+        users: &Users,
     ) -> Result<(), Wire> {
         if users.is_empty() {
             return match name {
@@ -185,12 +186,7 @@ impl Session {
             };
         }
         let name = name.unwrap_or(DEFAULT_USER);
-        // Every user is compared, so that the time taken does not tell which names exist.
-        let mut right = false;
-        for (user, secret) in users {
-            right |= same(user.as_bytes(), name) & same(secret, password);
-        }
-        if !right {
+        if !users::is_known(users, name, password) {
             return Err(Wire::WrongPassword);
         }
         self.authenticated = true;
@@ -199,7 +195,7 @@ impl Session {
     }
 
     /// RESET: as a new connection, except for what names the client library.
-    pub(super) fn reset(&mut self, users: &[(String, Vec<u8>)]) {
+    pub(super) fn reset(&mut self, users: &Users) {
         self.resp3 = false;
         self.database = 0;
         self.authenticated = users.is_empty();
@@ -212,13 +208,4 @@ impl Session {
         self.monitoring = false;
         self.settle();
     }
-}
-
-/// Compares in a time that depends on the length of `given` only.
-fn same(secret: &[u8], given: &[u8]) -> bool {
-    let mut difference = secret.len() ^ given.len();
-    for (i, byte) in given.iter().enumerate() {
-        difference |= usize::from(byte ^ secret.get(i).copied().unwrap_or(0));
-    }
-    std::hint::black_box(difference) == 0
 }

@@ -94,6 +94,8 @@ pub struct Client {
     /// Its next request waits until those before it are answered: they went another way.
     pub fenced: bool,
     pub watching: Option<Watching>,
+    /// It has to log in first: a Memcached pool with users. Redis' clients have it in their session.
+    pub locked: bool,
     /// Bytes of an oversized memcached data block still to be skipped.
     pub skip: u64,
     /// Milliseconds of the worker clock when the wait for a shard began; 0 when not waiting.
@@ -140,6 +142,7 @@ impl Client {
             handover: false,
             fenced: false,
             watching: None,
+            locked: false,
             skip: 0,
             waiting_since: 0,
             // None yet: the one before the first.

@@ -78,7 +78,9 @@ impl Worker {
     pub(super) fn add_client(&mut self, fd: std::os::fd::OwnedFd, pool: u16) {
         let id = self.shared.next_client_id.fetch_add(1, Relaxed);
         let session = self.new_session(id, pool, &fd);
-        let client = Client::new(fd, pool, session, (self.now_ms / 1000) as u32);
+        let mut client = Client::new(fd, pool, session, (self.now_ms / 1000) as u32);
+        let config = &self.shared.config.pools[pool as usize];
+        client.locked = client.session.is_none() && !config.users.is_empty();
         let (index, generation) = self.clients.insert(client);
         self.pool_stats(pool).of(PoolCount::Clients).add(1);
         let token = token(TOKEN_CLIENT, index, generation);

@@ -4,6 +4,7 @@
 use super::*;
 use crate::conn::backend::Greeting;
 use crate::conn::lane;
+use crate::proto::login::write_login;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::resp;
 use crate::stats::BackendCount;
@@ -33,7 +34,12 @@ impl Worker {
                 conn.greetings.push_back(Greeting::Auth);
                 self.mark_conn(index);
             }
-            _ => self.greet(index),
+            (Some((user, password)), Protocol::Memcached) => {
+                write_login(user.as_bytes(), password, conn.greeting_out.tail());
+                conn.greetings.push_back(Greeting::Auth);
+                self.mark_conn(index);
+            }
+            (None, _) => self.greet(index),
         }
     }
 
@@ -106,7 +112,9 @@ impl Worker {
         let conn = &self.conns[index as usize];
         let (pool, shard, backend) = (conn.pool, conn.shard, conn.backend);
         match greeting {
-            Greeting::Auth if reply.starts_with(b"+OK") => self.greet(index),
+            Greeting::Auth if reply.starts_with(b"+OK") || reply == b"STORED\r\n" => {
+                self.greet(index)
+            }
             Greeting::Auth => self.fail_conn(index, Failure::Login),
             Greeting::Hello if resp::is_error(reply) => self.fail_conn(index, Failure::Protocol),
             Greeting::Hello => self.finish_greeting(index),

@@ -5,7 +5,8 @@ use super::clients::Taken;
 use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::split::{Merge, Parts};
 use super::*;
-use crate::command;
+use crate::command::{self, users};
+use crate::proto::login::{login, Login};
 use crate::proto::memcache::{self as text, Fault, ReplyKind, Request, Verb};
 use crate::proto::{Arg, Args, Resume, Step};
 
@@ -15,6 +16,9 @@ impl Worker {
         let Some(client) = self.clients.at(index) else {
             return Taken::Last;
         };
+        if client.locked {
+            return self.take_login(index, generation, bytes);
+        }
         let mut list = std::mem::take(&mut self.args);
         let pool = client.pool;
         let limit = self.shared.config.pools[pool as usize].request_bytes_limit;
@@ -33,6 +37,41 @@ impl Worker {
         };
         self.args = list;
         taken
+    }
+
+    /// Takes a login, or one line of what may not be asked before it.
+    fn take_login(&mut self, index: u32, generation: u32, bytes: &[u8]) -> Taken {
+        let Some(client) = self.clients.at(index) else {
+            return Taken::Last;
+        };
+        let pool = client.pool;
+        let (step, found) = login(bytes, &mut client.resume);
+        let (len, found) = match (step, found) {
+            (Step::Complete(len), Some(found)) => (len, found),
+            (Step::Incomplete, _) | (Step::Complete(_), None) => return Taken::Nothing,
+            (Step::Invalid(_), _) => {
+                self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
+                return Taken::Last;
+            }
+        };
+        let text = match found {
+            Login::Credentials { user, password } => {
+                let users = &self.shared.config.pools[pool as usize].users;
+                client.locked = !users::is_known(users, user, password);
+                match client.locked {
+                    true => Wire::WrongPassword.memcached(),
+                    false => b"STORED\r\n",
+                }
+            }
+            Login::Refused(text) => text,
+        };
+        let meta = Meta {
+            command: Verb::Set as u16,
+            write: false,
+            mute: false,
+        };
+        self.reply_now(index, generation, meta, text);
+        Taken::Bytes(len)
     }
 
     fn memcache_request(
