@@ -40,7 +40,9 @@ def disturb(stage: Stage, fault: Fault, within: float) -> tuple[Fault, int] | No
         if not others:
             return None
         worker = others[0]
-    is_last = fault.during == "source" and in_sync < 2
+    # A delay of the worker is one of its way to the source.
+    is_source = fault.during == "source" or (fault.during == "worker" and fault.sort == "delay")
+    is_last = is_source and in_sync < 2
     if is_last and SORTS[fault.sort].target is not Target.LINK:
         stage.blackouts.append((time.monotonic(), inf))
     done = replace(

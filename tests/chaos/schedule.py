@@ -128,7 +128,7 @@ class Fault:
         amount: bytes until a cut, seconds of a delay or of a clock's jump, share of packets lost.
         during: not by the clock, but ``at`` seconds after a backend of the shard is seen to be refilled, and
             to whom: the ``source``, the ``target``, the ``worker``, which is the proxy that has it done, or
-            ``another`` proxy, if there is one.
+            ``another`` proxy, if there is one. A ``delay`` of the worker is on its way to the source.
     """
 
     sort: str
@@ -155,6 +155,11 @@ class Fault:
             Target.LINK: f"copies from backend {self.shard}.{self.backend}",
         }[target]
         return f"{self.at:5.2f} s for {self.seconds:4.2f} s: {self.sort}{amount} {where}"
+
+
+SLOW_COPIER = Fault("delay", 0.0, 4.0, during="worker")
+"""Whoever copies a Memcached sees late what others write there. Until it begins, all proxies have to follow the
+joining view, so this one lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +357,9 @@ def _with_disturbance(
         amount=amount,
         during=role,
     )
+    apart = random.Random(f"copier {seed}")
+    if protocol == "memcached" and proxies > 1 and apart.random() < 0.4:
+        second = replace(SLOW_COPIER, shard=shard, amount=apart.choice((0.05, 0.1)))
     return (*faults[:at], first, second, *faults[at:])
 
 

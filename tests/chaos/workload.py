@@ -10,7 +10,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chaos.dialect import Dialect
@@ -31,6 +31,12 @@ FILLER_BYTES = 20_000
 MANY = 0.12
 """Share of the requests that name several keys."""
 OWN_KEYS = 3
+ONCE_KEYS = 120
+"""Per client: each is written once, and deleted for good some writes later. All other keys are written again
+before a mistake in what became of them can show, such as a copy that was not verified."""
+ONCE_ALIVE = 3
+ONCE = 0.1
+"""Share of the writes that are to such keys; of the reads, a little less."""
 SHARED_KEYS = 3
 COUNTERS = 2
 LISTS = 2
@@ -79,6 +85,10 @@ class Workload:
         self._errors: list[BaseException] = []
         self._shared: list[list[bytes]] = []
         self._own: dict[tuple[int, int], list[bytes]] = {}
+        self._once: dict[tuple[int, int], Iterator[tuple[Kind, bytes]]] = {}
+        self._begun: list[bytes] = []
+        """Of the keys that are written once, those that were."""
+        once: list[bytes] = []
         for proxy in range(self.proxies):
             names = [(b"reg", SHARED_KEYS), (b"count", COUNTERS), (b"list", LISTS)]
             self._shared.append(
@@ -87,8 +97,12 @@ class Workload:
             for client in range(self.clients):
                 own = [b"reg:p%d:own%d:%d" % (proxy, client, each) for each in range(OWN_KEYS)]
                 self._own[proxy, client] = own
-        self.keys = sorted(itertools.chain(*self._shared, *self._own.values()))
-        self._plain = [key for key in self.keys if not key.startswith(b"list:")]
+                fleeting = [b"once:p%d:own%d:%d" % (proxy, client, each) for each in range(ONCE_KEYS)]
+                self._once[proxy, client] = _once(fleeting)
+                once += fleeting
+        self._lasting = sorted(itertools.chain(*self._shared, *self._own.values()))
+        self._plain = [key for key in self._lasting if not key.startswith(b"list:")]
+        self.keys = frozenset([*self._lasting, *once])
 
     # Life.
 
@@ -97,7 +111,7 @@ class Workload:
         for proxy in range(self.proxies):
             with self.connect(proxy) as client:
                 session = next(self._sessions)
-                for key in self.keys:
+                for key in self._lasting:
                     if key.split(b":")[1] == b"p%d" % proxy:
                         self._prepare(client, key, proxy, session)
         for proxy in range(self.proxies):
@@ -120,7 +134,7 @@ class Workload:
         """Final reads of every key through one proxy."""
         with self.connect(proxy) as client:
             session = next(self._sessions)
-            for key in self.keys:
+            for key in (*self._lasting, *self._begun):
                 op = self._op(Kind.GET, key, None, proxy, session)
                 op.is_final = True
                 client.send(self.dialect.request(Kind.GET, key, b""))
@@ -153,15 +167,21 @@ class Workload:
             batch = []
             for _ in range(rng.choice((1, 1, 1, 2, BATCH))):
                 if writes and rng.random() < 0.75:
-                    batch.append(self._write(rng, own, proxy, session))
+                    batch.append(self._write(rng, own, proxy, session, number))
                 else:
                     batch.append(self._read(rng))
             self._exchange(client, batch, proxy, session)
             if rng.random() < 0.5:
                 time.sleep(rng.random() * PAUSE_SECONDS)
 
-    def _write(self, rng: random.Random, own: list[bytes], proxy: int, session: int) -> Ask:
+    def _write(self, rng: random.Random, own: list[bytes], proxy: int, session: int, number: int) -> Ask:
         value = b"%d.%d.%d" % (proxy, session, rng.randrange(1 << 60))
+        step = next(self._once[proxy, number], None) if rng.random() < ONCE else None
+        if step is not None:
+            kind, key = step
+            if kind is Kind.SET:
+                self._begun.append(key)
+            return Ask(kind, [key], [value])
         if self.dialect.name == "redis" and rng.random() < MANY:
             keys = rng.sample(own, 2)
             return Ask(Kind.SET, keys, [b"%b.%d" % (value, each) for each in range(len(keys))])
@@ -174,7 +194,8 @@ class Workload:
 
     def _read(self, rng: random.Random) -> Ask:
         count = rng.randint(2, 5) if rng.random() < MANY else 1
-        keys = [rng.choice(self.keys)] if count == 1 else rng.sample(self._plain, count)
+        single = self._begun if self._begun and rng.random() < ONCE else self._lasting
+        keys = [rng.choice(single)] if count == 1 else rng.sample(self._plain, count)
         return Ask(Kind.GET, keys, [b""] * len(keys))
 
     def _exchange(self, client: RawClient, batch: list[Ask], proxy: int, session: int) -> None:
@@ -250,3 +271,11 @@ class Workload:
                 return
             client.send(b"set fill:%d 0 0 %d\r\n%b\r\n" % (filler, len(data), data))
             client.read_line()
+
+
+def _once(keys: Sequence[bytes]) -> Iterator[tuple[Kind, bytes]]:
+    """The writes of keys that are written once: each is deleted when some later ones are there."""
+    for at, key in enumerate(keys):
+        yield Kind.SET, key
+        if at >= ONCE_ALIVE:
+            yield Kind.DELETE, keys[at - ONCE_ALIVE]
