@@ -158,8 +158,8 @@ class Fault:
 
 
 SLOW_COPIER = Fault("delay", 0.0, 4.0, during="worker")
-"""Whoever copies a Memcached sees late what others write there. Until it begins, all proxies have to follow the
-joining view, so this one lasts."""
+"""Whoever copies a Memcached sees late what others write there. Before it copies, all proxies have to follow
+the joining view, so this one lasts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ PLANTS: Mapping[str, Plant] = {
         (282, 442, 684),
         LOSSES,
     ),
-    # Not here, since other rules stand before it: a copy that overwrites what was written meanwhile (it is taken
-    # back once verified), and REPLICAOF without a look at the target's record (the lease, and the run id of the
-    # leader). The model shows both (tests/model: `copy: ...`, `guarded`).
+    # Not here, since other rules stand before it: a copy that overwrites what was written meanwhile (the
+    # verification takes it back), and REPLICAOF without a look at the target's record (the lease, and the run
+    # id of the leader; the model shows it, tests/model, `guarded`).
 }
