@@ -20,11 +20,13 @@ be copied again. That is always right, since undo needs no condition: what a wri
 t2 < d left there, and the DEL at d removes, the leader has had since t1 < t2, so the fetch that follows has
 it or something newer. And it ends: behind the DEL only a write can bring the key back, or the next add.
 
-So BUSYKEY means a write that came behind the leader's, and the key is done, unless something else may stand
-there (`Doubts`): what came while not every proxy knew of E+1, an unverified copy of a proxy that died or of a
-batch that broke off. Then both are compared, the target's state first, then the leader's: a write in between
-reaches the target later. For the same reason the names on the target are gone through before the leader's:
-of what the leader does not have any more only the target knows.
+Something else than such writes may stand on the target: what came while not every proxy knew of E+1, an
+unverified copy of a proxy that died or of a batch that broke off (`Doubts`). So all names on the target are
+gone through first, before the leader's, and what both hold is compared, the target's state first, then the
+leader's: a write in between reaches the target later. All of them, also those that the leader has: it may
+have them no more when its own names are gone through, since a key that expires, or is evicted, is no write
+that reaches the target. From then on BUSYKEY means a write that came behind the leader's, and the key is
+done, unless its batch broke off.
 
 What Memcached has no means for: everything sent to the target stands in a transaction that WATCHes two keys
 there, the view's record and a token. The token is drawn anew for each attempt, and behind each exchange that
@@ -91,13 +93,15 @@ def sizes_request(words: Sequence[bytes]) -> bytes:
     return b"".join(resp_request("MEMORY", "USAGE", word) for word in words)
 
 
-def sized(words: Sequence[bytes], replies: Sequence[object], database: int) -> list[Key]:
-    """The keys of a database with the sizes in the replies to `sizes_request`; those gone are left out."""
-    return [
-        Key(word, reply if isinstance(reply, int) else UNKNOWN_BYTES, database=database)
-        for word, reply in zip(words, replies, strict=True)
-        if reply is not None
-    ]
+def sized(words: Sequence[bytes], replies: Sequence[Sequence[object]], database: int) -> list[Key]:
+    """The keys of a database with the sizes in the replies to `sizes_request`, of each the largest that was
+    told; those that are gone everywhere are left out."""
+    keys = []
+    for word, *told in zip(words, *replies, strict=True):
+        sizes = [size if isinstance(size, int) else UNKNOWN_BYTES for size in told if size is not None]
+        if sizes:
+            keys.append(Key(word, max(sizes), database=database))
+    return keys
 
 
 Placed = tuple[int, bytes]
@@ -161,7 +165,7 @@ class Doubts:
     """Which keys of the target may hold something that did not come behind the leader's.
 
     Args:
-        everything: each of them may, until all names have been through once.
+        everything: each of them may, while the names on the target are gone through.
     """
 
     everything: bool = True

@@ -167,27 +167,17 @@ class RedisCopier:
             _refuse_errors([reply])
             cursor, names = _scanned(reply)
             words = [name for name in names if not is_reserved(name)]
-            if link is self._sink:
-                keys = await self._missing(words, database)
-            else:
-                sizes = await self._ask(self._source, sizes_request(words), len(words), database)
-                keys = sized(words, sizes, database)
+            asked = (self._source, self._sink) if link is self._sink else (self._source,)
+            sizes = [await self._ask(each, sizes_request(words), len(words), database) for each in asked]
+            keys = sized(words, sizes, database)
+            self._doubts.everything = link is self._sink
             self._ready = list(KeyList(keys).batches(size_limit))
             self._cursor = cursor
             if cursor == END:
                 self._scanned.pop(0)
         if self._ready:
             return self._ready.pop(0)
-        self._doubts.everything = False
         return []
-
-    async def _missing(self, words: Sequence[bytes], database: int) -> list[Key]:
-        """Those of the keys that the leader does not have."""
-        requests = b"".join(resp_request("EXISTS", word) for word in words)
-        replies = await self._ask(self._source, requests, len(words), database)
-        _refuse_errors(replies)
-        pairs = zip(words, replies, strict=True)
-        return [Key(word, 0, database=database) for word, reply in pairs if reply == 0]
 
     async def copy(self, batch: Sequence[Key]) -> list[Key]:
         """Copies these keys; returns those to copy again."""
@@ -203,6 +193,15 @@ class RedisCopier:
     async def _copy(self, batch: Sequence[Key]) -> list[Key]:
         if not self._token:
             await self._draw_token()
+        if self._doubts.everything:
+            wrong = await self._compare(batch, {key.place for key in batch})
+        else:
+            wrong = await self._add(batch)
+        await self._change([(key.database, resp_request("DEL", key.word)) for key in wrong], batch)
+        return wrong
+
+    async def _add(self, batch: Sequence[Key]) -> list[Key]:
+        """Adds those that the target lacks; returns those that are wrong there by now."""
         fetched = await self._states(self._source, batch)
         copies = [
             (key, state) for key, state in zip(batch, fetched, strict=True) if state.payload is not None
@@ -222,13 +221,11 @@ class RedisCopier:
                 doubtful.append(copy[0])
         verified = await self._states(self._source, [key for key, _ in added])
         wrong = [key for (key, state), now in zip(added, verified, strict=True) if now != state]
-        wrong += await self._compare(doubtful, is_there)
-        await self._change([(key.database, resp_request("DEL", key.word)) for key in wrong], batch)
-        return wrong
+        return wrong + await self._compare(doubtful, is_there)
 
     async def _compare(self, keys: Sequence[Key], expected: Container[tuple[int, bytes]]) -> list[Key]:
         """Those that are on the target, and not as the leader has them; or were ``expected`` there, and have
-        expired: the leader may have what is newer and does not expire."""
+        expired, or were removed by a request that broke off: the leader may have what is newer."""
         held = await self._states(self._sink, keys)
         there = [
             (key, state)

@@ -335,6 +335,29 @@ def test_what_came_before_the_copy_began_is_compared() -> None:
         assert_equal(cluster)
 
 
+def test_what_the_leader_loses_while_its_names_are_gone_through_goes_on_the_target_too() -> None:
+    # Found by `tests/model`: it was compared only if the leader lacked it when the target's names were read.
+    with managed(resync=SLOW) as cluster, cluster.connect() as client:
+        assert isinstance(client, RedisStore)
+        fill(client, 4000)
+        brief = [f"brief{number}" for number in range(100)]
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "settling")
+        leader, target = cluster.servers[0]
+        with connect("redis", leader.port) as ours, connect("redis", target.port) as theirs:
+            assert isinstance(ours, RedisStore)
+            assert isinstance(theirs, RedisStore)
+            for key in brief:
+                ours.ask("SET", key, "new", "EX", 1000)
+                theirs.ask("SET", key, "old")
+            wait_phase(cluster, "copying")
+            for key in brief:
+                ours.ask("PEXPIRE", key, 1)
+        wait_back(cluster, B)
+        assert_equal(cluster)
+
+
 def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
     with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
         assert isinstance(client, RedisStore)
