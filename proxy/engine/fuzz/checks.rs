@@ -10,7 +10,7 @@
 #![allow(dead_code)] // each includer calls one or a few of these
 
 use _engine::command::{admit, first_key, keys, ROWS};
-use _engine::proto::{memcache, resp, Arg, Args, Resume, Step};
+use _engine::proto::{binary, memcache, resp, Arg, Args, Resume, Step};
 
 /// Small, so that inputs a fuzzer makes go past it.
 const LIMIT: usize = 8 * 1024;
@@ -221,6 +221,60 @@ pub fn memcache_reply(input: &[u8]) {
                 Step::Invalid(_) => Seen::Error("bad reply".to_owned()),
             }
         });
+    }
+}
+
+/// Requests of memcached clients in the binary protocol with the text made of them, and all of the input as
+/// the text reply to each opcode.
+pub fn memcache_binary(input: &[u8]) {
+    split_invariant(input, |bytes, _| {
+        match binary::request(bytes, LIMIT, false) {
+            binary::Seen::Incomplete => Seen::Nothing,
+            binary::Seen::Foreign => Seen::Error("foreign".to_owned()),
+            binary::Seen::Refused(_, refusal) if refusal.last => {
+                Seen::Error(format!("{refusal:?}"))
+            }
+            binary::Seen::Refused(len, refusal) => {
+                Seen::Message(len, refusal.skip, format!("{refusal:?}"))
+            }
+            binary::Seen::Request(len, request) => {
+                assert!(len <= LIMIT);
+                let mut text = Vec::new();
+                if binary::write_text(&request, &mut text).is_ok() {
+                    let line = text.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+                    let data = match text.starts_with(b"ms ") {
+                        true => request.value.len() + 2,
+                        false => 0,
+                    };
+                    assert_eq!(text.len(), line + data, "a line within a line");
+                    one_line(&text[..line]);
+                    assert!(line < 512, "a line of {line} bytes");
+                }
+                Seen::Message(len, 0, format!("{request:?}"))
+            }
+        }
+    });
+    let opaque = *b"mark";
+    for byte in 0..=u8::MAX {
+        let Some(opcode) = binary::opcode(byte) else {
+            continue;
+        };
+        let ask = binary::Ask {
+            opcode: byte,
+            opaque,
+        };
+        let mut reply = Vec::new();
+        binary::answer(ask, opcode, b"key", input, &mut |piece| {
+            reply.extend_from_slice(piece)
+        });
+        let mut rest = &reply[..];
+        while !rest.is_empty() {
+            assert_eq!((rest[0], rest[1], &rest[12..16]), (0x81, byte, &opaque[..]));
+            let key_bytes = usize::from(u16::from_be_bytes([rest[2], rest[3]]));
+            let body = u32::from_be_bytes([rest[8], rest[9], rest[10], rest[11]]) as usize;
+            assert!(usize::from(rest[4]) + key_bytes <= body);
+            rest = &rest[24 + body..];
+        }
     }
 }
 

@@ -46,6 +46,11 @@ fn memcache_reply() {
 }
 
 #[test]
+fn memcache_binary() {
+    replay("memcache_binary", checks::memcache_binary);
+}
+
+#[test]
 fn key_extraction() {
     replay("key_extraction", checks::key_extraction);
 }

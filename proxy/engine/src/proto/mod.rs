@@ -4,6 +4,7 @@
 //! is copied before it is known where the bytes go. Every parser resumes where it stopped
 //! (`Resume`), so that input that trickles in byte by byte is not scanned again and again.
 
+pub mod binary;
 pub mod login;
 pub mod memcache;
 pub mod resp;
