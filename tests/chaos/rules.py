@@ -99,13 +99,19 @@ def registers(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
         shown = by_value.get(read.value, [])
         seen = read.begin - _grace(read, writes, promises)
         if any(
-            writes[at].outcome is not Outcome.FAIL and writes[at].begin <= read.end and until[at] >= seen
+            _may_show(writes[at], read, promises) and writes[at].begin <= read.end and until[at] >= seen
             for at in shown
         ):
             continue
         if read.value is None and not any(_acknowledged_before(write, seen) for write in writes):
             continue  # nobody had written it yet
-        yield _judge_register(read, [writes[at] for at in shown], writes, until, shown, ops)
+        possible = [writes[at] for at in shown if _may_show(writes[at], read, promises)]
+        if shown and not possible:
+            refused = writes[shown[-1]]
+            text = f"shows a write whose error said that it was not applied: {refused.text}"
+            yield _violation("dishonest error", read, text, ops, refused)
+            continue
+        yield _judge_register(read, possible, writes, until, shown, ops)
 
 
 def _judge_register(
@@ -114,12 +120,8 @@ def _judge_register(
     """Says what is wrong with a read that no write explains."""
     if not shown and read.value is not None:
         return _violation("impossible read", read, "a value that nobody has written", ops)
-    applied = [op for op in shown if op.outcome is not Outcome.FAIL]
-    if shown and not applied:
-        text = f"shows a write whose error said that it was not applied: {shown[-1].text}"
-        return _violation("dishonest error", read, text, ops, shown[-1])
-    if applied and all(op.begin > read.end for op in applied):
-        return _violation("impossible read", read, "shows a write that had not been sent", ops, applied[0])
+    if shown and all(op.begin > read.end for op in shown):
+        return _violation("impossible read", read, "shows a write that had not been sent", ops, shown[0])
     name = "lost write" if read.is_final else "stale read"
     newer = [op for op in writes if _acknowledged_before(op, read.begin)]
     last = max(newer, key=lambda op: op.begin, default=None)
@@ -152,7 +154,8 @@ def agreement(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
 
     This is what writers that raced leave behind: the rule above accepts either value, but not both.
     """
-    writes = [op for op in ops if op.kind.is_write and op.outcome is not Outcome.FAIL]
+    refused_may_show = promises.grace_seconds > 0
+    writes = [op for op in ops if op.kind.is_write and (refused_may_show or op.outcome is not Outcome.FAIL)]
     edges = sorted((op.begin, _over(op, promises)) for op in writes)
     reads = sorted(_answered_reads(ops), key=lambda op: op.begin)
     calm_since, at, previous = -inf, 0, None
@@ -183,6 +186,7 @@ def counters(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
         return
     ends = sorted(op.end for op in writes if op.outcome is Outcome.OK)
     begins = sorted(op.begin for op in writes if op.outcome is not Outcome.FAIL)
+    refused = [op for op in writes if op.outcome is Outcome.FAIL]
     answers: dict[int, Op] = {}
     for op in ops:
         if op.outcome is not Outcome.OK or op.kind not in (Kind.INCR, Kind.GET):
@@ -192,6 +196,7 @@ def counters(ops: Sequence[Op], promises: Promises) -> Iterator[Violation]:
         is_read = op.kind is Kind.GET
         least = bisect_right(ends, op.begin - _grace(op, writes, promises)) + (not is_read)
         most = bisect_right(begins, op.end)
+        most += sum(is_read and write.begin <= op.end and _may_show(write, op, promises) for write in refused)
         value = op.value if isinstance(op.value, int) else 0
         if value < least and not promises.may_vanish:
             name = "lost write" if op.is_final else "stale read" if is_read else "stale increment"
@@ -240,7 +245,7 @@ def _judge_list(
         if op is None or op.begin > read.end:
             yield _violation("impossible read", read, f"{element!r} was not sent", ops)
             return
-        if op.outcome is Outcome.FAIL:
+        if not _may_show(op, read, promises):
             text = f"holds an element whose error said that it was not applied: {op.text}"
             yield _violation("dishonest error", read, text, ops, op)
             return
@@ -335,6 +340,15 @@ def _grace(read: Op, writes: Sequence[Op], promises: Promises) -> float:
     """All writes to a key go through one proxy; a read through another one may lag."""
     is_other = bool(writes) and read.proxy != writes[-1].proxy and not read.is_final
     return promises.grace_seconds if is_other else 0.0
+
+
+def _may_show(write: Op, read: Op, promises: Promises) -> bool:
+    """What was refused must not show, except through a proxy that has not yet heard that its leader has left:
+    that one alone had applied it, so it was not made, and whoever follows the old view still reads there."""
+    is_other = read.proxy != write.proxy and not read.is_final
+    return write.outcome is not Outcome.FAIL or (
+        is_other and read.begin <= write.end + promises.grace_seconds and promises.grace_seconds > 0
+    )
 
 
 def _is_dark(op: Op, promises: Promises) -> bool:

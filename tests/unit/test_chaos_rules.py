@@ -193,6 +193,22 @@ def test_another_proxy_may_lag_for_its_grace_only() -> None:
     assert broken(final, Promises(grace_seconds=1.0)) == {"lost write"}, "nor anybody in the end"
 
 
+def test_what_was_refused_may_show_where_its_leader_is_still_followed() -> None:
+    lagging = Promises(grace_seconds=1.0)
+    for ops in (
+        [put(b"a", 0, 1), put(b"b", 2, 3, FAIL), get(b"b", 3.5, 4, proxy=1), get(b"a", 5, 6, proxy=1)],
+        [increment(1, 0, 1), increment(None, 2, 3, FAIL), get(2, 3.5, 4, proxy=1), get(1, 5, 6)],
+        [append(b"a", 0, 1), append(b"b", 2, 3, FAIL), get((b"a", b"b"), 3.5, 4, proxy=1)],
+    ):
+        assert broken(ops, lagging) == set()
+        assert broken(ops)
+        assert broken(ops, Promises(grace_seconds=0.4)), "for its grace only"
+        ops[2].proxy = 0
+        assert broken(ops, lagging), "and not at the proxy that refused it"
+        ops[2].proxy, ops[2].is_final = 1, True
+        assert broken(ops, lagging), "nor in the end"
+
+
 def test_what_servers_evict_may_be_absent_but_not_old() -> None:
     evicting = Promises(may_vanish=True)
     assert broken([put(b"a", 0, 1), get(None, 2, 3)], evicting) == set()
