@@ -9,9 +9,11 @@ Called by `proxy.tasks.memcached_copying`. The procedure and the rest of why it 
             before our add did and been overwritten, so the copy is taken back, unless something newer has
             taken its place there (`md` with the token of our own add), and is made again
 
-What the target holds already, when it refuses the add, may also be the copy of a proxy that died before it
-could verify it. It is compared: the target's item first, then the leader's; a write in between reaches the
-target later. If they differ, it is taken back by its token and copied again.
+What the target holds already may also be the copy of a proxy that died before it could verify it, or of a
+batch that broke off, or have come while not every proxy knew of E+1. It is compared: the target's item first,
+then the leader's; a write in between reaches the target later. If they differ, it is taken back by its token
+and copied again. All names on the target are gone through for that before the leader's, as of what the leader
+does not have any more only the target knows.
 
 A flush cannot be made conditional: the lease on the leader and the target's own record are looked at right
 before it, and one that comes too late all the same removes the target's record, by which every proxy sees
@@ -34,6 +36,9 @@ from proxy.control.view import RESERVED_PREFIX
 RELATIVE_SECONDS_LIMIT = 60 * 60 * 24 * 30
 """A longer time to live is a moment to memcached."""
 META_SINCE = (1, 6)
+TTL_SLACK_SECONDS = 2
+"""By how much the same moment may differ: whole seconds of two clocks, asked one after the other. What seems
+to differ by more, because a server was slow, is only copied again."""
 
 
 def has_meta(version: bytes) -> bool:
@@ -109,7 +114,9 @@ def is_changed(fetched: Shown, now: Shown | None) -> bool:
 
 
 def is_alike(target: Shown | None, leader: Shown | None) -> bool:
-    """True if both hold the same value, or both none."""
+    """True if both hold the same value for as long, or both none."""
     if target is None or leader is None:
         return target is None and leader is None
+    if (target.ttl < 0) != (leader.ttl < 0) or abs(target.ttl - leader.ttl) > TTL_SLACK_SECONDS:
+        return False
     return (target.data, target.flags) == (leader.data, leader.flags)

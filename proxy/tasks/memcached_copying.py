@@ -50,8 +50,9 @@ class MemcachedCopier:
         self._shard = job.desk.shard
         self._address = job.target.address
         self._source = self._sink = job.leader  # others once it is known how large items are
-        self._keys = KeyList()
-        self._batches: Iterator[list[Key]] | None = None
+        self._held = self._keys = KeyList()
+        self._batches: Iterator[tuple[bool, list[Key]]] | None = None
+        self._is_comparing = False
 
     def close(self) -> None:
         """Closes the connections of its own."""
@@ -130,17 +131,25 @@ class MemcachedCopier:
             raise GivenUp(Trouble.TARGET_CHANGED)
 
     async def begin(self) -> int:
-        """Takes the names of all keys that the leader has; returns bytes."""
+        """Takes the names of all keys that the target has, and the leader; returns bytes."""
+        self._held, self._keys = [await self._names(each) for each in (self._job.target, self._job.leader)]
+        return self._held.size + self._keys.size
+
+    async def _names(self, link: Link) -> KeyList:
         keys = KeyList()
-        await self._dump(self._job.leader, lambda key: None if is_reserved(key) else keys.append(key))
-        self._keys = keys
-        return keys.size
+        await self._dump(link, lambda key: None if is_reserved(key) else keys.append(key))
+        return keys
 
     async def more(self, size_limit: int) -> list[Key]:
-        """The next keys, none at the end."""
+        """The next keys, none at the end: those that the target has, then the leader's."""
         if self._batches is None:
-            self._batches = self._keys.batches(size_limit)
-        return next(self._batches, [])
+            self._batches = (
+                (keys is self._held, batch)
+                for keys in (self._held, self._keys)
+                for batch in keys.batches(size_limit)
+            )
+        self._is_comparing, batch = next(self._batches, (False, []))
+        return batch
 
     async def finish(self) -> None:
         """Nothing is left behind."""
@@ -174,7 +183,10 @@ class MemcachedCopier:
             apart.close()
 
     async def copy(self, batch: Sequence[Key]) -> list[Key]:
-        """Copies these keys; returns those to copy again."""
+        """Copies these keys, or compares what the target has of them; returns those to copy again."""
+        if self._is_comparing:
+            differing, gone = await self._compare(batch)
+            return [*await self._take_back(differing), *gone]
         fetched = await self._show(self._source, fetch_request(batch), len(batch))
         wanted = [
             (key, item)
@@ -203,7 +215,10 @@ class MemcachedCopier:
             if is_changed(item, now)
         ]
         differing, gone = await self._compare(occupied)
-        return [*await self._take_back([*changed, *differing]), *gone]
+        # The batch may have broken off before: the target has a copy of what the leader has lost since.
+        copied = {key for key, _ in wanted}
+        orphaned, _ = await self._compare([key for key in batch if key not in copied])
+        return [*await self._take_back([*changed, *differing, *orphaned]), *gone]
 
     async def _compare(self, keys: Sequence[Key]) -> tuple[list[tuple[Key, int, bool]], list[Key]]:
         """Those that the target holds otherwise: key, token there, whether the leader has it. And those

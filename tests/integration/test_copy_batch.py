@@ -156,6 +156,15 @@ def test_an_old_copy_that_nobody_has_verified_is_replaced(pair: Pair) -> None:
     assert leader == target
 
 
+def test_an_old_copy_of_what_the_leader_has_lost_is_removed(pair: Pair) -> None:
+    # The batch broke off before it could be verified, and is done again.
+    pair.ask(b"set b 5 0 3\r\nold", pair.target)
+    pair.ask(b"delete b", pair.leader)
+    assert copy(pair, {}) == []
+    leader, target = pair.contents()
+    assert leader == target
+
+
 def test_a_write_between_the_two_looks_at_an_occupied_key_wins(pair: Pair) -> None:
     pair.ask(b"set a 5 0 3\r\nxxx", pair.target)
     # FETCH, ADD, VERIFY, then the look at the target and the one at the leader.

@@ -139,6 +139,24 @@ def test_a_flush_while_it_is_copied() -> None:
         assert client.get(b"after") == b"1"
 
 
+def test_what_came_before_the_copy_began_is_compared() -> None:
+    # As a proxy leaves it that died, or that others did not know of yet: on the target alone.
+    with Cluster("memcached", resync=AUTO) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 100)
+        assert client.ask(b"set brief 0 1000 1\r\n7") == b"STORED"
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_phase(cluster, "settling")
+        with MemcachedStore(cluster.servers[0][B].port) as direct:
+            for request in (b"ghost 0 0 1\r\n1", b"fill7 7 0 5\r\nwrong", b"brief 0 0 1\r\n7"):
+                assert direct.ask(b"set " + request) == b"STORED"
+        wait_back(cluster, B)
+        assert cluster.differences() == {}
+        with MemcachedStore(cluster.servers[0][B].port) as direct:
+            assert 900 < int(direct.ask(b"mg brief t").split(b"t")[1]) <= 1000
+
+
 def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
     with Cluster("memcached", reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
         assert isinstance(client, MemcachedStore)

@@ -77,10 +77,11 @@ def test_a_copy_is_out_of_date_when_the_token_is_another() -> None:
     assert is_changed(Shown(5), None)
 
 
-def test_alike_is_value_and_flags() -> None:
+def test_alike_is_value_flags_and_about_the_same_moment() -> None:
     assert is_alike(None, None)
-    assert is_alike(Shown(1, 2, 3, b"v"), Shown(9, 2, 8, b"v"))
-    for other in (None, Shown(1, 3, 3, b"v"), Shown(1, 2, 3, b"w")):
+    assert is_alike(Shown(1, 2, 3, b"v"), Shown(9, 2, 5, b"v"))
+    others = (Shown(1, 3, 3, b"v"), Shown(1, 2, 3, b"w"), Shown(1, 2, 6, b"v"), Shown(1, 2, -1, b"v"))
+    for other in (None, *others):
         assert not is_alike(Shown(1, 2, 3, b"v"), other)
         assert not is_alike(other, Shown(1, 2, 3, b"v"))
 
