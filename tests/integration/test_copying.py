@@ -283,6 +283,8 @@ def test_a_server_that_cannot_be_made_equal_stays_out(option: str, result: str) 
         with ProxyProcess({"pools": pools}) as proxy, connect("memcached", proxy.ports["p"]) as client:
             client.set(b"k", b"1")
             b.stop()
+            client.set(b"k", b"2")
+            # Now that it is out, what only the other takes is taken.
             client.set(b"k", b"x" * 600_000)
             b.cont()
             metric = "shardproxy_resync_runs_total"

@@ -107,7 +107,7 @@ def test_a_login_may_come_bytewise(cluster: Cluster) -> None:
 
 
 def test_an_endless_login_is_not_kept(cluster: Cluster) -> None:
-    """As servers from 1.6.39 on; the one of Debian 12 waits for all of it."""
+    """As servers from 1.6.42 on; the one of Debian 12 waits for all of it."""
     with RawClient(cluster.proxy.memcached_port) as client:
         client.send(b"set x 0 0 16385\r\n")
         client.expect(b"CLIENT_ERROR auth token too long\r\n")

@@ -185,7 +185,9 @@ set key flags exptime block | add key flags exptime block | replace key flags ex
 append key flags exptime block | prepend key 0 0 block | set num 0 0 number | incr num delta
 decr num delta | incr key delta | incr num word | delete key | delete key 0 | delete key 5
 touch key exptime | touch key word | gat exptime key | gat exptime key key | gats exptime key
-get key num missing key | get key full | gets full | set long 0 0 block | add long 0 0 block | incr long 1 |
+get key num missing key | stats cachedump 1 word | stats detail | lru_crawler
+cache_memlimit word | flush_all word | shutdown | slabs word | lru word | gat 0 | delete noreply | stats word
+config word | get key full | gets full | set long 0 0 block | add long 0 0 block | incr long 1 |
 delete long | touch long 0 | gat 0 full | append long 0 0 block |
 set key word 0 block | verbosity 1 | bogus key | get | touch key | incr num
 gat word key

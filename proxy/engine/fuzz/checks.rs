@@ -10,7 +10,8 @@
 #![allow(dead_code)] // each includer calls one or a few of these
 
 use _engine::command::{admit, first_key, keys, ROWS};
-use _engine::proto::{binary, memcache, resp, Arg, Args, Resume, Step};
+use _engine::proto::login::{login, Login};
+use _engine::proto::{binary, dump, memcache, resp, Arg, Args, Resume, Step};
 
 /// Small, so that inputs a fuzzer makes go past it.
 const LIMIT: usize = 8 * 1024;
@@ -167,8 +168,9 @@ pub fn resp_reply(input: &[u8]) {
     });
 }
 
-/// Requests of memcached clients.
+/// Requests of memcached clients, those who have to log in first among them.
 pub fn memcache_request(input: &[u8]) {
+    memcache_login(input);
     let mut list = Vec::new();
     split_invariant(input, |bytes, resume| {
         match memcache::request(bytes, &mut list, resume, LIMIT) {
@@ -195,8 +197,37 @@ pub fn memcache_request(input: &[u8]) {
     });
 }
 
+/// Logins of memcached clients, and what comes in their place.
+fn memcache_login(input: &[u8]) {
+    split_invariant(input, |bytes, resume| match login(bytes, resume) {
+        (Step::Complete(len), Some(found)) => {
+            if let Login::Refused(text) = found {
+                one_line(text);
+            }
+            Seen::Message(len, 0, format!("{found:?}"))
+        }
+        (Step::Complete(_), None) => panic!("whole, but no login"),
+        (Step::Incomplete, _) => Seen::Nothing,
+        (Step::Invalid(_), _) => Seen::Error("endless line".to_owned()),
+    });
+}
+
+/// Lines of lists of keys: what is shown is a line, and none of our own keys.
+fn dump_lines(input: &[u8]) {
+    let is_ours = |key: &[u8]| key.starts_with(b"__shardproxy:");
+    for line in input.split_inclusive(|byte| *byte == b'\n') {
+        for kind in [dump::Kind::Meta, dump::Kind::Mg, dump::Kind::Cache] {
+            let mut out = Vec::new();
+            kind.take(line, is_ours, &mut out);
+            assert!(out.iter().filter(|byte| **byte == b'\n').count() <= 1);
+            assert!(!out.starts_with(b"mg __shardproxy:"));
+        }
+    }
+}
+
 /// Replies of memcached backends, each kind by all of the input.
 pub fn memcache_reply(input: &[u8]) {
+    dump_lines(input);
     use memcache::ReplyKind::{Line, Stats, Values};
     for kind in [Line, Values, Stats] {
         split_invariant(input, |bytes, resume| {

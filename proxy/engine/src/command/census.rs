@@ -99,6 +99,8 @@ pub enum Question {
         id: u64,
         with_error: bool,
     },
+    /// memcached's `stats conns`; its clients have no session to ask.
+    Conns,
 }
 
 /// What a question is to one client.
@@ -114,6 +116,7 @@ impl Question {
     pub fn ask(&self, seen: &Seen<'_>, asker: u64) -> Option<Hit> {
         let id = seen.session.id;
         match self {
+            Question::Conns => None,
             Question::List(filter) => filter.fits(seen).then(|| Hit::Line(line(seen))),
             Question::Kill {
                 filter, skip_me, ..
@@ -147,6 +150,13 @@ impl Question {
             Question::Kill {
                 by_address: true, ..
             } => reply.ok(),
+            Question::Conns => {
+                lines.sort_unstable_by_key(|line| line.0);
+                for (_, line) in lines {
+                    out.extend_from_slice(line);
+                }
+                out.extend_from_slice(b"END\r\n");
+            }
             Question::Kill { .. } | Question::Unblock { .. } => reply.integer(count as i64),
         }
     }

@@ -117,6 +117,8 @@ pub enum Greeting {
     Auth,
     Hello,
     Verify(u8),
+    /// memcached: how large an item may be (`stats settings`).
+    Settings,
     /// The lane's database. Last, since the record is in the first one.
     Select,
 }
@@ -196,6 +198,8 @@ pub struct Conn {
     pub written: u32,
     /// Present on a connection of subscriptions.
     pub feed: Option<Box<Feed>>,
+    /// Index and generation of the list of keys it is made for (`worker/dump.rs`).
+    pub dump: Option<(u32, u32)>,
 }
 
 impl Conn {
@@ -232,6 +236,7 @@ impl Conn {
             queued: 0,
             written: 0,
             feed: None,
+            dump: None,
         }
     }
 

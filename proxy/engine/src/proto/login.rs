@@ -29,12 +29,13 @@ pub fn login<'a>(buf: &'a [u8], resume: &mut Resume) -> (Step<EndlessLine>, Opti
     if resume.started && (buf.len() as u64) < resume.remaining {
         return (Step::Incomplete, None);
     }
-    let Some(newline) = memchr(b'\n', buf) else {
-        let step = match buf.len() > LINE_LIMIT {
-            true => Step::Invalid(EndlessLine),
-            false => Step::Incomplete,
-        };
-        return (step, None);
+    // Also with an end behind it, or it would matter where the bytes were cut.
+    let newline = memchr(b'\n', buf);
+    if newline.unwrap_or(buf.len()) > LINE_LIMIT {
+        return (Step::Invalid(EndlessLine), None);
+    }
+    let Some(newline) = newline else {
+        return (Step::Incomplete, None);
     };
     let head = newline + 1;
     let refused = |size, text| (Step::Complete(size), Some(Login::Refused(text)));
@@ -159,8 +160,10 @@ mod tests {
         assert_eq!(step, Step::Complete(text.len()));
         assert_eq!(found, Some(credentials("foo", "barb")));
         let endless = vec![b'x'; LINE_LIMIT + 1];
-        let step = login(&endless, &mut Resume::default()).0;
-        assert_eq!(step, Step::Invalid(EndlessLine));
+        for endless in [&endless[..], &[&endless[..], b"\n"].concat()] {
+            let step = login(endless, &mut Resume::default()).0;
+            assert_eq!(step, Step::Invalid(EndlessLine));
+        }
     }
 
     #[test]

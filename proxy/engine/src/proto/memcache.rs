@@ -39,6 +39,15 @@ pub enum Verb {
     Stats,
     FlushAll,
     Quit,
+    LruCrawler,
+    Config,
+    /// Those below are the operator's, and refused; a few may be told to be silent about it.
+    Shutdown,
+    CacheMemlimit,
+    Lru,
+    Slabs,
+    Extstore,
+    Watch,
     Unknown,
 }
 
@@ -76,11 +85,11 @@ const fn row(
     }
 }
 
-pub const VERBS: [VerbRow; 20] = [
+pub const VERBS: [VerbRow; 28] = [
     row(Verb::Get, "get", (2, MANY), 0, false, false),
     row(Verb::Gets, "gets", (2, MANY), 0, false, false),
-    row(Verb::Gat, "gat", (3, MANY), 0, false, true),
-    row(Verb::Gats, "gats", (3, MANY), 0, false, true),
+    row(Verb::Gat, "gat", (2, MANY), 0, false, true),
+    row(Verb::Gats, "gats", (2, MANY), 0, false, true),
     row(Verb::Set, "set", (5, 6), 4, true, true),
     row(Verb::Add, "add", (5, 6), 4, true, true),
     row(Verb::Replace, "replace", (5, 6), 4, true, true),
@@ -92,10 +101,25 @@ pub const VERBS: [VerbRow; 20] = [
     row(Verb::Decr, "decr", (3, 4), 0, true, true),
     row(Verb::Touch, "touch", (3, 4), 0, true, true),
     row(Verb::Version, "version", (1, MANY), 0, false, false),
-    row(Verb::Verbosity, "verbosity", (2, MANY), 0, true, false),
+    row(Verb::Verbosity, "verbosity", (2, 3), 0, true, false),
     row(Verb::Stats, "stats", (1, MANY), 0, false, false),
     row(Verb::FlushAll, "flush_all", (1, 3), 0, true, true),
     row(Verb::Quit, "quit", (1, MANY), 0, false, false),
+    row(Verb::LruCrawler, "lru_crawler", (1, MANY), 0, false, false),
+    row(Verb::Config, "config", (1, MANY), 0, false, false),
+    row(Verb::Shutdown, "shutdown", (1, MANY), 0, false, false),
+    row(
+        Verb::CacheMemlimit,
+        "cache_memlimit",
+        (2, 3),
+        0,
+        true,
+        false,
+    ),
+    row(Verb::Lru, "lru", (2, MANY), 0, true, false),
+    row(Verb::Slabs, "slabs", (1, MANY), 0, false, false),
+    row(Verb::Extstore, "extstore", (2, MANY), 0, true, false),
+    row(Verb::Watch, "watch", (1, MANY), 0, true, false),
     row(Verb::Unknown, "unknown", (1, MANY), 0, false, false),
 ];
 
@@ -127,6 +151,14 @@ impl Verb {
             b"stats" => Verb::Stats,
             b"flush_all" => Verb::FlushAll,
             b"quit" => Verb::Quit,
+            b"lru_crawler" => Verb::LruCrawler,
+            b"config" => Verb::Config,
+            b"shutdown" => Verb::Shutdown,
+            b"cache_memlimit" => Verb::CacheMemlimit,
+            b"lru" => Verb::Lru,
+            b"slabs" => Verb::Slabs,
+            b"extstore" => Verb::Extstore,
+            b"watch" => Verb::Watch,
             _ => Verb::Unknown,
         }
     }
@@ -143,6 +175,7 @@ pub enum Fault {
     BadExptime,
     BadDelta,
     BadChunk,
+    Shutdown,
     /// The data block is larger than the limit; it is still to be skipped.
     TooLarge {
         skip: u64,
@@ -161,6 +194,7 @@ impl Fault {
             }
             Fault::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
             Fault::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
+            Fault::Shutdown => b"ERROR: shutdown not enabled\r\n",
             Fault::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
             Fault::TooLarge { .. } => b"SERVER_ERROR object too large for cache\r\n",
             Fault::Http => b"",
@@ -303,7 +337,9 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
         request.fault = Some(Fault::Unknown);
         return None;
     }
-    if row.quiet && count > 1 && word(args, count - 1) == b"noreply" {
+    // Of a delete its key is not taken for it.
+    let least = if verb == Verb::Delete { 2 } else { 1 };
+    if row.quiet && count > least && word(args, count - 1) == b"noreply" {
         request.noreply = true;
         args.pop();
     }
@@ -376,11 +412,25 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
         }
         Verb::FlushAll => {
             if count > 1 && !is_signed(word(args, 1)) {
+                fault(request, Fault::BadExptime);
+            }
+            None
+        }
+        Verb::Verbosity => {
+            if count < 2 || unsigned(word(args, 1)).is_none() {
                 fault(request, Fault::BadLine);
             }
             None
         }
-        Verb::Version | Verb::Verbosity | Verb::Stats | Verb::Quit | Verb::Unknown => None,
+        Verb::Shutdown => {
+            fault(request, Fault::Shutdown);
+            None
+        }
+        Verb::CacheMemlimit | Verb::Lru | Verb::Slabs | Verb::Extstore | Verb::Watch => {
+            fault(request, Fault::Unknown);
+            None
+        }
+        _ => None,
     }
 }
 

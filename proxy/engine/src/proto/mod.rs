@@ -5,6 +5,7 @@
 //! (`Resume`), so that input that trickles in byte by byte is not scanned again and again.
 
 pub mod binary;
+pub mod dump;
 pub mod login;
 pub mod memcache;
 pub mod resp;

@@ -164,7 +164,7 @@ fn memcached_requests_for_any_split() {
 fn memcached_faults() {
     use memcache::Fault;
     let long = [b"get ".as_slice(), &[b'k'; 251], b"\r\n"].concat();
-    let cases: [(&[u8], Fault); 14] = [
+    let cases: [(&[u8], Fault); 22] = [
         (b"bogus\r\n", Fault::Unknown),
         (b"\r\n", Fault::Unknown),
         (b"get\r\n", Fault::Unknown),
@@ -182,6 +182,14 @@ fn memcached_faults() {
         (b"touch a x\r\n", Fault::BadExptime),
         (b"delete a 5\r\n", Fault::BadDelete),
         (b"GET / HTTP/1.1\r\n", Fault::Http),
+        (b"flush_all x\r\n", Fault::BadExptime),
+        (b"verbosity x\r\n", Fault::BadLine),
+        (b"verbosity noreply\r\n", Fault::BadLine),
+        (b"verbosity 1 2 3\r\n", Fault::Unknown),
+        (b"shutdown graceful\r\n", Fault::Shutdown),
+        (b"cache_memlimit 64\r\n", Fault::Unknown),
+        (b"watch fetchers\r\n", Fault::Unknown),
+        (b"slabs automove 1\r\n", Fault::Unknown),
     ];
     for (line, fault) in cases {
         let (_, request) = memcache::request(line, &mut Vec::new(), &mut Resume::default(), LIMIT);
@@ -195,6 +203,35 @@ fn memcached_faults() {
     let endless = vec![b'x'; 70_000];
     let (step, _) = memcache::request(&endless, &mut Vec::new(), &mut Resume::default(), LIMIT);
     assert_eq!(step, Step::Invalid(memcache::EndlessLine));
+}
+
+#[test]
+fn only_a_last_word_that_may_be_one_is_noreply() {
+    for (line, noreply, words) in [
+        (&b"delete noreply\r\n"[..], false, 2),
+        (b"delete noreply noreply\r\n", true, 2),
+        (b"delete a noreply 0\r\n", false, 4),
+        (b"get noreply\r\n", false, 2),
+        (b"flush_all noreply\r\n", true, 1),
+        (b"flush_all 5 noreply\r\n", true, 2),
+        (b"verbosity 1 noreply\r\n", true, 2),
+        (b"touch noreply 0\r\n", false, 3),
+        (b"touch a noreply\r\n", true, 2),
+        (b"stats noreply\r\n", false, 2),
+        (b"slabs x noreply\r\n", false, 3),
+        (b"lru x noreply\r\n", true, 2),
+        (b"set noreply 0 0 noreply\r\n", true, 4),
+    ] {
+        let mut args = Vec::new();
+        let (_, request) = memcache::request(line, &mut args, &mut Resume::default(), LIMIT);
+        let found = (request.is_some_and(|request| request.noreply), args.len());
+        assert_eq!(
+            found,
+            (noreply, words),
+            "{:?}",
+            String::from_utf8_lossy(line)
+        );
+    }
 }
 
 #[test]

@@ -106,7 +106,9 @@ impl Worker {
         let generation = self.conns[index as usize].generation;
         loop {
             let conn = &self.conns[index as usize];
-            if conn.generation != generation {
+            if conn.generation != generation
+                || conn.dump.is_some_and(|dump| self.is_dump_stalled(dump))
+            {
                 break;
             }
             let Some(fd) = conn.fd.as_ref() else { break };
@@ -144,6 +146,10 @@ impl Worker {
         conn.last_reply = self.now_ms;
         if conn.feed.is_some() && conn.state == ConnState::Ready {
             self.feed_news(index, generation, bytes);
+            return;
+        }
+        if let Some(dump) = conn.dump.filter(|_| conn.state == ConnState::Ready) {
+            self.dump_read(dump, bytes);
             return;
         }
         if conn.input.is_empty() {

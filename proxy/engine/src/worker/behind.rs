@@ -105,7 +105,7 @@ pub(super) fn outcome(
 }
 
 /// Value, flags and time to live.
-fn ask(out: &mut Vec<u8>, key: &[u8]) {
+pub(super) fn ask(out: &mut Vec<u8>, key: &[u8]) {
     for word in [b"mg ", key, b" v f t\r\n"] {
         out.extend_from_slice(word);
     }

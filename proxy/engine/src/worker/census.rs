@@ -1,6 +1,8 @@
 //! CLIENT LIST, KILL and UNBLOCK, which concern all clients of a pool: every worker is asked by mail, and
 //! the last to answer completes the reply. Clients of other pools are none of theirs.
 
+use std::os::fd::AsRawFd;
+
 use super::blocking::Verdict;
 use super::forward::{Flow, Meta, Way};
 use super::*;
@@ -124,6 +126,10 @@ impl Worker {
             let Some(client) = self.clients.get(index, generation) else {
                 continue;
             };
+            if *question == Question::Conns && client.pool == pool {
+                told.lines.push(conns_lines(client, second));
+                continue;
+            }
             let Some(session) = client.session.as_deref().filter(|_| client.pool == pool) else {
                 continue;
             };
@@ -190,4 +196,23 @@ impl Worker {
             self.deliver(census.to, &text);
         }
     }
+}
+
+/// What `stats conns` says of a client, behind its number.
+fn conns_lines(client: &Client, second: u32) -> (u64, Vec<u8>) {
+    let number = client.fd.as_raw_fd() as u64;
+    let (peer, local) = sys::names(&client.fd);
+    let state = match client.slots.is_empty() && client.input.is_empty() {
+        true => "conn_read",
+        false => "conn_parse_cmd",
+    };
+    let idle = second.saturating_sub(client.active_second);
+    let rows = [
+        ("addr", format!("tcp:{peer}")),
+        ("listen_addr", format!("tcp:{local}")),
+        ("state", state.to_owned()),
+        ("secs_since_last_cmd", idle.to_string()),
+    ];
+    let line = |(name, value)| format!("STAT {number}:{name} {value}\r\n");
+    (number, rows.map(line).concat().into_bytes())
 }

@@ -317,7 +317,7 @@ impl Worker {
     }
 
     /// Takes no more requests; what was asked before is still answered.
-    fn quit(&mut self, index: u32, generation: u32) {
+    pub(super) fn quit(&mut self, index: u32, generation: u32) {
         if let Some(client) = self.clients.get_mut(index, generation) {
             client.quitting = true;
             client.closing = true;

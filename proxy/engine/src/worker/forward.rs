@@ -27,6 +27,9 @@ pub(super) enum Copies<'a> {
     IfStored { bytes: &'a [u8] },
     /// These bytes instead, to everybody; what is asked is only what they are made from.
     Made { bytes: &'a [u8] },
+    /// The same bytes at the same time, for memcached, whose outcome has to be the same: the replies are compared,
+    /// and the size of the item if that may differ.
+    Compared { key: &'a [u8], with_size: bool },
     /// What follows from its own bytes, as for a request that was handed over (`carry_out`).
     FromBytes,
     /// What follows from the leader's answer, as somebody is joining.

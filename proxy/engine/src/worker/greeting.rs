@@ -5,7 +5,7 @@ use super::*;
 use crate::conn::backend::Greeting;
 use crate::conn::lane;
 use crate::proto::login::write_login;
-use crate::proto::memcache::ReplyKind;
+use crate::proto::memcache::{unsigned, ReplyKind};
 use crate::proto::resp;
 use crate::stats::BackendCount;
 use memchr::memmem;
@@ -61,6 +61,10 @@ impl Worker {
             conn.greeting_out.extend(request);
             conn.greetings.push_back(Greeting::Verify(i as u8));
         }
+        if self.pools[conn.pool as usize].protocol == Protocol::Memcached && table.is_replicated() {
+            conn.greeting_out.extend(b"stats settings\r\n");
+            conn.greetings.push_back(Greeting::Settings);
+        }
         let database = lane::database(conn.lane);
         if database > 0 {
             select(database, conn.greeting_out.tail());
@@ -106,6 +110,9 @@ impl Worker {
         if self.conns[index as usize].feed.is_some() {
             self.feed_opened(index);
         }
+        if let Some(dump) = self.conns[index as usize].dump {
+            self.dump_opened(index, dump);
+        }
     }
 
     pub(super) fn greeted(&mut self, index: u32, greeting: Greeting, reply: &[u8]) {
@@ -120,6 +127,12 @@ impl Worker {
             Greeting::Hello => self.finish_greeting(index),
             Greeting::Select if resp::is_error(reply) => self.fail_conn(index, Failure::Database),
             Greeting::Select => self.finish_greeting(index),
+            Greeting::Settings => {
+                let limit = item_limit(reply);
+                let flags = &self.shared.shards[pool as usize][shard as usize];
+                flags.item_limits[backend as usize].store(limit, SeqCst);
+                self.finish_greeting(index);
+            }
             Greeting::Verify(i) => {
                 let verify = &self.shard_table(pool, shard).backends[backend as usize].verify;
                 let shown = match verify.get(i as usize) {
@@ -166,9 +179,21 @@ impl Worker {
                 Some((request, _)) if request.starts_with(b"get") => ReplyKind::Values,
                 _ => ReplyKind::Line,
             },
+            Greeting::Settings => ReplyKind::Stats,
             Greeting::Auth | Greeting::Hello | Greeting::Select => ReplyKind::Line,
         }
     }
+}
+
+/// What `stats settings` says of items; 0 if nothing.
+fn item_limit(settings: &[u8]) -> u64 {
+    const NAME: &[u8] = b"STAT item_size_max ";
+    let Some(at) = memmem::find(settings, NAME) else {
+        return 0;
+    };
+    let rest = &settings[at + NAME.len()..];
+    let end = rest.iter().position(u8::is_ascii_whitespace);
+    unsigned(&rest[..end.unwrap_or(0)]).unwrap_or(0)
 }
 
 /// The request that has a connection use a database.

@@ -12,7 +12,7 @@
 
 use super::forward::{Copies, Outgoing, Reach};
 use super::*;
-use super::{exec, lease};
+use super::{everywhere, exec, lease};
 use crate::command::{self, spec::Flags, Effect, FanKind, Handling};
 use crate::conn::backend::{NO_PART, WAIT_PART};
 use crate::conn::ReplyTo;
@@ -167,8 +167,13 @@ impl Worker {
                     &mut Resume::default(),
                     usize::MAX,
                 );
+                let args = Args {
+                    buf: bytes,
+                    list: &list,
+                };
                 match request {
                     Some(request) if request.verb.row().write => Reach::Lane,
+                    Some(_) if everywhere::is_reset(&args) => Reach::Lane,
                     _ => Reach::Nothing,
                 }
             }

@@ -10,6 +10,11 @@ use crate::proto::login::{login, Login};
 use crate::proto::memcache::{self as text, Fault, ReplyKind, Request, Verb};
 use crate::proto::{Arg, Args, Resume, Step};
 
+/// What memcached 1.6 adds to a key and a value: a header, a CAS token, a NUL behind the key, a line end.
+const ITEM_BYTES: u64 = 48 + 8 + 1 + 2;
+/// And the flags, if there are any.
+const ITEM_FLAGS_BYTES: u64 = 4;
+
 impl Worker {
     /// Takes the request at the start of `bytes`, which are not empty.
     pub(super) fn take_memcache(&mut self, index: u32, generation: u32, bytes: &[u8]) -> Taken {
@@ -95,6 +100,9 @@ impl Worker {
         if let Some(fault) = request.fault {
             match fault {
                 Fault::Http => return Flow::Close,
+                Fault::TooLarge { skip } if verb == Verb::Set => {
+                    return self.refuse_large(index, generation, meta, pool, args.get(1), skip);
+                }
                 Fault::TooLarge { skip } => client.skip = skip,
                 Fault::Unknown => self.pool_stats(pool).of(PoolCount::Unsupported).add(1),
                 _ => {}
@@ -103,6 +111,9 @@ impl Worker {
             return Flow::Taken;
         }
         match verb {
+            Verb::Get | Verb::Config if self.cluster_text(index, generation, meta, verb, args) => {
+                Flow::Taken
+            }
             Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
                 self.retrieve(index, generation, meta, pool, verb, args, frame)
             }
@@ -117,8 +128,12 @@ impl Worker {
                 Flow::Taken
             }
             Verb::Quit | Verb::Unknown => Flow::Close,
-            Verb::Stats | Verb::FlushAll => {
-                self.everywhere(index, generation, meta, pool, verb, args)
+            Verb::Stats => self.stats_text(index, generation, meta, pool, args),
+            Verb::FlushAll => self.flush_text(index, generation, meta, pool, args),
+            Verb::LruCrawler => self.crawl_text(index, generation, meta, args),
+            Verb::Config => {
+                self.reply_now(index, generation, meta, Fault::Unknown.text());
+                Flow::Taken
             }
             _ => {
                 let key = args.get(1);
@@ -127,6 +142,14 @@ impl Worker {
                     return Flow::Taken;
                 }
                 let shard = self.shard_of(pool, key);
+                let length = verb.row().data;
+                if length > 0 && self.is_too_large(pool, shard, args) {
+                    if verb == Verb::Set {
+                        return self.refuse_large(index, generation, meta, pool, key, 0);
+                    }
+                    self.reply_now(index, generation, meta, Wire::RequestTooLarge.memcached());
+                    return Flow::Taken;
+                }
                 let mut bytes = std::mem::take(&mut self.scratch);
                 bytes.clear();
                 if request.noreply {
@@ -149,6 +172,68 @@ impl Worker {
                 flow
             }
         }
+    }
+
+    /// True if one of the shard's backends would not store a value that another one would: they then store it
+    /// nowhere. Where all have the same limit they say so themselves.
+    fn is_too_large(&self, pool: u16, shard: u16, args: Args) -> bool {
+        let table = self.shard_table(pool, shard);
+        if !table.is_replicated() {
+            return false;
+        }
+        let limits = &self.shared.shards[pool as usize][shard as usize].item_limits;
+        let known = (0..table.backends.len())
+            .filter(|backend| table.members() & (1 << backend) != 0)
+            .map(|backend| limits[backend].load(Relaxed))
+            .filter(|limit| *limit > 0);
+        let (least, most) = known.fold((u64::MAX, 0), |(least, most), limit| {
+            (least.min(limit), most.max(limit))
+        });
+        let value = text::unsigned(args.get(4)).unwrap_or(0);
+        let flags = if args.get(2) == b"0" {
+            0
+        } else {
+            ITEM_FLAGS_BYTES
+        };
+        least < most && ITEM_BYTES + args.get(1).len() as u64 + flags + value > least
+    }
+
+    /// A set with a value beyond the limit. As with a server the value that was there is gone all the same: it is
+    /// not the one the client believes to be there.
+    fn refuse_large(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        pool: u16,
+        key: &[u8],
+        skip: u64,
+    ) -> Flow {
+        let flow = if command::is_reserved(key) {
+            self.reply_now(index, generation, meta, Wire::ReservedKey.memcached());
+            Flow::Taken
+        } else {
+            let parts = Parts {
+                shards: vec![self.shard_of(pool, key)],
+                bytes: vec![[b"delete ", key, b"\r\n"].concat()],
+                ..Parts::default()
+            };
+            let out = Outgoing {
+                pool,
+                shard: 0,
+                lane: 0,
+                write: true,
+                kind: ReplyKind::Line,
+                bytes: b"",
+                copies: Copies::FromBytes,
+                trailer: b"",
+            };
+            self.dispatch_parts(index, generation, meta, Merge::TooLarge, parts, &out)
+        };
+        if let Some(client) = self.clients.at(index).filter(|_| flow == Flow::Taken) {
+            client.skip = skip;
+        }
+        flow
     }
 
     /// The tag of CAS tokens that a backend gives out now; 0 is none that is accepted. It changes
@@ -212,6 +297,15 @@ impl Worker {
         }
         let copies = match verb {
             _ if !copy.is_empty() => Copies::IfStored { bytes: &copy },
+            Verb::Incr | Verb::Decr | Verb::Append | Verb::Prepend | Verb::Touch
+                if !has_joining =>
+            {
+                Copies::Compared {
+                    key: args.get(1),
+                    // Whether a shorter number is padded depends on who reads the item at the time.
+                    with_size: matches!(verb, Verb::Incr | Verb::Decr),
+                }
+            }
             _ if !has_joining => Copies::Same,
             Verb::Set => Copies::Behind(Behind::Set { key: args.get(1) }),
             Verb::Delete => Copies::Behind(Behind::Same),
@@ -247,6 +341,11 @@ impl Worker {
     ) -> Flow {
         let first = first_key(verb);
         let count = args.len() - first;
+        if count == 0 {
+            // Of a gat without keys the server finds none of them.
+            self.reply_now(index, generation, meta, b"END\r\n");
+            return Flow::Taken;
+        }
         let key = |i: usize| args.get(first + i);
         if (0..count).any(|i| command::is_reserved(key(i))) {
             self.reply_now(index, generation, meta, Wire::ReservedKey.memcached());
@@ -297,53 +396,6 @@ impl Worker {
         self.dispatch_parts(index, generation, meta, Merge::Values, parts, &out)
     }
 
-    /// stats and flush_all: one part for each shard.
-    fn everywhere(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        pool: u16,
-        verb: Verb,
-        args: Args,
-    ) -> Flow {
-        let mut bytes = Vec::new();
-        for (i, word) in args.iter().enumerate() {
-            if i > 0 {
-                bytes.push(b' ');
-            }
-            bytes.extend_from_slice(word);
-        }
-        bytes.extend_from_slice(b"\r\n");
-        // An absent shard has nothing that counts, and is emptied before it has again.
-        let absent = &self.table.pools[pool as usize].absent;
-        let is_asked = |shard: &u16| !absent[*shard as usize];
-        let shards: Vec<u16> = (0..absent.len() as u16).filter(is_asked).collect();
-        let parts = Parts {
-            bytes: vec![bytes; shards.len()],
-            shards,
-            ..Parts::default()
-        };
-        let flush = verb == Verb::FlushAll;
-        let out = Outgoing {
-            pool,
-            shard: 0,
-            lane: 0,
-            write: flush,
-            kind: if flush {
-                ReplyKind::Line
-            } else {
-                ReplyKind::Stats
-            },
-            bytes: b"",
-            copies: Copies::Same,
-            // Any text: each shard has its own, filled in when its part is sent.
-            trailer: if flush { b"restore" } else { b"" },
-        };
-        let merge = if flush { Merge::Same } else { Merge::Stats };
-        self.dispatch_parts(index, generation, meta, merge, parts, &out)
-    }
-
     /// What a get or gat of one shard sends to those that do not answer it.
     fn copies_of_touches<'a>(
         &self,
@@ -392,25 +444,7 @@ impl Worker {
                 };
                 self.send(*to, &out);
             }
-            Verb::FlushAll => {
-                let table = self.shard_table(*pool, *shard);
-                let restore = table.restore.clone();
-                let copies = match table.joining {
-                    0 => Copies::Same,
-                    _ => Copies::Behind(Behind::Same),
-                };
-                let out = Outgoing {
-                    pool: *pool,
-                    shard: *shard,
-                    lane: 0,
-                    write: true,
-                    kind: ReplyKind::Line,
-                    bytes,
-                    copies,
-                    trailer: &restore,
-                };
-                self.send(*to, &out);
-            }
+            Verb::FlushAll | Verb::Stats => self.carry_out_everywhere(handover, &args),
             Verb::Cas if self.shard_table(*pool, *shard).is_replicated() => {
                 let bare = self.untag(*pool, *shard, args, bytes);
                 self.with_outgoing(*pool, *shard, verb, args, &bare, |worker, out| {

@@ -20,6 +20,8 @@ pub mod census;
 mod clients;
 mod cut;
 mod deliver;
+mod dump;
+mod everywhere;
 mod exec;
 mod fan;
 mod flush;
@@ -50,6 +52,7 @@ mod scripts;
 pub mod shared;
 mod split;
 mod tables;
+mod tally;
 mod transaction;
 mod topics;
 mod upstream;
@@ -138,6 +141,9 @@ pub struct Worker {
     gathers: Slab<Gather>,
     lessons: Slab<learn::Lesson>,
     censuses: Slab<census::Census>,
+    /// Lists of keys under way, and connections that such lists had.
+    dumps: Slab<dump::Dump>,
+    dump_conns: Vec<u32>,
     pools: Vec<PoolState>,
     /// Clients in blocking commands, and what tells them when to try again.
     waits: Slab<blocking::Wait>,
@@ -234,6 +240,8 @@ impl Worker {
             gathers: Slab::default(),
             lessons: Slab::default(),
             censuses: Slab::default(),
+            dumps: Slab::default(),
+            dump_conns: Vec::new(),
             waits: Slab::default(),
             watches: Vec::new(),
             watch_index: HashMap::new(),
@@ -335,6 +343,7 @@ impl Worker {
             || self.is_subscribing()
             || !self.fan_deadlines.is_empty()
             || !self.put_backs.is_empty()
+            || !self.dumps.is_empty()
             || self.is_watching_blind()
             || self
                 .conns
@@ -414,10 +423,12 @@ impl Worker {
         self.tend_watches();
         self.wake_unshown();
         self.tick_channels();
+        self.tend_dumps();
         if self.now_ms >= self.next_sweep {
             self.next_sweep = self.now_ms + SWEEP_MS;
             self.sweep();
             self.sweep_watches();
+            self.flush_due();
         }
         for (pool, listener) in std::mem::take(&mut self.resting) {
             let fd = &self.shared.config.pools[pool].listeners[listener];

@@ -8,6 +8,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::ask::request;
+use super::behind;
 use super::forward::Reach;
 use super::legs::{transaction, Held, Shape};
 use super::op::{Batch, NOBODY};
@@ -133,10 +134,27 @@ impl Worker {
         let table = self.shard_table(pool, shard);
         let (targets, lead) = (table.in_sync, table.lead.unwrap_or(0));
         // Where otherwise the write stands is something that does nothing.
-        let nothing = request(&[b"EXISTS", keys.first().map_or(b"", |key| key)]);
         let mut bytes = Vec::new();
-        transaction(&nothing, &keys, &mut bytes);
-        let replies = 3 + 2 * keys.len() as u32;
+        let (replies, shape, held, then) = match self.pools[pool as usize].protocol {
+            Protocol::Redis => {
+                let nothing = request(&[b"EXISTS", keys.first().map_or(b"", |key| key)]);
+                transaction(&nothing, &keys, &mut bytes);
+                let replies = 3 + 2 * keys.len() as u32;
+                (replies, Shape::Last, Held::State(keys), ReplyKind::Line)
+            }
+            Protocol::Memcached => {
+                bytes.extend_from_slice(b"mn\r\n");
+                for key in &keys {
+                    behind::ask(&mut bytes, key);
+                }
+                let (replies, seen) = (1 + keys.len() as u32, Vec::new());
+                let held = Held::Items {
+                    keys,
+                    replies: seen,
+                };
+                (replies, Shape::First, held, ReplyKind::Item)
+            }
+        };
         let entry = Op {
             to: ReplyTo::Nobody,
             pool,
@@ -154,9 +172,9 @@ impl Worker {
             request: Vec::new(),
             reply: Vec::new(),
             reply_from: NOBODY,
-            shape: Shape::Last,
+            shape,
             begun: 0,
-            held: Some(Held::State(keys)),
+            held: Some(held),
             check: None,
             repairs: Some((op, generation)),
             since: self.now_ms,
@@ -177,7 +195,7 @@ impl Worker {
             bytes: &bytes,
             replies,
             kind,
-            then: kind,
+            then,
             trailer: b"",
         };
         self.send_leg(op, generation, lead, batch);

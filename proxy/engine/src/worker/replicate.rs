@@ -42,6 +42,22 @@ impl Worker {
                     false => Plan::plain(),
                 }
             }
+            Copies::Compared { key, with_size } => {
+                let check = Some(Check::new(vec![key.to_vec()]));
+                let (mut replies, then) = (1, ReplyKind::Item);
+                if with_size {
+                    made.extend_from_slice(out.bytes);
+                    made.extend_from_slice(&[b"mg ", key, b" s u\r\n"].concat());
+                    replies = 2;
+                }
+                Plan {
+                    replies,
+                    then,
+                    shape: Shape::First,
+                    held: None,
+                    check,
+                }
+            }
             Copies::Behind(what) => behind::plan(what, out.bytes, out.trailer, &mut made),
             Copies::Exec { .. } => {
                 let must = if feeds { Must::Feed } else { Must::Nothing };

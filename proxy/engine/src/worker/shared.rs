@@ -199,6 +199,11 @@ pub struct ShardFlags {
     pub suspects: AtomicU32,
     /// New writes wait (`Engine::pause_writes`).
     pub paused: AtomicBool,
+    /// When the shard is to be emptied, by a memcached flush_all with a delay; 0 for never. Worker clock in
+    /// milliseconds.
+    pub flush_at: AtomicU64,
+    /// Bytes an item may have, by backend, as memcached said when it was connected to last; 0 is not known.
+    pub item_limits: [AtomicU64; 16],
 }
 
 pub struct Shared {

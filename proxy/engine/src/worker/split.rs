@@ -4,6 +4,7 @@
 use super::ask::Fan;
 use super::cut::{self, Piece};
 use super::forward::{Copies, Flow, Meta, Outgoing, Way};
+use super::tally::Sheet;
 use super::*;
 use crate::command::channel::{self, QueryKind};
 use crate::command::{Row, SplitKind};
@@ -25,8 +26,10 @@ pub(super) enum Merge {
     Channels(QueryKind),
     /// memcached `VALUE` blocks in the order of the keys, then END; a failed part is missing keys.
     Values,
-    /// memcached `STAT` lines, numbers summed.
-    Stats,
+    /// memcached `STAT` lines (`tally.rs`).
+    Stats(Sheet),
+    /// What memcached says of a value beyond its limit, once the key is deleted.
+    TooLarge,
     /// EXEC's, command by command (`cut.rs`).
     Exec,
     /// The first reply if all are no errors (Redis' `all_succeeded`).
@@ -319,7 +322,8 @@ impl Worker {
             Merge::Same => merge_same(&gather, &mut reply),
             Merge::Channels(kind) => merge_channels(&gather, kind, &mut reply),
             Merge::Values => merge_values(&gather, &mut reply),
-            Merge::Stats => self.merge_stats(&gather, &mut reply),
+            Merge::Stats(sheet) => self.merge_stats(gather.pool, sheet, &gather.parts, &mut reply),
+            Merge::TooLarge => merge_too_large(&gather, &mut reply),
             Merge::Exec => cut::merge(&gather.pieces, &gather.parts, &mut reply),
             Merge::Succeeded => merge_succeeded(&gather, &mut reply),
             Merge::Fan => {
@@ -341,74 +345,6 @@ impl Worker {
                 self.spare.push(buffer);
             }
         }
-    }
-
-    /// Sums what can be summed; what describes one server is said of the proxy instead.
-    fn merge_stats(&self, gather: &Gather, out: &mut Vec<u8>) {
-        let mut counted = gather
-            .parts
-            .iter()
-            .filter(|part| part.starts_with(b"STAT "))
-            .peekable();
-        if counted.peek().is_none() {
-            out.extend_from_slice(&gather.parts[0]);
-            return;
-        }
-        let clients = self.shared.pool_clients[gather.pool as usize].load(Relaxed) as u64;
-        let config = &self.shared.config.pools[gather.pool as usize];
-        let own = [
-            (&b"pid"[..], u64::from(std::process::id())),
-            (b"uptime", self.shared.clock.seconds()),
-            (b"curr_connections", clients),
-            (b"max_connections", config.client_limit as u64),
-            (b"threads", self.shared.config.workers as u64),
-        ];
-        // What is the same for all, or makes no sense as a sum: the first one's.
-        let first_only = [
-            &b"time"[..],
-            b"pointer_size",
-            b"libevent",
-            b"rusage_user",
-            b"rusage_system",
-        ];
-        let mut rows: Vec<(&[u8], Vec<u8>)> = Vec::new();
-        for (i, part) in counted.enumerate() {
-            for line in part.split(|byte| *byte == b'\n') {
-                let line = line.strip_suffix(b"\r").unwrap_or(line);
-                let Some(rest) = line.strip_prefix(b"STAT ") else {
-                    continue;
-                };
-                let mut words = rest.splitn(2, |byte| *byte == b' ');
-                let (name, value) = (words.next().unwrap_or(b""), words.next().unwrap_or(b""));
-                match rows.iter_mut().find(|row| row.0 == name) {
-                    None if i == 0 || !first_only.contains(&name) => {
-                        rows.push((name, value.to_vec()))
-                    }
-                    None => {}
-                    Some(row) => {
-                        let sum = text::unsigned(&row.1).zip(text::unsigned(value));
-                        if let Some((a, b)) = sum.filter(|_| !first_only.contains(&name)) {
-                            row.1 = a.saturating_add(b).to_string().into_bytes();
-                        }
-                    }
-                }
-            }
-        }
-        for (name, value) in &rows {
-            let own = own
-                .iter()
-                .find(|row| row.0 == *name)
-                .map(|row| row.1.to_string().into_bytes());
-            let value = match own {
-                Some(value) => value,
-                None if *name == b"version" => config.server_version.clone().into_bytes(),
-                None => value.clone(),
-            };
-            for word in [b"STAT ", *name, b" ", &value, b"\r\n"] {
-                out.extend_from_slice(word);
-            }
-        }
-        out.extend_from_slice(b"END\r\n");
     }
 }
 
@@ -498,6 +434,12 @@ fn merge_same(gather: &Gather, out: &mut Vec<u8>) {
     let is_error = |part: &&Vec<u8>| resp::is_error(part) || text::is_error(part);
     let shown = gather.parts.iter().find(is_error).or(gather.parts.first());
     out.extend_from_slice(shown.map_or(b"".as_slice(), Vec::as_slice));
+}
+
+fn merge_too_large(gather: &Gather, out: &mut Vec<u8>) {
+    let error = gather.parts.iter().find(|part| text::is_error(part));
+    let text = error.map_or(Wire::RequestTooLarge.memcached(), Vec::as_slice);
+    out.extend_from_slice(text);
 }
 
 /// If some parts of a write were done and others were not, none of their errors says what is true.
