@@ -363,6 +363,19 @@ def test_a_server_that_refuses_a_command_is_named_as_the_reason() -> None:
         assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
 
 
+def test_what_a_slow_leader_refuses_is_answered_by_who_did_it() -> None:
+    """Seed 140009: the error came last, and was shown over the answer."""
+    health = {"interval": "60s", "timeout": "1s"}
+    with Cluster("redis", relays=True, health=health) as cluster, clients(cluster, 1) as (client,):
+        assert ask(client, "EXISTS k") == [b":0\r\n"]
+        with RedisStore(cluster.servers[0][0].port) as leader:
+            leader.ask("CONFIG", "SET", "maxmemory", "1")
+        cluster.relays[0][0].delay(0.1)
+        *_, reply = ask(client, "MULTI", "INCR k", "EXEC")
+        assert reply == b"*1\r\n:1\r\n"
+        assert cluster.shard_status()["lead"] == cluster.address(1)
+
+
 # --- WATCH -----------------------------------------------------------------------------------------
 
 

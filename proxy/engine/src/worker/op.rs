@@ -80,6 +80,19 @@ impl Op {
         self.refused |= lead;
     }
 
+    /// Takes an error that came in front of EXEC: the first one is to be shown, the leader's if it is there, but
+    /// not over what another has done.
+    pub(super) fn take_error(&mut self, backend: u8, reply: &[u8]) {
+        let bit = 1u16 << backend;
+        let is_first = self.refused & bit == 0;
+        self.refused |= bit;
+        let is_better = self.reply_from == NOBODY
+            || (backend == self.lead && self.refused & (1 << self.reply_from) != 0);
+        if is_first && is_better {
+            self.keep_reply(backend, reply);
+        }
+    }
+
     /// Takes a leg's answer, and keeps it if it is the best one so far to show the client: the leader's,
     /// unless it refused what another has done.
     pub(super) fn take_answer(&mut self, backend: u8, answer: &[u8], is_error: bool) {
@@ -93,6 +106,70 @@ impl Op {
             || (!is_error && self.refused & (1 << self.reply_from) != 0);
         if is_better && !had_error {
             self.keep_reply(backend, answer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op() -> Op {
+        Op {
+            to: ReplyTo::Nobody,
+            pool: 0,
+            shard: 0,
+            lane: 0,
+            reach: Reach::Lane,
+            lead: 0,
+            members: 3,
+            targets: 3,
+            replied: 0,
+            refused: 0,
+            failed: 0,
+            answered: false,
+            unsent: false,
+            request: Vec::new(),
+            reply: Vec::new(),
+            reply_from: NOBODY,
+            shape: Shape::Tail { skip: 0 },
+            begun: 0,
+            held: None,
+            check: None,
+            repairs: None,
+            since: 0,
+        }
+    }
+
+    #[test]
+    fn what_one_has_done_is_shown_whenever_another_refuses_it() {
+        let (refuse, done) = (b"-OOM x\r\n", b"*1\r\n:1\r\n");
+        for refuses in [0, 1] {
+            for refused_first in [true, false] {
+                let mut op = op();
+                for is_refusal in [refused_first, !refused_first] {
+                    if is_refusal {
+                        op.take_error(refuses, refuse);
+                        op.take_answer(refuses, b"-EXECABORT y\r\n", true);
+                    } else {
+                        op.take_answer(1 - refuses, done, false);
+                    }
+                }
+                assert_eq!((&op.reply[..], op.refused), (&done[..], 1 << refuses));
+            }
+        }
+    }
+
+    #[test]
+    fn where_all_refuse_the_first_error_of_the_leader_is_shown() {
+        for order in [[0, 1], [1, 0]] {
+            let mut op = op();
+            for backend in order {
+                op.take_error(backend, format!("-OOM {backend}\r\n").as_bytes());
+                op.take_error(backend, b"-OOM again\r\n");
+                op.take_answer(backend, b"-EXECABORT y\r\n", true);
+            }
+            assert_eq!((&op.reply[..], op.refused), (&b"-OOM 0\r\n"[..], 3));
         }
     }
 }

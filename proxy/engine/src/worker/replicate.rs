@@ -261,12 +261,9 @@ impl Worker {
                 None => is_error,
             };
             state.take_answer(backend, answer, is_error);
-        } else if is_error && state.shape != Shape::First && state.refused & bit == 0 {
-            // In front of EXEC only errors matter, and the first of them is the one to show.
-            state.refused |= bit;
-            if backend == state.lead || state.reply_from == NOBODY {
-                state.keep_reply(backend, bytes);
-            }
+        } else if is_error && state.shape != Shape::First {
+            // In front of EXEC only errors matter.
+            state.take_error(backend, bytes);
         }
         if last {
             self.check_op(op, generation);
