@@ -17,6 +17,8 @@ FUZZ_SECONDS ?= 60
 SCHEDULES ?= 20
 CHAOS_MINUTES ?= 60
 SEED ?=
+# 1 to run the programs of `make clients` against plain servers in the proxy's place.
+PLAIN ?=
 # Passed on to the runners: make test PYTEST="-k failover"; make bench BENCH="--rounds 5".
 PYTEST ?=
 MODEL ?=
@@ -51,7 +53,7 @@ test: ## Rust and Python tests, against real servers
 clients: ## real client libraries of many languages, where their tools are here (PYTEST="-k ioredis")
 	@.ci/setup cargo backends engine
 	@.ci/clients
-	SHARDPROXY_TEST_CLIENTS=all $(BIN)/pytest -n 2 tests/clients $(PYTEST)
+	SHARDPROXY_TEST_CLIENTS=all SHARDPROXY_TEST_CLIENTS_PLAIN=$(PLAIN) $(BIN)/pytest -n 2 tests/clients $(PYTEST)
 
 chaos: ## random faults under load, and a check of every answer (SCHEDULES=100, SEED=17)
 	@.ci/setup cargo backends engine
