@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.cluster import Cluster
-from support.programs import Program, go, node, python
+from support.programs import Program, go, java, node, python
 from support.servers import MemcachedServer, RedisServer, Server
 
 SIMPLE = ("connect", "data", "pipeline", "streams", "scripts", "databases")
@@ -40,6 +40,7 @@ CACHES_OF_MEMCACHED = ("many", "clear")
 CACHES = ("django", "django_session", "flask", "dogpile")
 CACHES_OF_REDIS = ("dogpile_many", "django_many", "django_clear", "flask_many", "dogpile_lock")
 NODE = tuple(part for part in REDIS if part != "blocking_over_shards")
+JAVA = (*NODE, "pool")
 REDIS_PROGRAMS += [
     python("redis-py-asyncio", "redis_like_asyncio.py", "redis", parts=ASYNCIO, own=True),
     python("redis-py-asyncio-resp2", "redis_like_asyncio.py", "redis", "resp2", parts=ASYNCIO),
@@ -51,6 +52,11 @@ REDIS_PROGRAMS += [
     python("caches", "caches.py", "redis", parts=[*CACHES, *CACHES_OF_REDIS]),
     python("queues", "queues.py", parts=["huey", "dramatiq"]),
     go("go-redis", parts=NODE),
+    java("jedis", "jedis", parts=JAVA),
+    java("jedis-resp2", "jedis", "resp2", parts=JAVA),
+    java("jedis-resp3", "jedis", "resp3", parts=JAVA),
+    java("lettuce", "lettuce", parts=JAVA),
+    java("lettuce-resp2", "lettuce", "resp2", parts=JAVA),
 ]
 ONE_SHARD_PROGRAMS = [python("queues-of-one-shard", "queues.py", parts=["celery", "rq"])]
 """Their keys cannot be given a hash tag."""
@@ -66,6 +72,8 @@ MEMCACHED_PROGRAMS = [
     # alone, so it has no `restart`.
     node("node-memcached", "memcached.js", parts=[part for part in MEMCACHED if part != "restart"]),
     go("gomemcache", parts=MEMCACHED),
+    java("spymemcached", "spymemcached", parts=MEMCACHED),
+    java("xmemcached", "xmemcached", parts=MEMCACHED),
 ]
 
 

@@ -160,3 +160,11 @@ def go(name: str, *options: str, parts: Sequence[str]) -> Program:
     """A client in the one Go program."""
     binary = BUILT / "go" / "clients"
     return Program(name, (str(binary), name), tuple(parts), options, (binary,))
+
+
+def java(name: str, client: str, *options: str, parts: Sequence[str]) -> Program:
+    """A client in the one Java program. No run is long enough to be worth the better compiler."""
+    built = BUILT / "java"
+    path = f"{built / 'classes'}:{built / 'libraries'}/*"
+    command = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", path, "Clients", client)
+    return Program(name, command, tuple(parts), options, ("java", built / "classes"))
