@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.cluster import Cluster
-from support.programs import Program, go, java, node, python
+from support.programs import Program, go, java, node, php, python
 from support.servers import MemcachedServer, RedisServer, Server
 
 SIMPLE = ("connect", "data", "pipeline", "streams", "scripts", "databases")
@@ -41,6 +41,7 @@ CACHES = ("django", "django_session", "flask", "dogpile")
 CACHES_OF_REDIS = ("dogpile_many", "django_many", "django_clear", "flask_many", "dogpile_lock")
 NODE = tuple(part for part in REDIS if part != "blocking_over_shards")
 JAVA = (*NODE, "pool")
+PHP = (*NODE, "session")
 REDIS_PROGRAMS += [
     python("redis-py-asyncio", "redis_like_asyncio.py", "redis", parts=ASYNCIO, own=True),
     python("redis-py-asyncio-resp2", "redis_like_asyncio.py", "redis", "resp2", parts=ASYNCIO),
@@ -57,6 +58,8 @@ REDIS_PROGRAMS += [
     java("jedis-resp3", "jedis", "resp3", parts=JAVA),
     java("lettuce", "lettuce", parts=JAVA),
     java("lettuce-resp2", "lettuce", "resp2", parts=JAVA),
+    php("phpredis", "phpredis.php", parts=PHP),
+    php("predis", "predis.php", parts=[part for part in PHP if part != "streams"]),
 ]
 ONE_SHARD_PROGRAMS = [python("queues-of-one-shard", "queues.py", parts=["celery", "rq"])]
 """Their keys cannot be given a hash tag."""
@@ -74,6 +77,7 @@ MEMCACHED_PROGRAMS = [
     go("gomemcache", parts=MEMCACHED),
     java("spymemcached", "spymemcached", parts=MEMCACHED),
     java("xmemcached", "xmemcached", parts=MEMCACHED),
+    php("php-memcached", "memcached.php", parts=[*MEMCACHED, "session"]),
 ]
 
 

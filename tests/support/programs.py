@@ -168,3 +168,9 @@ def java(name: str, client: str, *options: str, parts: Sequence[str]) -> Program
     path = f"{built / 'classes'}:{built / 'libraries'}/*"
     command = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", path, "Clients", client)
     return Program(name, command, tuple(parts), options, ("java", built / "classes"))
+
+
+def php(name: str, script: str, *options: str, parts: Sequence[str]) -> Program:
+    """A program of PHP; its libraries are packages of the distribution."""
+    command = ("php", "-d", "display_errors=stderr", str(SOURCES / "php" / script))
+    return Program(name, command, tuple(parts), options, ("php", BUILT / "php.stamp"))
