@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.cluster import Cluster
-from support.programs import Program, go, java, node, php, python
+from support.programs import Program, go, java, node, php, python, ruby
 from support.servers import MemcachedServer, RedisServer, Server
 
 SIMPLE = ("connect", "data", "pipeline", "streams", "scripts", "databases")
@@ -60,6 +60,8 @@ REDIS_PROGRAMS += [
     java("lettuce-resp2", "lettuce", "resp2", parts=JAVA),
     php("phpredis", "phpredis.php", parts=PHP),
     php("predis", "predis.php", parts=[part for part in PHP if part != "streams"]),
+    ruby("redis-rb", "redis.rb", parts=[*REDIS, "pool"]),
+    ruby("sidekiq", "sidekiq.rb", parts=["queue"]),
 ]
 ONE_SHARD_PROGRAMS = [python("queues-of-one-shard", "queues.py", parts=["celery", "rq"])]
 """Their keys cannot be given a hash tag."""

@@ -174,3 +174,9 @@ def php(name: str, script: str, *options: str, parts: Sequence[str]) -> Program:
     """A program of PHP; its libraries are packages of the distribution."""
     command = ("php", "-d", "display_errors=stderr", str(SOURCES / "php" / script))
     return Program(name, command, tuple(parts), options, ("php", BUILT / "php.stamp"))
+
+
+def ruby(name: str, script: str, *options: str, parts: Sequence[str]) -> Program:
+    """A program of Ruby; its libraries are packages of the distribution."""
+    command = ("ruby", str(SOURCES / "ruby" / script))
+    return Program(name, command, tuple(parts), options, ("ruby", BUILT / "ruby.stamp"))
