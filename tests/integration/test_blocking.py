@@ -292,6 +292,29 @@ def test_many_wait_on_one_connection(resources: ExitStack, start_redis: Callable
     equal_replicas(direct)
 
 
+def test_who_waits_and_what_comes_meet_at_once(
+    resources: ExitStack, start_redis: Callable[..., RedisServer]
+) -> None:
+    """As many elements as clients that want one, sent at the same time: each gets one, however they cross."""
+    queues, each = 16, 3
+    servers = [start_redis(), start_redis()]
+    config = {"workers": 3, "pools": {"p": pool("redis", [s.address for s in servers], **LONG)}}
+    proxy = resources.enter_context(ProxyProcess(config))
+    waiting = [resources.enter_context(RawClient(proxy.redis_port, timeout=20)) for _ in range(queues * each)]
+    acting = [resources.enter_context(RawClient(proxy.redis_port, timeout=20)) for _ in range(queues)]
+    for _ in range(60):
+        for number, client in enumerate(waiting):
+            client.send(b"BLPOP q%d 0\r\n" % (number % queues))
+        for _ in range(each):
+            for number, client in enumerate(acting):
+                client.send(b"RPUSH q%d x\r\n" % number)
+        for client in waiting:
+            assert bulk(b"x") in client.read_reply()
+        for client in acting:
+            for _ in range(each):
+                client.read_reply()
+
+
 def test_whatever_changes_a_key(resources: ExitStack, start_redis: Callable[..., RedisServer]) -> None:
     """Through another proxy, at the backend itself, after the listening connection was cut or went silent."""
     server = start_redis()

@@ -77,6 +77,8 @@ pub(super) struct Wait {
     pub stage: Stage,
     /// Rises with each wait of the worker: who waits longer comes first.
     pub order: u64,
+    /// When its first attempts were made, by `Worker::types_told`.
+    pub began: u64,
     /// Milliseconds of the worker clock; 0 never.
     deadline: u64,
     /// Of the call when it began, as counted in `Worker::waits_bytes`.
@@ -175,6 +177,7 @@ impl Worker {
             shards,
             stage: Stage::Waiting,
             order: self.next_wait,
+            began: self.types_told,
             weight,
             deadline,
             is_listed: false,
@@ -480,6 +483,7 @@ impl Worker {
         for key in 0..count {
             self.want(at, generation, key);
         }
+        self.pump_wait(at, generation);
     }
 
     /// Nothing will say again that the client has closed its end.

@@ -156,6 +156,8 @@ pub struct Worker {
     /// What `waits` take, and the order of the next one.
     waits_bytes: usize,
     next_wait: u64,
+    /// Answers of TYPE about keys that are waited for (ready.rs): the clock of what is known of them.
+    types_told: u64,
     /// The read buffer all connections share; taken out while its bytes are handled.
     input: Vec<u8>,
     args: Vec<Arg>,
@@ -249,6 +251,7 @@ impl Worker {
             put_backs: VecDeque::new(),
             waits_bytes: 0,
             next_wait: 0,
+            types_told: 0,
             input: vec![0; READ_BYTES],
             args: Vec::new(),
             keys: Vec::new(),

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! No change is missed: whoever begins to wait has tried before. If the key was armed already, a change since
-//! is told; if not, what TYPE says is newer than the attempt. What is not a list or a sorted set afterwards has
-//! nothing; of a stream only another attempt knows. No server tells that a consumer group is gone, so those
+//! is told; if not, what TYPE says is newer than the attempt. Answers of other connections and workers overtake
+//! that of an attempt, so what TYPE said while it was under way counts as newer too, and has it made again. What
+//! is not a list or a sorted set afterwards has nothing; of a stream only another attempt knows. No server tells that a consumer group is gone, so those
 //! that are waited for are looked at once a second. When the connection or the leader is lost all keys are
 //! armed anew, and what may have changed in between shows the same way. Where tracking is not to be had, keys
 //! are tried once a second.
@@ -92,6 +93,8 @@ struct Key {
     armed: Armed,
     /// As of the last TYPE; none while that is not known.
     holds: Option<Holds>,
+    /// When that was told, by `Worker::types_told`.
+    told: u64,
     /// Rises with each reason to try.
     round: u32,
     /// Attempts that are left in this round, and that it began with.
@@ -126,7 +129,7 @@ impl Worker {
             .copied()
     }
 
-    /// A client waits for a key from now on; it has tried.
+    /// A client waits for a key from now on; it has tried. Its attempts are up to `pump`.
     pub(super) fn want(&mut self, at: u32, generation: u32, key: usize) {
         let Some(wait) = self.waits.get(at, generation) else {
             return;
@@ -153,13 +156,15 @@ impl Worker {
             None => Arc::from(&wait.call.keys[key][..]),
         };
         let entry = watch.keys.entry(Arc::clone(&name)).or_default();
+        let wants = wait.call.wants();
+        let is_overtaken = entry.holds == Some(wants) && entry.told > wait.began;
         let waiter = Waiter {
             wait: at,
             generation,
             key,
-            wants: wait.call.wants(),
+            wants,
             is_read: wait.call.kind == Kind::Read,
-            seen: entry.round,
+            seen: entry.round.wrapping_sub(u32::from(is_overtaken)),
         };
         entry.waiters.insert(wait.order, waiter);
         if entry.armed == Armed::No {
@@ -219,7 +224,12 @@ impl Worker {
         }
         let (waits, round) = (&self.waits, key.round);
         let wait = waits.get(at, generation);
-        let Some(wait) = wait.filter(|_| over == Over::Nothing) else {
+        // An attempt of an earlier round may be older than what began this one.
+        let is_of_round = |wait: &&Wait| {
+            let waiter = key.waiters.get(&wait.order);
+            waiter.is_some_and(|waiter| waiter.seen == round)
+        };
+        let Some(wait) = wait.filter(|_| over == Over::Nothing).filter(is_of_round) else {
             return;
         };
         for waiter in key.waiters.values_mut() {
@@ -433,7 +443,8 @@ impl Worker {
             true => (key.burst * 2).min(BURST_LIMIT),
             false => u32::from(holds != Holds::Other),
         };
-        (key.holds, key.allowed) = (Some(holds), key.burst);
+        self.types_told += 1;
+        (key.holds, key.told, key.allowed) = (Some(holds), self.types_told, key.burst);
         if holds != Holds::Other {
             key.round = key.round.wrapping_add(1);
         }
