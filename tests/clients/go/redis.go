@@ -166,11 +166,19 @@ var goRedis = parts{
 			client.RPush(background, queue, "later")
 		}()
 		same(good(client.BLPop(background, 20*time.Second, s.tagged("none"), queue).Result()), []string{queue, "later"})
+		found := make(chan bool)
 		go func() {
-			time.Sleep(100 * time.Millisecond)
-			client.XAdd(background, &redis.XAddArgs{Stream: s.tagged("x"), Values: []any{"f", "v"}})
+			for { // what is added before it waits is none of its business
+				select {
+				case <-found:
+					return
+				case <-time.After(50 * time.Millisecond):
+					client.XAdd(background, &redis.XAddArgs{Stream: s.tagged("x"), Values: []any{"f", "v"}})
+				}
+			}
 		}()
 		read := good(client.XRead(background, &redis.XReadArgs{Streams: []string{s.tagged("x"), "$"}, Block: 20 * time.Second}).Result())
+		close(found)
 		same(read[0].Messages[0].Values, map[string]any{"f": "v"})
 	},
 	"scan": func(s *story) {

@@ -2,7 +2,7 @@
 
 const assert = require('node:assert/strict');
 const { Redis } = require('ioredis');
-const { eventually, run, sleep } = require('./story');
+const { eventually, run, sleep, until } = require('./story');
 
 function connect(story, more = {}) {
   const client = new Redis({ port: story.port, ...more });
@@ -97,17 +97,16 @@ run({
   async blocking(story) {
     const [client, other] = [connect(story), connect(story)];
     assert.equal(await client.blpop(story.tagged('q'), 0.1), null);
-    const found = client.blpop(story.tagged('none'), story.tagged('q'), 20);
+    const popped = client.blpop(story.tagged('none'), story.tagged('q'), 20);
     await sleep(100);
     await other.rpush(story.tagged('q'), 'later');
-    assert.deepEqual(await found, [story.tagged('q'), 'later']);
-    const popped = client.bzpopmin(story.tagged('z'), 20);
+    assert.deepEqual(await popped, [story.tagged('q'), 'later']);
+    const least = client.bzpopmin(story.tagged('z'), 20);
     await other.zadd(story.tagged('z'), 1.5, 'm');
-    assert.deepEqual((await popped).map(String), [story.tagged('z'), 'm', '1.5']);
+    assert.deepEqual((await least).map(String), [story.tagged('z'), 'm', '1.5']);
     const read = client.xread('BLOCK', 20_000, 'STREAMS', story.tagged('x'), '$');
-    await sleep(100);
-    await other.xadd(story.tagged('x'), '*', 'f', 'v');
-    assert.match(JSON.stringify(await read), /"f","v"/);
+    const found = await until(read, () => other.xadd(story.tagged('x'), '*', 'f', 'v'));
+    assert.match(JSON.stringify(found), /"f","v"/);
   },
 
   async scan(story) {

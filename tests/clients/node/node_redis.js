@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { createClient, WatchError } = require('redis');
-const { eventually, run, sleep } = require('./story');
+const { eventually, run, sleep, until } = require('./story');
 
 async function connect(story, more = {}) {
   const version = story.options.find((option) => option.startsWith('resp'));
@@ -98,9 +98,7 @@ run({
     await other.rPush(story.tagged('q'), 'later');
     assert.deepEqual({ ...(await found) }, { key: story.tagged('q'), element: 'later' });
     const read = client.xRead({ key: story.tagged('x'), id: '$' }, { BLOCK: 20_000 });
-    await sleep(100);
-    await other.xAdd(story.tagged('x'), '*', { f: 'v' });
-    assert.match(JSON.stringify(await read), /"v"/);
+    assert.match(JSON.stringify(await until(read, () => other.xAdd(story.tagged('x'), '*', { f: 'v' }))), /"v"/);
   },
 
   async scan(story) {

@@ -102,6 +102,17 @@ async function eventually(condition, within = 20_000) {
   }
 }
 
+/** What the promise comes to; does that until then, as what is done before a server waits may be too early. */
+async function until(promise, act) {
+  let isOver = false;
+  const over = promise.finally(() => (isOver = true));
+  while (!isOver) {
+    await act();
+    await sleep(20);
+  }
+  return over;
+}
+
 /** Runs the part that the command line names and ends the process, whatever is still open. */
 function run(parts) {
   const [port, part, prefix, ...options] = process.argv.slice(2);
@@ -118,4 +129,4 @@ function run(parts) {
   );
 }
 
-module.exports = { Story, eventually, run, sleep };
+module.exports = { Story, eventually, run, sleep, until };

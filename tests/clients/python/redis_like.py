@@ -215,8 +215,12 @@ def blocking(story: Story) -> None:
     later(lambda: other.zadd(key("z"), {"m": 1.5}))
     name, member, score = text(client.bzpopmin(key("z"), timeout=10))
     assert (name, member, float(score)) == (key("z"), "m", 1.5)
-    later(lambda: other.xadd(key("x"), {"f": "v"}))
-    read = client.xread({key("x"): "$"}, block=10_000)
+    read = []
+    waiting = threading.Thread(target=lambda: read.append(client.xread({key("x"): "$"}, block=20_000)))
+    waiting.start()
+    while waiting.is_alive():  # what is added before it waits is none of its business
+        other.xadd(key("x"), {"f": "v"})
+        waiting.join(0.05)
     assert "v" in str(read)
     later(lambda: other.rpush(key("q"), "for ever"))
     assert text(client.brpop(key("q"), timeout=0))[1] == "for ever"

@@ -126,8 +126,10 @@ run(
     same client.blpop(story.tagged('none'), story.tagged('q'), timeout: 20), [story.tagged('q'), 'later']
     later { other.zadd(story.tagged('z'), 1.5, 'm') }
     same client.bzpopmin(story.tagged('z'), timeout: 20), [story.tagged('z'), 'm', 1.5]
-    later { other.xadd(story.tagged('x'), { f: 'v' }) }
-    same client.xread(story.tagged('x'), '$', block: 20_000)[story.tagged('x')][0][1], { 'f' => 'v' }
+    read = Thread.new { client.xread(story.tagged('x'), '$', block: 20_000) }
+    # What is added before it waits is none of its business.
+    other.xadd(story.tagged('x'), { f: 'v' }) until read.join(0.05)
+    same read.value[story.tagged('x')][0][1], { 'f' => 'v' }
   end,
 
   blocking_over_shards: lambda do |story|
