@@ -49,7 +49,7 @@ REDIS_PROGRAMS += [
     node("ioredis", "ioredis.js", parts=NODE),
     node("node-redis", "node_redis.js", parts=NODE),
     node("node-redis-resp2", "node_redis.js", "resp2", parts=NODE),
-    node("bullmq", "bullmq.js", parts=["queue"]),
+    node("bullmq", "bullmq.js", parts=["queue", "failover"]),
     python("caches", "caches.py", "redis", parts=[*CACHES, *CACHES_OF_REDIS]),
     python("queues", "queues.py", parts=["huey", "dramatiq"]),
     go("go-redis", parts=NODE),
@@ -61,7 +61,7 @@ REDIS_PROGRAMS += [
     php("phpredis", "phpredis.php", parts=PHP),
     php("predis", "predis.php", parts=[part for part in PHP if part != "streams"]),
     ruby("redis-rb", "redis.rb", parts=[*REDIS, "pool"]),
-    ruby("sidekiq", "sidekiq.rb", parts=["queue"]),
+    ruby("sidekiq", "sidekiq.rb", parts=["queue", "failover"]),
 ]
 ONE_SHARD_PROGRAMS = [python("queues-of-one-shard", "queues.py", parts=["celery", "rq"])]
 """Their keys cannot be given a hash tag."""

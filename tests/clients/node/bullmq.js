@@ -6,6 +6,27 @@ const { Queue, QueueEvents, Worker } = require('bullmq');
 const { eventually, run } = require('./story');
 
 run({
+  /** Every job that was taken on is done, and nobody is told of a failure; scripts and blocking reads all the way. */
+  async failover(story) {
+    const options = { connection: { host: '127.0.0.1', port: story.port }, prefix: `{${story.prefix}}` };
+    const queue = new Queue('jobs', options);
+    const done = new Map();
+    const worker = new Worker('jobs', async ({ data: { key, value } }) => void done.set(key, value), { ...options, concurrency: 4 });
+    const errors = [];
+    for (const one of [queue, worker]) one.on('error', (error) => errors.push(error));
+    await story.goOn(
+      async (key, value) => {
+        await queue.add('plain', { key, value });
+        await eventually(() => done.get(key) === value);
+      },
+      (key) => done.get(key),
+    );
+    assert.deepEqual(errors, []);
+    await worker.close();
+    assert.equal(await queue.getJobCountByTypes('wait', 'active', 'failed'), 0);
+    await queue.close();
+  },
+
   async queue(story) {
     const options = { connection: { host: '127.0.0.1', port: story.port }, prefix: `{${story.prefix}}` };
     const queue = new Queue('jobs', options);

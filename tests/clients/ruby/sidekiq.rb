@@ -28,7 +28,27 @@ class Job
   end
 end
 
+# Leaves its value under its key.
+class Note
+  include Sidekiq::Worker
+  sidekiq_options retry: false
+
+  def perform(key, value)
+    Sidekiq.redis { |redis| redis.set(key, value) }
+  end
+end
+
 JOBS = 20
+
+# With a worker in a process of its own meanwhile.
+def working(story)
+  command = ['sidekiq', '-r', File.expand_path(__FILE__), '-q', story.prefix, '-q', 'other', '-c', '2', '-t', '1']
+  worker = spawn({ 'STORY_PORT' => story.port.to_s }, *command, in: File::NULL, out: :err)
+  yield
+ensure
+  Process.kill('TERM', worker)
+  Process.wait(worker)
+end
 
 def queue(story)
   answers = story.key('answers')
@@ -37,9 +57,7 @@ def queue(story)
   to.perform_async(answers, -1) # fails once
   to.perform_in(1, answers, 100)
   same Sidekiq::Queue.new(story.prefix).size, JOBS + 1
-  command = ['sidekiq', '-r', File.expand_path(__FILE__), '-q', story.prefix, '-q', 'other', '-c', '2', '-t', '5']
-  worker = spawn({ 'STORY_PORT' => story.port.to_s }, *command, in: File::NULL)
-  begin
+  working(story) do
     wanted = [*0...JOBS, -1, 100].to_h { |n| [n.to_s, (2 * n).to_s] }
     found = nil
     Sidekiq.redis { |redis| eventually(within: 45) { (found = redis.hgetall(answers)) == wanted } }
@@ -48,13 +66,21 @@ def queue(story)
   rescue StandardError
     puts "answers: #{found}"
     raise
-  ensure
-    Process.kill('TERM', worker)
-    Process.wait(worker)
   end
+end
+
+# Every job that was taken on is done, also what was on its way to a worker that waits for it.
+def failover(story)
+  to = Note.set(queue: story.prefix)
+  read = ->(key) { Sidekiq.redis { |redis| redis.get(key) } }
+  write = lambda do |key, value|
+    to.perform_async(key, value)
+    eventually { read.call(key) == value }
+  end
+  working(story) { story.go_on(write, read) }
 end
 
 unless Sidekiq.server?
   require_relative 'story'
-  run(queue: method(:queue))
+  run(queue: method(:queue), failover: method(:failover))
 end
