@@ -82,6 +82,20 @@ MEMCACHED_PROGRAMS = [
     php("php-memcached", "memcached.php", parts=[*MEMCACHED, "session"]),
 ]
 
+BINARY = [
+    python("python-binary-memcached", "memcached.py", "bmemcached", parts=MEMCACHED),
+    python("pylibmc-binary", "memcached.py", "pylibmc", "binary", parts=MEMCACHED),
+    python("caches-of-pylibmc-binary", "caches.py", "pylibmc", "binary", parts=["django", "django_session"]),
+    node("memjs", "memjs.js", parts=[part for part in MEMCACHED if part != "cas"]),
+    java("spymemcached-binary", "spymemcached", "binary", parts=MEMCACHED),
+    java("xmemcached-binary", "xmemcached", "binary", parts=MEMCACHED),
+    php("php-memcached-binary", "memcached.php", "binary", parts=[*MEMCACHED, "session"]),
+    ruby("dalli", "dalli.rb", parts=MEMCACHED),
+]
+META = [python("meta-memcache", "meta.py", parts=[*MEMCACHED, "leases", "stale"])]
+if PLAIN:  # the proxy speaks neither yet
+    MEMCACHED_PROGRAMS += [*BINARY, *META]
+
 
 def cases(programs: list[Program]) -> list[object]:
     """A parameter for each part of each program that is asked for."""

@@ -1,5 +1,8 @@
-"""What applications use caches through: Django, Flask-Caching and dogpile.cache. The option is the library
-below: ``redis``, ``pymemcache`` or ``pylibmc``."""
+"""What applications use caches through: Django, Flask-Caching and dogpile.cache.
+
+The option is the library below: ``redis``, ``pymemcache`` or ``pylibmc``; ``binary`` behind the latter is for
+Django.
+"""
 
 import time
 from typing import Any
@@ -19,16 +22,19 @@ def django_cache(story: Story) -> Any:
 
     library = story.options[0]
     place = f"redis://127.0.0.1:{story.port}" if library == "redis" else f"127.0.0.1:{story.port}"
+    cache: dict[str, Any] = {"BACKEND": DJANGO[library], "LOCATION": place, "KEY_PREFIX": story.prefix}
+    if "binary" in story.options:
+        cache["OPTIONS"] = {"binary": True}
     settings.configure(
-        CACHES={"default": {"BACKEND": DJANGO[library], "LOCATION": place, "KEY_PREFIX": story.prefix}},
+        CACHES={"default": cache},
         SESSION_ENGINE="django.contrib.sessions.backends.cache",
         SECRET_KEY="of no use to anybody",
         USE_TZ=True,
     )
     django.setup()
-    from django.core.cache import cache
+    from django.core.cache import cache as made
 
-    return cache
+    return made
 
 
 def django(story: Story) -> None:
