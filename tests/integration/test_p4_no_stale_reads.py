@@ -5,6 +5,7 @@ after, until it is resynchronised; also across a restart of the proxy.
 import pytest
 from support.cluster import Cluster
 from support.eventually import eventually
+from support.servers import MemcachedServer
 from support.store import PROTOCOLS, MemcachedStore, RedisStore, connect
 
 from proxy.control.view import parse, view_key
@@ -46,22 +47,39 @@ def test_it_is_out_and_recorded_so_before_the_acknowledgement(protocol: str, vic
             assert [again.get(b"k") for _ in range(6)] == [b"new"] * 6
 
 
+class UnequalServer(MemcachedServer):
+    """The second of two takes no items beyond half a MiB."""
+
+    started = 0
+
+    def __init__(self, *arguments: str, port: int | None = None) -> None:
+        UnequalServer.started += 1
+        smaller = ("-I", "512k") if UnequalServer.started % 2 == 0 else ()
+        super().__init__(*arguments, *smaller, port=port)
+
+
 def test_a_replica_that_refuses_what_the_leader_applied_is_out(protocol: str) -> None:
-    with Cluster(protocol, reads="spread", health=SLOW_HEALTH) as cluster, cluster.connect() as client:
-        client.set(b"k", b"1")
-        with connect(protocol, cluster.servers[0][1].port) as direct:
-            if isinstance(direct, RedisStore):
-                # What only its data makes it refuse is mended; memory is its own.
-                direct.ask("CONFIG", "SET", "maxmemory", "1")
-            else:
-                direct.set(b"k", b"text")
+    """What only its data makes it refuse is mended; its limits are its own."""
+    kinds = {"memcached": UnequalServer}
+    with (
+        Cluster(protocol, servers=kinds, reads="spread", health=SLOW_HEALTH) as cluster,
+        cluster.connect() as client,
+    ):
         if isinstance(client, RedisStore):
+            client.set(b"k", b"1")
+            with connect(protocol, cluster.servers[0][1].port) as direct:
+                assert isinstance(direct, RedisStore)
+                direct.ask("CONFIG", "SET", "maxmemory", "1")
             assert client.ask("INCR", "k") == 2
+            expected = b"2"
         else:
             assert isinstance(client, MemcachedStore)
-            assert client.ask(b"incr k 1") == b"2"
+            part = b"x" * 300_000
+            client.set(b"k", part)
+            assert client.ask(b"append k 0 0 %d\r\n%b" % (len(part), part)) == b"STORED"
+            expected = part * 2
         assert recorded_members(cluster, 0) == (cluster.address(0),)
-        assert [client.get(b"k") for _ in range(6)] == [b"2"] * 6
+        assert [client.get(b"k") for _ in range(6)] == [expected] * 6
 
 
 def test_a_flushed_replica_is_out_within_a_probe(protocol: str) -> None:
