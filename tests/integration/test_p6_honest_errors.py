@@ -170,8 +170,6 @@ def test_a_split_write_of_which_a_part_fails(protocol: str) -> None:
                 with pytest.raises(Refused, match="outcome unknown"):
                     client.ask("MSET", *(word for key in keys for word in (key, b"new")))
                 with pytest.raises(Refused):
-                    client.ask("DEL", *keys)
-                with pytest.raises(Refused):
                     client.ask("MGET", *keys)
                 assert client.ask("PING") == b"PONG"
             else:
@@ -181,6 +179,38 @@ def test_a_split_write_of_which_a_part_fails(protocol: str) -> None:
                 found = client.read_values()
                 assert 0 < len(found) < len(keys)
                 assert {values[0] for values in found.values()} == {b"old"}
+
+
+def test_a_split_write_of_which_a_part_has_no_shard(protocol: str) -> None:
+    # The error of the lost shard says that nothing was applied, which is not true of the whole.
+    with Cluster(protocol, shards=2, replicas=1, distribution="jump") as cluster, cluster.connect() as client:
+        keys = [b"k%d" % number for number in range(40)]
+        for key in keys:
+            client.set(key, b"old")
+        cluster.servers[1][0].kill9()
+        eventually(lambda: cluster.members(1) == [], what="it is given up")
+        if isinstance(client, RedisStore):
+            pairs = [word for key in keys for word in (key, b"new")]
+            for words in (("MSET", *pairs), ("UNLINK", *keys), ("DEL", *keys), ("FLUSHALL",)):
+                with pytest.raises(Refused, match="outcome unknown"):
+                    client.ask(*words)
+            batch = [command("MULTI"), command("DEL", *keys), command("GET", keys[0]), command("EXEC")]
+            client.raw.send(b"".join(batch))
+            assert b"*2\r\n-ERR outcome unknown" in [client.raw.read_reply() for _ in batch][-1]
+            # What only reads has applied nothing, and what goes to the lost shard alone neither.
+            waits = cluster.proxy.metric("shardproxy_request_waits_total")
+            lost = [key for key in keys if NOTHING in client.raw.ask(command("GET", key))]
+            for words in (("MGET", *keys), ("EXISTS", *keys), ("DEL", *lost), ("MSET", lost[0], b"new")):
+                with pytest.raises(Refused, match="nothing was applied"):
+                    client.ask(*words)
+            # It is told at once, between the answers of the other shard, which do not wait for it.
+            client.raw.send(b"".join(command("INCRBY", key + b"n", 1) + command("GET", key) for key in keys))
+            replies = [client.raw.read_reply() for _ in range(2 * len(keys))]
+            assert sum(reply.startswith(b"-CLUSTERDOWN ") for reply in replies[1::2]) == len(lost)
+            assert cluster.proxy.metric("shardproxy_request_waits_total") == waits
+        else:
+            client.raw.send(b"flush_all\r\n")
+            assert b"outcome unknown" in client.raw.read_line()
 
 
 def test_a_lost_shard_says_that_nothing_was_applied(protocol: str) -> None:

@@ -206,6 +206,19 @@ wire_texts! {
         "ERROR";
 }
 
+/// True for an error of our own that says that a write may have been applied.
+pub fn is_doubt(reply: &[u8]) -> bool {
+    const DOUBTS: [Wire; 5] = [
+        Wire::WriteTimedOut,
+        Wire::WriteLost,
+        Wire::WriteNotReplicated,
+        Wire::SplitPartFailed,
+        Wire::BadReply,
+    ];
+    let is_it = |wire: &Wire| reply == wire.redis() || reply == wire.memcached();
+    DOUBTS.iter().any(is_it)
+}
+
 /// Redis cuts what it quotes of a request to this many bytes.
 const QUOTED_BYTES: usize = 128;
 

@@ -197,6 +197,12 @@ fn removed(key: &[u8], reply: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// Errors of a server that answers nobody for a while: another one with the same data may.
+pub fn is_away(reply: &[u8]) -> bool {
+    const AWAY: [&[u8]; 3] = [b"-LOADING ", b"-BUSY ", b"-MASTERDOWN "];
+    AWAY.iter().any(|prefix| reply.starts_with(prefix))
+}
+
 /// Errors that tell of the server, not of its data: whoever answers so has not applied what others
 /// with the same data have.
 pub fn is_condition(reply: &[u8]) -> bool {

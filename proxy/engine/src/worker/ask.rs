@@ -6,6 +6,7 @@ use super::forward::{Flow, Meta, Way};
 use super::scan::Scan;
 use super::split::{Gather, Merge};
 use super::*;
+use crate::command::effect::is_away;
 use crate::command::{self, FanKind};
 use crate::conn::backend::NO_PART;
 use crate::conn::ReplyTo;
@@ -91,9 +92,7 @@ pub(super) fn count_reserved(reserved: &[Vec<u8>]) -> Vec<u8> {
 /// True for what another backend of the shard may be asked instead: it was not answered, or not by its data.
 fn is_unanswered(reply: &[u8]) -> bool {
     const OURS: [Wire; 3] = [Wire::BackendUnreachable, Wire::ReadLost, Wire::ReadTimedOut];
-    const THEIRS: [&[u8]; 2] = [b"-LOADING ", b"-MASTERDOWN "];
-    OURS.iter().any(|wire| wire.redis() == reply)
-        || THEIRS.iter().any(|prefix| reply.starts_with(prefix))
+    OURS.iter().any(|wire| wire.redis() == reply) || is_away(reply)
 }
 
 impl Worker {

@@ -248,10 +248,16 @@ impl Worker {
         let Some(pending) = conn.inflight.pop_front() else {
             return;
         };
+        let is_moved = reply[0] == b'-' && self.read_elsewhere(index, &pending, reply);
+        let conn = &mut self.conns[index as usize];
         if conn.keep {
             conn.out.release(pending.len as usize);
         }
         let pool = conn.pool;
+        if is_moved {
+            self.backend_stats(index).of(BackendCount::Inflight).sub(1);
+            return;
+        }
         if pending.tombstone {
             conn.tombstones -= 1;
             self.backend_stats(index)

@@ -25,7 +25,7 @@ use super::reads::AGAIN;
 use super::ready::Over;
 use super::*;
 use crate::command::blocking::{self, Call, Found, Holds, Kind};
-use crate::command::effect::is_condition;
+use crate::command::effect::{is_away, is_condition};
 use crate::command::Row;
 use crate::conn::backend::WAIT_PART;
 use crate::conn::ReplyTo;
@@ -691,8 +691,7 @@ impl Worker {
 
 /// True for an error that says that nothing was done, and that may be otherwise a moment later.
 fn is_postponed(reply: &[u8]) -> bool {
-    const PREFIXES: [&[u8]; 4] = [b"-CLUSTERDOWN ", b"-LOADING ", b"-BUSY ", b"-MASTERDOWN "];
-    PREFIXES.iter().any(|prefix| reply.starts_with(prefix))
+    reply.starts_with(b"-CLUSTERDOWN ") || is_away(reply)
 }
 
 fn is_second_word(request: &[u8], word: &[u8]) -> bool {

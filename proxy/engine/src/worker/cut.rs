@@ -165,7 +165,7 @@ impl Worker {
             parts.push(part);
         }
         Piece::Split {
-            merge: kind.merge(),
+            merge: kind.merge(row),
             parts,
             order,
         }

@@ -94,7 +94,7 @@ impl Worker {
             copies,
             trailer: b"",
         };
-        self.dispatch_parts(index, generation, meta, Merge::Succeeded, parts, &out)
+        self.dispatch_parts(index, generation, meta, Merge::Same, parts, &out)
     }
 
     /// FLUSHALL or FLUSHDB for one shard, made from the bytes that the client sent.

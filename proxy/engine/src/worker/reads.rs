@@ -1,11 +1,13 @@
 //! Where a read goes: the first in-sync replica, in the table's order, that can take it, and the next one when
 //! that fails; a suspect, or a connection that waits for a new table, only where nobody else is left.
 
-use super::forward::Outgoing;
+use super::forward::{Copies, Outgoing};
 use super::*;
-use crate::conn::ReplyTo;
+use crate::command::effect::is_away;
+use crate::conn::{Pending, ReplyTo};
 use crate::proto::memcache::ReplyKind;
 use crate::route::MAX_BACKENDS;
+use crate::stats::BackendCount;
 
 /// In `Pending::tried`: nobody was left, and those that were asked are asked once more. Their connections may
 /// have been cut by the proxy that brings another backend back.
@@ -76,6 +78,38 @@ impl Worker {
             }
             _ => false,
         }
+    }
+
+    /// Asks another replica for a read that was refused by the state of this server (loading, busy with a
+    /// script). False if it is none, or if nobody is left who could be asked.
+    pub(super) fn read_elsewhere(&mut self, index: u32, pending: &Pending, reply: &[u8]) -> bool {
+        let conn = &self.conns[index as usize];
+        let may_move = pending.read && conn.keep && !pending.pinned && !pending.tombstone;
+        let told = match pending.kind {
+            ReplyKind::Batch { .. } => &conn.batch.refused[..],
+            _ => reply,
+        };
+        if !may_move || !is_away(told) {
+            return false;
+        }
+        let bytes = conn.out.held_slice(0, pending.len as usize).to_vec();
+        let out = Outgoing {
+            pool: conn.pool,
+            shard: conn.shard,
+            lane: conn.lane,
+            write: false,
+            kind: pending.kind,
+            bytes: &bytes,
+            copies: Copies::Same,
+            trailer: b"",
+        };
+        if self.pick_read(&out, pending.tried).is_none() {
+            return false;
+        }
+        self.backend_stats(index).of(BackendCount::Errors).add(1);
+        self.backend_stats(index).of(BackendCount::Retried).add(1);
+        self.send_read(pending.to, &out, pending.tried);
+        true
     }
 
     #[inline]

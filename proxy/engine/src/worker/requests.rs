@@ -398,7 +398,7 @@ impl Worker {
             parts.bytes.push(bytes);
         }
         out.bytes = b"";
-        self.dispatch_parts(index, generation, meta, kind.merge(), parts, &out)
+        self.dispatch_parts(index, generation, meta, kind.merge(row), parts, &out)
     }
 
     /// A command that the proxy answers itself.

@@ -7,9 +7,11 @@ use super::forward::{Copies, Flow, Meta, Outgoing, Way};
 use super::tally::Sheet;
 use super::*;
 use crate::command::channel::{self, QueryKind};
+use crate::command::spec::Flags;
 use crate::command::{Row, SplitKind};
 use crate::conn::backend::WAIT_PART;
 use crate::conn::ReplyTo;
+use crate::error;
 use crate::proto::memcache as text;
 use crate::proto::{resp, Args};
 
@@ -20,7 +22,9 @@ pub(super) enum Merge {
     Arrays,
     /// Integers, summed.
     Sum,
-    /// The same line from all.
+    /// The same of a write.
+    Removed,
+    /// The same line from all, of a write.
     Same,
     /// Answers to PUBSUB.
     Channels(QueryKind),
@@ -32,8 +36,6 @@ pub(super) enum Merge {
     TooLarge,
     /// EXEC's, command by command (`cut.rs`).
     Exec,
-    /// The first reply if all are no errors (Redis' `all_succeeded`).
-    Succeeded,
     /// As the fan says (`fan.rs`).
     Fan,
 }
@@ -47,10 +49,11 @@ impl SplitKind {
         }
     }
 
-    pub(super) fn merge(self) -> Merge {
+    pub(super) fn merge(self, row: &Row) -> Merge {
         match self {
             SplitKind::Mget => Merge::Arrays,
             SplitKind::Mset => Merge::Same,
+            SplitKind::Sum if row.flags.has(Flags::WRITE) => Merge::Removed,
             SplitKind::Sum => Merge::Sum,
         }
     }
@@ -319,13 +322,13 @@ impl Worker {
         match gather.merge {
             Merge::Arrays => merge_arrays(&gather, &mut reply),
             Merge::Sum => merge_sum(&gather, &mut reply),
+            Merge::Removed => merge_removed(&gather, &mut reply),
             Merge::Same => merge_same(&gather, &mut reply),
             Merge::Channels(kind) => merge_channels(&gather, kind, &mut reply),
             Merge::Values => merge_values(&gather, &mut reply),
             Merge::Stats(sheet) => self.merge_stats(gather.pool, sheet, &gather.parts, &mut reply),
             Merge::TooLarge => merge_too_large(&gather, &mut reply),
             Merge::Exec => cut::merge(&gather.pieces, &gather.parts, &mut reply),
-            Merge::Succeeded => merge_succeeded(&gather, &mut reply),
             Merge::Fan => {
                 self.scratch = reply;
                 self.finish_fan(gather);
@@ -371,6 +374,7 @@ pub(super) fn merge_elements(
     match merge {
         Merge::Arrays => merge_arrays(&gather, &mut reply),
         Merge::Sum => merge_sum(&gather, &mut reply),
+        Merge::Removed => merge_removed(&gather, &mut reply),
         _ => merge_same(&gather, &mut reply),
     }
     out.extend_from_slice(&reply);
@@ -430,10 +434,11 @@ fn merge_sum(gather: &Gather, out: &mut Vec<u8>) {
     out.extend_from_slice(format!(":{sum}\r\n").as_bytes());
 }
 
-fn merge_same(gather: &Gather, out: &mut Vec<u8>) {
-    let is_error = |part: &&Vec<u8>| resp::is_error(part) || text::is_error(part);
-    let shown = gather.parts.iter().find(is_error).or(gather.parts.first());
-    out.extend_from_slice(shown.map_or(b"".as_slice(), Vec::as_slice));
+fn merge_removed(gather: &Gather, out: &mut Vec<u8>) {
+    match failure(gather) {
+        Some(error) => out.extend_from_slice(error),
+        None => merge_sum(gather, out),
+    }
 }
 
 fn merge_too_large(gather: &Gather, out: &mut Vec<u8>) {
@@ -442,14 +447,37 @@ fn merge_too_large(gather: &Gather, out: &mut Vec<u8>) {
     out.extend_from_slice(text);
 }
 
-/// If some parts of a write were done and others were not, none of their errors says what is true.
-fn merge_succeeded(gather: &Gather, out: &mut Vec<u8>) {
-    let failed = gather.parts.iter().filter(|part| resp::is_error(part));
-    match (first_error(gather), failed.count() == gather.parts.len()) {
-        (None, _) => out.extend_from_slice(&gather.parts[0]),
-        (Some(error), true) => out.extend_from_slice(error),
-        (Some(_), false) => out.extend_from_slice(Wire::SplitPartFailed.redis()),
+fn merge_same(gather: &Gather, out: &mut Vec<u8>) {
+    let done = gather.parts.first().map_or(b"".as_slice(), Vec::as_slice);
+    out.extend_from_slice(failure(gather).unwrap_or(done));
+}
+
+/// What is told of a write of which not all parts were done. If its parts fared differently, none of their
+/// errors says what is true of the whole.
+fn failure(gather: &Gather) -> Option<&[u8]> {
+    #[derive(PartialEq)]
+    enum Fate {
+        Done,
+        Undone,
+        Unknown,
     }
+    let fate = |part: &Vec<u8>| match part {
+        part if error::is_doubt(part) => Fate::Unknown,
+        part if resp::is_error(part) || text::is_error(part) => Fate::Undone,
+        _ => Fate::Done,
+    };
+    let first = gather.parts.first()?;
+    let expected = fate(first);
+    if gather.parts.iter().any(|part| fate(part) != expected) {
+        let is_redis = gather.parts.iter().any(|part| resp::is_error(part));
+        let wire = Wire::SplitPartFailed;
+        return Some(if is_redis {
+            wire.redis()
+        } else {
+            wire.memcached()
+        });
+    }
+    (expected != Fate::Done).then_some(first)
 }
 
 fn merge_values(gather: &Gather, out: &mut Vec<u8>) {
@@ -505,6 +533,32 @@ mod tests {
             &mut out,
         );
         assert_eq!(out, b"-ERR x\r\n");
+    }
+
+    #[test]
+    fn a_write_of_which_a_part_failed_is_told_as_what_it_is() {
+        let merged = |merge, parts: &[&[u8]]| {
+            let mut out = Vec::new();
+            match merge {
+                Merge::Same => merge_same(&gather(merge, parts, &[], &[]), &mut out),
+                _ => merge_removed(&gather(merge, parts, &[], &[]), &mut out),
+            }
+            out
+        };
+        let split = Wire::SplitPartFailed;
+        let (lost, unknown) = (Wire::ShardLost.redis(), Wire::WriteLost.redis());
+        assert_eq!(merged(Merge::Removed, &[b":1\r\n", b":2\r\n"]), b":3\r\n");
+        assert_eq!(merged(Merge::Same, &[b"+OK\r\n", b"+OK\r\n"]), b"+OK\r\n");
+        for (merge, done) in [(Merge::Same, &b"+OK\r\n"[..]), (Merge::Removed, b":1\r\n")] {
+            assert_eq!(merged(merge, &[done, lost]), split.redis());
+            assert_eq!(merged(merge, &[lost, unknown]), split.redis());
+            assert_eq!(merged(merge, &[b"-OOM x\r\n", done]), split.redis());
+            assert_eq!(merged(merge, &[lost, b"-OOM x\r\n"]), lost);
+            assert_eq!(merged(merge, &[unknown, unknown]), unknown);
+        }
+        let lost = Wire::ShardLost.memcached();
+        assert_eq!(merged(Merge::Same, &[b"OK\r\n", lost]), split.memcached());
+        assert_eq!(merged(Merge::Same, &[lost, lost]), lost);
     }
 
     #[test]

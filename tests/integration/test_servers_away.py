@@ -1,0 +1,141 @@
+"""Servers that answer nobody for a while: busy with a script, or loading. Another one in sync is asked for a
+read; who asks for a write is told what the server says (promise P6)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+from support.cluster import Cluster
+from support.eventually import eventually
+from support.servers import Server
+from support.store import RedisStore, command
+
+pytestmark = pytest.mark.fault
+
+PATIENT = {
+    "timeouts": {"connect": "2s", "request": "10s"},
+    "health": {"interval": "20s", "timeout": "5s", "fall": 10},
+}
+ARGUMENTS = ("--busy-reply-threshold", "20", "--enable-debug-command", "yes", "--rdbcompression", "no")
+BUSY = b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n"
+LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
+KEYS = [b"k%d" % number for number in range(20)]
+"""On all shards."""
+REQUESTS = (("SET", "n", 2), ("INCRBYFLOAT", "n", 1), ("GET", "n"), ("MGET", "n", "m"), ("DBSIZE",))
+
+
+@contextmanager
+def busy(server: Server) -> Iterator[None]:
+    """The server runs a script meanwhile, in which it answers nothing but BUSY."""
+    with RedisStore(server.port) as runner, RedisStore(server.port) as other:
+        runner.raw.send(command("EVAL", "while true do end", 0))
+        eventually(lambda: other.raw.ask(command("PING")) == BUSY, what="it is busy")
+        yield
+        assert other.ask("SCRIPT", "KILL") == b"OK"
+        assert b"killed by user" in runner.raw.read_reply()
+
+
+@contextmanager
+def loading(server: Server) -> Iterator[None]:
+    """The server reads its dump file meanwhile, slowly."""
+    with RedisStore(server.port) as runner, RedisStore(server.port) as other:
+        # In microseconds; after each kibibyte of it the server looks at its connections.
+        other.ask("CONFIG", "SET", "key-load-delay", "1500", "loading-process-events-interval-bytes", "1024")
+        runner.raw.send(command("DEBUG", "RELOAD"))
+        eventually(lambda: other.raw.ask(command("PING")) == LOADING, what="it loads")
+        yield
+        assert other.raw.ask(command("PING")) == LOADING, "it was ready too early"
+        assert runner.raw.read_reply() == b"+OK\r\n"
+
+
+def store(cluster: Cluster) -> RedisStore:
+    connected = cluster.connect()
+    assert isinstance(connected, RedisStore)
+    return connected
+
+
+def read_all(client: RedisStore) -> None:
+    """Reads of each way they are sent."""
+    for key in KEYS:
+        assert client.get(key) == b"v" + key
+    assert client.ask("MGET", *KEYS) == [b"v" + key for key in KEYS]
+    assert client.ask("EXISTS", *KEYS) == len(KEYS)
+    assert client.ask("EVAL_RO", "return redis.call('GET', KEYS[1])", 1, KEYS[0]) == b"v" + KEYS[0]
+    batch = [command("MULTI"), *(command("GET", key) for key in KEYS), command("EXEC")]
+    client.raw.send(b"".join(batch))
+    replies = [client.raw.read_reply() for _ in batch]
+    assert replies[-1].count(b"\r\nvk") == len(KEYS)
+    client.raw.send(b"".join(command("GET", key) for key in KEYS))
+    assert [client.read_get() for _ in KEYS] == [b"v" + key for key in KEYS]
+    assert client.ask("DBSIZE") == len(KEYS)
+    assert client.ask("RANDOMKEY") in KEYS
+    cursor, found = b"0", set()
+    while not found or cursor != b"0":
+        cursor, page = client.ask("SCAN", cursor)
+        found.update(page)
+    assert found == set(KEYS)
+
+
+def fill(cluster: Cluster) -> None:
+    """What takes each server two seconds to load, in a database of its own."""
+    with store(cluster) as client:
+        client.ask("SELECT", 1)
+        client.raw.send(b"".join(command("SET", number, b"x" * 1100) for number in range(3000)))
+        assert all(client.raw.read_reply() == b"+OK\r\n" for _ in range(3000))
+
+
+@pytest.mark.parametrize(
+    ("away", "reads", "workers"),
+    [(busy, "primary", 2), (busy, "spread", 1), (loading, "primary", 1), (loading, "spread", 2)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_reads_are_asked_of_another(
+    away: Callable[[Server], AbstractContextManager[None]], reads: str, workers: int
+) -> None:
+    shape: dict[str, Any] = {"shards": 2, "replicas": 2, "workers": workers, "arguments": ARGUMENTS}
+    with Cluster("redis", reads=reads, **shape, **PATIENT) as cluster, store(cluster) as client:
+        for key in KEYS:
+            client.set(key, b"v" + key)
+        if away is loading:
+            fill(cluster)
+        read_all(client)
+        for replica in (0, 1):
+            with away(cluster.servers[0][replica]):
+                read_all(client)
+        assert cluster.proxy.metric("shardproxy_backend_reads_retried_total") > 0
+        assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
+
+
+def test_writes_are_told_what_the_server_says() -> None:
+    with Cluster("redis", arguments=ARGUMENTS, **PATIENT) as cluster, store(cluster) as client:
+        client.set(b"n", b"1")
+        leader, follower = cluster.servers[0]
+        with busy(leader):
+            # Only the leader knows what comes of it, so nobody has applied it.
+            increment = ("EVAL", "return redis.call('INCR', KEYS[1])", 1, "n")
+            assert client.raw.ask(command(*increment)) == BUSY
+            assert client.get(b"n") == b"1"
+            with busy(follower):
+                for words in (*REQUESTS, increment):
+                    assert client.raw.ask(command(*words)) == BUSY, words
+                # An error of a server ends neither the connection nor what is behind it.
+                client.raw.send(command("GET", "n") + command("PING"))
+                assert client.raw.read_reply() == BUSY
+                assert client.raw.read_reply() == b"+PONG\r\n"
+        assert client.get(b"n") == b"1"
+        assert cluster.members() == [0, 1]
+        with busy(leader):
+            # The follower has applied it: the leader leaves the view, and the write is acknowledged.
+            client.set(b"n", b"3")
+            assert client.get(b"n") == b"3"
+            assert cluster.members() == [1]
+
+
+def test_a_server_alone_passes_its_errors_on() -> None:
+    with Cluster("redis", replicas=1, arguments=ARGUMENTS, **PATIENT) as cluster, store(cluster) as client:
+        client.set(b"n", b"1")
+        with busy(cluster.servers[0][0]):
+            for words in (*REQUESTS, ("EVAL", "return 1", 0)):
+                assert client.raw.ask(command(*words)) == BUSY, words
+        assert client.get(b"n") == b"1"
