@@ -7,13 +7,15 @@ after single stories, after random writes in test_p7_replicas_converge.py and af
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import Thread
+from typing import Any
 
 import pytest
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
-from support.servers import RedisServer
-from support.store import RedisStore, Refused, contents
+from support.servers import RedisServer, Server
+from support.store import RESERVED, RedisStore, Refused, command, contents
 
 Start = Callable[..., RedisServer]
 StartProxy = Callable[..., ProxyProcess]
@@ -98,6 +100,89 @@ def test_keys_move_between_databases_on_every_replica(cluster: Cluster) -> None:
             assert zero.ask("COPY", f"c{number}", f"c{number}", "DB", 7) == 1
         assert seven.ask("MGET", *(f"m{number}" for number in range(40))) == [b"%d" % n for n in range(40)]
         assert 900 < seven.ask("TTL", "m1") <= 1000
+    assert cluster.differences() == {}
+    assert cluster.shard_status()["epoch"] == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (1, 1, 1)], ids=str)
+def test_databases_change_places(shape: tuple[int, int, int], start_redis: Start) -> None:
+    shards, replicas, workers = shape
+    plain = start_redis()
+    with Cluster("redis", shards=shards, replicas=replicas, workers=workers) as cluster:
+        records = [server_records(server) for row in cluster.servers for server in row]
+        ours = [connected(cluster, number) for number in (0, 1, 2, 0)]
+        theirs = [RedisStore(plain.port) for _ in ours]
+        for each, number in zip(theirs, (0, 1, 2, 0), strict=True):
+            each.ask("SELECT", number)
+        ours[3].hello3()
+        pairs = list(zip(ours, theirs, strict=True))
+        swaps = [
+            (0, 1),
+            (1, 2),
+            (2, 0),
+            (1, 1),
+            (15, 1),
+            ("x", 1),
+            (1, "x"),
+            (-1, 1),
+            (1, 16),
+            (1 << 40, 0),
+            (1,),
+        ]
+        for number, swap in enumerate(swaps):
+            for at, pair in enumerate(pairs):
+                for each in pair:
+                    each.raw.send(b"".join(b"SET k%d:%d %d\r\n" % (at, key, number) for key in range(20)))
+                    assert [each.raw.read_reply() for _ in range(20)] == [b"+OK\r\n"] * 20
+                asked = [each.raw.ask(command("SWAPDB", *swap)) for each in pair]
+                assert asked[0] == asked[1], swap
+                for each, other in pairs:
+                    keys = [f"k{place}:{key}" for place in range(4) for key in range(0, 20, 5)]
+                    assert each.ask("MGET", *keys) == other.ask("MGET", *keys)
+                    assert each.ask("DBSIZE") == other.ask("DBSIZE")
+        for each in (*ours, *theirs):
+            each.raw.close()
+        held: dict[bytes, Any] = {}
+        for row in cluster.servers:
+            held |= contents(row[0])
+        assert held == contents(plain)
+        assert cluster.differences() == {}
+        assert [server_records(server) for row in cluster.servers for server in row] == records
+        assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
+
+
+def server_records(server: Server) -> dict[bytes, bytes]:
+    """The proxy's own keys on a server."""
+    with RedisStore(server.port) as direct:
+        return {key: direct.ask("GET", key) for key in direct.ask("KEYS", RESERVED + b"*")}
+
+
+def test_databases_change_places_in_the_order_of_writes(cluster: Cluster) -> None:
+    """Writes of several clients in several databases meanwhile come to the same on all replicas."""
+
+    def work(database: int) -> None:
+        with connected(cluster, database) as client:
+            for number in range(30):
+                lines = [f"INCR n{key}" for key in range(6)] + [
+                    f"SWAPDB {database} {(database + number) % 3}"
+                ]
+                lines += [
+                    f"SPOP s{number % 3}",
+                    f"SADD s{number % 3} {number}",
+                    "MULTI",
+                    "INCR n1",
+                    "SPOP s1",
+                    "EXEC",
+                ]
+                client.raw.send(b"".join(line.encode() + b"\r\n" for line in lines))
+                replies = [client.raw.read_reply() for _ in lines]
+                assert not [reply for reply in replies if reply.startswith(b"-")]
+
+    threads = [Thread(target=work, args=(database,)) for database in (0, 1, 2, 0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert cluster.differences() == {}
     assert cluster.shard_status()["epoch"] == 1
 

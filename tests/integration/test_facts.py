@@ -6,7 +6,7 @@ import pytest
 from support.cluster import Cluster
 from support.eventually import PATIENCE, eventually
 from support.servers import RedisServer
-from support.store import RedisStore, Refused, command
+from support.store import RedisStore, command
 
 PATIENT = {
     "timeouts": {"connect": "1s", "request": "10s"},
@@ -147,5 +147,41 @@ def test_what_servers_have_measured(redis_server: RedisServer) -> None:
         for words in (("MEMORY", "DOCTOR"), ("MEMORY", "MALLOC-STATS")):
             report = ours.ask(*words).decode()
             assert sum(f"{address}:\n" in report for address in addresses) == 2, words
-        with pytest.raises(Refused, match="unknown subcommand"):
-            ours.ask("LATENCY", "HISTOGRAM")
+
+
+def test_numbers_of_all_servers_are_summed(redis_server: RedisServer) -> None:
+    with (
+        Cluster("redis", shards=2, replicas=2, workers=2, **PATIENT) as cluster,
+        store(cluster) as ours,
+        store(cluster).hello3() as ours3,
+        RedisStore(redis_server.port) as plain,
+    ):
+        for number in range(30):
+            ours.ask("HSETNX", f"h{number}", "f", 1)
+        for words in (
+            ("LATENCY", "HISTOGRAM", "nosuch"),
+            ("LATENCY", "HISTOGRAM", "pfadd"),
+            ("LATENCY", "GRAPH", "command"),
+            ("LATENCY", "GRAPH"),
+            ("MEMORY", "STATS", "x"),
+            ("MODULE", "LIST"),
+        ):
+            assert ours.raw.ask(command(*words)) == plain.raw.ask(command(*words)), words
+        for each in (ours, ours3):
+            name, histogram = each.ask("LATENCY", "HISTOGRAM", "hsetnx")
+            assert name == b"hsetnx"
+            assert histogram[:3] == [b"calls", 60, b"histogram_usec"], "30 on two replicas each"
+            counts = histogram[3][1::2]
+            assert counts == sorted(counts)
+            assert counts[-1] == 60
+            found = each.ask("MEMORY", "STATS")
+            numbers = dict(zip(found[::2], found[1::2], strict=True))
+            assert numbers[b"keys.count"] >= 30, "of the leaders"
+            assert numbers[b"total.allocated"] > 2 * 500_000
+            assert set(numbers) < {*plain.ask("MEMORY", "STATS")[::2], b"db.0"}, "percentages are left out"
+        leader = cluster.servers[1][0]
+        with RedisStore(leader.port) as direct:
+            direct.ask("CONFIG", "SET", "latency-monitor-threshold", 1)
+            direct.ask("EVAL", "for i = 1, 20000000 do end", 0)
+        graph = ours.ask("LATENCY", "GRAPH", "command").decode()
+        assert graph.startswith(f"{leader.address}:\ncommand - high ")

@@ -66,6 +66,26 @@ def test_they_are_routed_by_their_keys_and_replicated(cluster: Cluster) -> None:
     assert cluster.proxy.metric("shardproxy_requests_total", command="other", result="ok") >= 180
 
 
+def test_they_are_part_of_transactions(cluster: Cluster) -> None:
+    with connected(cluster) as client, connected(cluster).hello3() as other:
+        for each in (client, other):
+            each.ask("SADD", "s", *range(50))
+            lines = [f"DOC.PUSH {{l{number}}}x a" for number in range(10)]
+            lines = ["MULTI", *lines, "doc.chance s", "DOC.INDEX {l1}x 0", "EXEC"]
+            each.raw.send(b"".join(b"%b\r\n" % line.encode() for line in lines))
+            replies = [each.raw.read_reply() for _ in lines]
+            assert replies[-2] == b"+QUEUED\r\n"
+            assert replies[-1].endswith(b"$1\r\na\r\n")
+            assert b"-" not in replies[-1]
+            for line in (b"doc.wait l 1", b"doc.admin LIST"):
+                each.raw.send(b"MULTI\r\n%b\r\nEXEC\r\n" % line)
+                replies = [each.raw.read_reply() for _ in range(3)]
+                assert replies[1].startswith(b"-ERR unknown command")
+                assert replies[2].startswith(b"-EXECABORT")
+    assert cluster.differences() == {}
+    assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
+
+
 def test_what_cannot_be_routed_is_refused(cluster: Cluster) -> None:
     with connected(cluster) as client:
         assert client.ask("doc.many", "{a}1", 1, "{a}2", 2) == 1

@@ -227,6 +227,8 @@ def test_writes_of_all_kinds_while_it_is_copied(rng: random.Random, resp3: bool)
             client.ask("XADD", "stream", "MAXLEN", "~", 10, "*", "f", number)
             client.ask("ZADD", "z{t}", number, f"m{number}")
             client.ask("ZUNIONSTORE", "zz{t}", 2, "z{t}", "zz{t}")
+        with pytest.raises(Refused, match="TRYAGAIN"):
+            client.ask("SWAPDB", 0, 1)
         assert cluster.proxy.backend_states("p")[cluster.address(B)] == "joining"
         wait_back(cluster, B)
         assert_equal(cluster)

@@ -153,6 +153,43 @@ def test_scripts_outlive_their_backends(workers: int) -> None:
         check_in_sync(cluster)
 
 
+@pytest.mark.fault
+@pytest.mark.parametrize("workers", [1, 2])
+def test_transactions_call_scripts_that_backends_have_lost(workers: int) -> None:
+    with Cluster("redis", shards=2, replicas=1, workers=workers) as cluster, store(cluster) as ours:
+        digest = ours.ask("SCRIPT", "LOAD", APPEND).decode()
+        calls = [command("EVALSHA", digest, 1, key, "a") for key in KEYS]
+        for batch in ([command("MULTI"), *calls], [command("WATCH", "k1"), command("MULTI"), calls[1]]):
+            for row in cluster.servers:
+                row[0].restart()
+            eventually(lambda: ours.ask("DBSIZE") == 0, what="both are back, and empty")
+            ours.raw.send(b"".join([*batch, command("EXEC")]))
+            replies = [ours.raw.read_reply() for _ in range(len(batch) + 1)]
+            assert replies[-1].count(b":1\r\n") == sum(each in calls for each in batch), replies
+    with (
+        Cluster("redis", shards=2, replicas=2, workers=workers, **PATIENT) as cluster,
+        store(cluster) as ours,
+    ):
+        digest = ours.ask("SCRIPT", "LOAD", APPEND).decode()
+        batch = [
+            command("MULTI"),
+            *(command("EVALSHA", digest, 1, key, "a") for key in KEYS),
+            command("EXEC"),
+        ]
+        for how in ("known", "flushed", "known again"):
+            if how == "flushed":
+                # By somebody else, on connections that stay. Others of the transaction are done, so it is not
+                # made again; but the next one is preceded by the script.
+                everywhere(cluster, "SCRIPT", "FLUSH")
+
+            def is_called() -> bool:
+                ours.raw.send(b"".join(batch))
+                return b"-NOSCRIPT" not in [ours.raw.read_reply() for _ in batch][-1]
+
+            eventually(is_called, what=how)
+        check_in_sync(cluster)
+
+
 def test_scripts_without_keys(cluster: Cluster, redis_server: RedisServer) -> None:
     """They run on one shard. What they write, which they should not, is written on all its replicas."""
     with store(cluster) as ours, RedisStore(redis_server.port) as plain:

@@ -4,6 +4,7 @@ Every shard's part of a transaction is atomic and reaches all its replicas; WATC
 connections that are used again and again. The differences that are meant stand in `test_what_is_refused`.
 """
 
+import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from support.raw import Closed, RawClient
 from support.servers import RedisServer
 from support.store import RESERVED, RedisStore, command, contents, keys_on
 
+SCRIPT = "return{KEYS[1],1}"
+DIGEST = hashlib.sha1(SCRIPT.encode()).hexdigest()
 NULL = {2: b"*-1\r\n", 3: b"_\r\n"}
 ABORTED = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
 CROSSSLOT = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n"
@@ -114,6 +117,18 @@ DIALOGUES = {
     "into others": "SET t 5 | MULTI | MOVE t 2 | GET t | EXEC | SELECT 2 | GET t | MULTI | COPY t t DB 3 | "
     "MOVE t 99 | INCR t | EXEC | SELECT 3 | GET t | MULTI | MOVE t 0 | EXEC | SELECT 0 | GET t",
     "watched and moved": "SET t 5 | WATCH t | MULTI | MOVE t 2 | SET t 6 | EXEC | GET t | SELECT 2 | GET t",
+    "of all shards": "MULTI | DBSIZE | SET t 1 | KEYS t | DBSIZE | WAIT x 0 | WAIT 0 x | KEYS none | EXEC",
+    "flushed": "SET t 1 | MULTI | SET t 2 | FLUSHALL | DBSIZE | SET t 3 | DBSIZE | RANDOMKEY | EXEC | GET t",
+    "flushed, with chance": "SADD t a | MULTI | SADD t b | FLUSHDB SYNC | DBSIZE | RANDOMKEY | "
+    "SADD t c | SPOP t | SADD t d | EXEC | SMEMBERS t | DBSIZE",
+    "flushed wrongly": "SET t 1 | MULTI | FLUSHALL x | FLUSHDB SYNC x | GET t | EXEC",
+    "flushed beside": "SELECT 3 | SET t 1 | SELECT 0 | SET t 2 | MULTI | FLUSHDB | INCR t | EXEC | "
+    "SELECT 3 | GET t | MULTI | FLUSHALL ASYNC | EXEC | GET t | SELECT 0 | GET t",
+    "scripts by digest": f"MULTI | SCRIPT LOAD {SCRIPT} | EVALSHA {DIGEST} 1 t | "
+    f"SCRIPT EXISTS {DIGEST} beef | SCRIPT LOAD x( | EXEC | EVALSHA {DIGEST} 1 t | SCRIPT FLUSH | "
+    f"EVALSHA {DIGEST} 1 t",
+    "libraries": "MULTI | FUNCTION LIST | FUNCTION DELETE nosuch | FUNCTION LOAD x | FUNCTION STATS | "
+    "FUNCTION FLUSH | EXEC",
     "keys without values": "MULTI | MSET t 1 t | SET t 2 | EXEC | GET t | MSET t",
 }
 """Requests and replies of one connection; the proxy's equal the plain server's, sent singly or at once."""
@@ -179,13 +194,19 @@ def test_quiet_transactions(redis_server: RedisServer) -> None:
 
 
 def test_what_is_refused() -> None:
-    """The differences to a server: what would change the connection itself inside EXEC."""
+    """The differences to a server: what would change the connection itself inside EXEC, and what is asked of
+    servers that a transaction does not go to."""
     refused = b"-ERR Command not allowed inside a transaction\r\n"
     requests = (
         "HELLO 3",
         "CLIENT REPLY ON",
         "SELECT 1",
-        "DBSIZE",
+        "SCAN 0",
+        "INFO",
+        "SLOWLOG LEN",
+        "SCRIPT FLUSH",
+        "SWAPDB 0 1",
+        "SUBSCRIBE c",
         "EVAL x 0",
         f"GET {RESERVED.decode()}view",
     )
@@ -202,12 +223,12 @@ def test_what_is_refused() -> None:
             too_large = b"-ERR the transaction exceeds the proxy's limit for requests\r\n"
             assert client.ask(command("SET", "a", b"x" * 20_000)) == too_large
             assert ask(client, "SET a 1", "EXEC", "GET a") == [b"+QUEUED\r\n", ABORTED, b"$-1\r\n"]
+            # What a short request becomes counts as well.
+            replies = ask(client, "MULTI", "SET a 1", *["RANDOMKEY"] * 1200, "EXEC", "GET a")
+            assert replies[-3:] == [b"+QUEUED\r\n", too_large, b"$-1\r\n"]
 
 
 # --- random transactions ---------------------------------------------------------------------------
-
-OF_ALL_SHARDS = frozenset(("DBSIZE", "KEYS", "RANDOMKEY", "SCAN", "FLUSHALL", "FLUSHDB", "SCRIPT"))
-"""Not taken inside MULTI."""
 
 
 @pytest.mark.slow
@@ -228,7 +249,9 @@ def test_random_transactions(
             ours = rng.choice(every)
             size = rng.choice([0, 1, 1, 2, 3, 5, 12])
             drawn = redis_commands(rng, size, spread=0.0)
-            transaction = [words for words in drawn if words[0] not in OF_ALL_SHARDS]
+            transaction = [words for words in drawn if words[0] != "SCAN"]
+            if rng.random() < 0.05:
+                transaction.insert(rng.randrange(len(transaction) + 1), [rng.choice(["FLUSHDB", "FLUSHALL"])])
             end = rng.choice(["EXEC"] * 9 + ["DISCARD"])
             requests = [["MULTI"], *transaction, [end]]
             if rng.random() < 0.3:
@@ -267,6 +290,77 @@ def compare_exec(transaction: list[list[str]], got: bytes, expected: bytes) -> N
             assert sorted(one.split(b"\r\n")) == sorted(other.split(b"\r\n")), words
         else:
             assert one == other, (words, transaction)
+
+
+def test_whole_keyspace_and_watched_keys(redis_server: RedisServer) -> None:
+    lines = [
+        "SET a 1",
+        "WATCH a",
+        "MULTI",
+        "DBSIZE",
+        "FLUSHALL",
+        "DBSIZE",
+        "SET a 2",
+        "EXEC",
+        "GET a",
+        "DBSIZE",
+    ]
+    lines += [
+        "WATCH a",
+        "SET a 3",
+        "MULTI",
+        "FLUSHALL",
+        "EXEC",
+        "GET a",
+        "WATCH a",
+        "FLUSHDB",
+        "MULTI",
+        "EXEC",
+    ]
+    with Cluster("redis", workers=2) as cluster, clients(cluster, 2) as every:
+        with RawClient(redis_server.port) as theirs:
+            expected = ask(theirs, *lines)
+        for client in every:
+            assert ask(client, *lines) == expected
+        assert_replicas_equal(cluster)
+    with Cluster("redis", shards=2, replicas=1) as cluster, clients(cluster, 1) as (client,):
+        # It is watched on one shard only.
+        assert ask(client, "WATCH a", "MULTI", "DBSIZE", "EXEC", "DBSIZE")[2:] == [
+            b"+QUEUED\r\n",
+            CROSSSLOT,
+            b":0\r\n",
+        ]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_whole_keyspace_over_shards(redis_server: RedisServer, workers: int) -> None:
+    sets = [f"SET k{number} {number}" for number in range(30)]
+    lines = [
+        "MULTI",
+        *sets,
+        "DBSIZE",
+        "KEYS k1?",
+        "EXEC",
+        "MULTI",
+        "DBSIZE",
+        "DEL k1 k2 k3",
+        "DBSIZE",
+        "EXEC",
+    ]
+    with Cluster("redis", shards=3, workers=workers) as cluster, clients(cluster, 1) as (client,):
+        with RawClient(redis_server.port) as theirs:
+            got, expected = ask(client, *lines), ask(theirs, *lines)
+        assert sorted(b"".join(got).split(b"\r\n")) == sorted(b"".join(expected).split(b"\r\n"))
+        assert elements(got[-1])[:2] == [b":30\r\n", b":3\r\n"]
+        drawn = {elements(ask(client, "MULTI", "RANDOMKEY", "EXEC")[-1])[0] for _ in range(100)}
+        assert len(drawn) > 10
+        mixed = ["MULTI", "DBSIZE", "GET k5", "FLUSHALL", "INCR k5", "SPOP none", "DBSIZE", "EXEC", "DBSIZE"]
+        reply = ask(client, *mixed)
+        assert reply[-2] == b"*6\r\n:27\r\n$1\r\n5\r\n+OK\r\n:1\r\n$-1\r\n:1\r\n"
+        assert reply[-1] == b":1\r\n"
+        # The fewest replicas that the pool's `ack` makes sure of.
+        assert ask(client, "MULTI", "WAIT 1 0", "EXEC")[-1] == b"*1\r\n:1\r\n"
+        assert_replicas_equal(cluster)
 
 
 # --- several shards --------------------------------------------------------------------------------

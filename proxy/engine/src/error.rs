@@ -143,6 +143,16 @@ wire_texts! {
     DatabaseIndex:
         "-ERR DB index is out of range",
         "ERROR";
+    FirstDatabase:
+        "-ERR invalid first DB index",
+        "ERROR";
+    SecondDatabase:
+        "-ERR invalid second DB index",
+        "ERROR";
+    /// A write that cannot be made while a backend of the shard is brought back.
+    ShardJoined:
+        "-TRYAGAIN a backend of a shard is being brought up to date, nothing was applied there",
+        "SERVER_ERROR a backend of a shard is being brought up to date, nothing was applied there";
     UnbalancedStreams:
         "-ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
         "ERROR";

@@ -46,7 +46,7 @@ pub(super) fn answer(
         "INFO" => reply.text(info().as_bytes()),
         "KEYSLOT" => reply.integer((context.slot_of)(args.get(2)) as i64),
         "LINKS" => reply.array(0),
-        "MYID" => reply.bulk(context.run_id),
+        "MYID" | "MYSHARDID" => reply.bulk(context.run_id),
         "NODES" => {
             let mut line = context.run_id.as_bytes().to_vec();
             line.push(b' ');

@@ -203,6 +203,12 @@ pub fn number(text: &[u8]) -> Option<i64> {
     }
 }
 
+/// True where the error depends on what the server knows: whether there is such a function or script comes first.
+/// It is an error in any case, so any server may be asked.
+pub fn is_told_by_server(row: &Row) -> bool {
+    matches!(row.name, "EVALSHA" | "EVALSHA_RO" | "FCALL" | "FCALL_RO")
+}
+
 /// Appends the error that the server gives where `keys` fails. Families of commands differ here.
 pub fn refuse(row: &Row, error: KeyError, out: &mut Vec<u8>) {
     let script = row.flags.has(Flags::NO_MANDATORY_KEYS);

@@ -81,7 +81,7 @@ impl Refusal {
         match self {
             Refusal::Blocking => "Refused: it would hold a connection that others share.",
             Refusal::PubSub => "Refused: it subscribes in a way of its own.",
-            Refusal::Keyspace => "Refused: it moves keys between databases or servers as a whole.",
+            Refusal::Keyspace => "Refused: it moves keys to a server that is none of the proxy's.",
             Refusal::Scripting => "Refused: it holds one server for one client.",
             Refusal::Cluster => "Refused: clients see one server, which they cannot rebuild.",
             Refusal::Admin => "Refused: it administers a server; ask the server itself.",
@@ -152,6 +152,30 @@ pub enum FanKind {
     Succeed,
     /// FUNCTION STATS: of the shard where something runs, if there is one.
     FunctionStats,
+    /// SWAPDB: a write of every shard, after which our own keys are where they were.
+    Swap,
+    /// Maps of numbers, summed by their names.
+    Tally,
+}
+
+impl FanKind {
+    /// True for what may be part of a transaction: the commands of a shard's part go to one server, its leader
+    /// if any of them writes. So not what is asked of each server, or of one that was asked before (SCAN).
+    pub const fn is_queued(self) -> bool {
+        matches!(
+            self,
+            FanKind::Dbsize
+                | FanKind::Keys
+                | FanKind::RandomKey
+                | FanKind::Flush
+                | FanKind::Write
+                | FanKind::First
+                | FanKind::ScriptLoad
+                | FanKind::ScriptExists
+                | FanKind::FunctionStats
+                | FanKind::Wait
+        )
+    }
 }
 
 /// Why a command is refused; decides the error text (`admit.rs`).
@@ -369,8 +393,7 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("MEMORY|HELP", Local(LocalKind::Help)),
     ("MEMORY|MALLOC-STATS", Fan(FanKind::Texts)),
     ("MEMORY|PURGE", Fan(FanKind::Succeed)),
-    // Some fifty numbers of one allocator, of which few could be summed; INFO has those.
-    ("MEMORY|STATS", Refuse(Refusal::Keyless)),
+    ("MEMORY|STATS", Fan(FanKind::Tally)),
     ("OBJECT", Container),
     ("OBJECT|HELP", Local(LocalKind::Help)),
     ("XGROUP", Container),
@@ -412,9 +435,9 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("KEYS", Fan(FanKind::Keys)),
     ("RANDOMKEY", Fan(FanKind::RandomKey)),
     ("SCAN", Fan(FanKind::Scan)),
-    // To another server, or another database.
+    ("SWAPDB", Fan(FanKind::Swap)),
+    // To another server.
     ("MIGRATE", Refuse(Keyspace)),
-    ("SWAPDB", Refuse(Keyspace)),
 
     // Libraries are data that every server of every shard has.
     ("FUNCTION", Container),
@@ -444,6 +467,7 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("CLUSTER|KEYSLOT", Local(LocalKind::Cluster)),
     ("CLUSTER|LINKS", Local(LocalKind::Cluster)),
     ("CLUSTER|MYID", Local(LocalKind::Cluster)),
+    ("CLUSTER|MYSHARDID", Local(LocalKind::Cluster)),
     ("CLUSTER|NODES", Local(LocalKind::Cluster)),
     ("CLUSTER|REPLICAS", Local(LocalKind::Cluster)),
     ("CLUSTER|SHARDS", Local(LocalKind::Cluster)),
@@ -467,15 +491,20 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("LATENCY|HISTORY", Fan(FanKind::Concat)),
     ("LATENCY|LATEST", Fan(FanKind::Concat)),
     ("LATENCY|RESET", Fan(FanKind::Sum)),
-    // A drawing, and a table by command, of one server each.
-    ("LATENCY|GRAPH", Refuse(Admin)),
-    ("LATENCY|HISTOGRAM", Refuse(Admin)),
+    ("LATENCY|GRAPH", Fan(FanKind::Texts)),
+    ("LATENCY|HISTOGRAM", Fan(FanKind::Tally)),
     ("SLOWLOG", Container),
     ("SLOWLOG|GET", Fan(FanKind::Concat)),
     ("SLOWLOG|HELP", Local(LocalKind::Help)),
     ("SLOWLOG|LEN", Fan(FanKind::Sum)),
     ("SLOWLOG|RESET", Fan(FanKind::Succeed)),
-    ("MODULE", Refuse(Admin)),
+    // Clients look for modules before they use their commands, which are learned.
+    ("MODULE", Container),
+    ("MODULE|HELP", Local(LocalKind::Help)),
+    ("MODULE|LIST", Fan(FanKind::First)),
+    ("MODULE|LOAD", Refuse(Admin)),
+    ("MODULE|LOADEX", Refuse(Admin)),
+    ("MODULE|UNLOAD", Refuse(Admin)),
     // Reads and rewrites the inside of a value for tests of the server.
     ("PFDEBUG", Refuse(Admin)),
     ("PFSELFTEST", Refuse(Admin)),
@@ -554,6 +583,7 @@ pub const EFFECTS: &[(&str, EffectRule)] = &[
     ("FUNCTION|RESTORE", Always(Effect::Everything)),
     ("FLUSHALL", Always(Effect::Everything)),
     ("FLUSHDB", Always(Effect::Everything)),
+    ("SWAPDB", Always(Effect::Everything)),
     // Store when an entry was delivered or a consumer seen.
     ("XREADGROUP", Always(State)),
     ("XCLAIM", Always(State)),

@@ -5,7 +5,7 @@
 
 use super::channel::Act;
 use super::keys::number;
-use super::overlay::{Handling, LocalKind, TransactionKind};
+use super::overlay::{FanKind, Handling, LocalKind, TransactionKind};
 use super::spec::Flags;
 use super::table::{arity_ok, find, Row};
 use crate::proto::Args;
@@ -75,6 +75,8 @@ pub enum Inside {
     Split,
     /// To the shard of its channel, with EXEC.
     Publish,
+    /// To all shards, with EXEC.
+    Fan(FanKind),
     /// Answered by the proxy, in its place in EXEC's reply.
     Own,
     /// Refused.
@@ -100,6 +102,8 @@ impl Row {
             Handling::Channel(Act::Publish) => Inside::Publish,
             Handling::Forward => Inside::Forward,
             Handling::Split(_) => Inside::Split,
+            Handling::Fan(kind) if kind.is_queued() => Inside::Fan(kind),
+            Handling::Fan(_) => Inside::Not,
             // Inside EXEC a server does not block.
             _ if self.flags.has(Flags::BLOCKING) && !self.specs.is_empty() => Inside::Forward,
             _ => Inside::Not,

@@ -103,7 +103,7 @@ const S45: KeySpec = KeySpec { begin: Begin::Keyword { word: "STREAMS", from: 4 
 
 /// Sorted by name; the subcommands of a container follow it.
 #[rustfmt::skip]
-pub static RAW: [Raw; 380] = [
+pub static RAW: [Raw; 381] = [
     Raw { name: "ACL", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "ACL|CAT", arity: -2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "ACL|DELUSER", arity: -3, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
@@ -173,6 +173,7 @@ pub static RAW: [Raw; 380] = [
     Raw { name: "CLUSTER|LINKS", arity: 2, flags: Flags::STALE, legacy: (0, 0, 0), categories: &["slow"], tips: &["nondeterministic_output"], specs: &[] },
     Raw { name: "CLUSTER|MEET", arity: -4, flags: Flags::ADMIN.with(Flags::NO_ASYNC_LOADING).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "CLUSTER|MYID", arity: 2, flags: Flags::STALE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
+    Raw { name: "CLUSTER|MYSHARDID", arity: 2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "CLUSTER|NODES", arity: 2, flags: Flags::STALE, legacy: (0, 0, 0), categories: &["slow"], tips: &["nondeterministic_output"], specs: &[] },
     Raw { name: "CLUSTER|REPLICAS", arity: 3, flags: Flags::ADMIN.with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &["nondeterministic_output"], specs: &[] },
     Raw { name: "CLUSTER|REPLICATE", arity: 3, flags: Flags::ADMIN.with(Flags::NO_ASYNC_LOADING).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },

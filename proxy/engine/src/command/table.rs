@@ -150,6 +150,15 @@ pub fn subcommand(row: &Row, name: &[u8]) -> Option<&'static Row> {
         .find(|sub| sub.subcommand_name().as_bytes().eq_ignore_ascii_case(name))
 }
 
+/// The id of a row by its name. For constants: it does not compile if there is none.
+pub const fn id(name: &str) -> u16 {
+    let mut i = 0;
+    while !same(RAW[i].name, name) {
+        i += 1;
+    }
+    i as u16
+}
+
 // --- the index -----------------------------------------------------------------------------------
 
 /// Four slots a command keep chains short; 16 KiB, of which a workload touches a few lines.

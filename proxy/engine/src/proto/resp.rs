@@ -380,6 +380,14 @@ pub fn aggregate(reply: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
+/// Number of pairs of the map at the start of `reply` and where the first begins.
+pub fn map(reply: &[u8]) -> Option<(usize, usize)> {
+    match head(reply.strip_prefix(b"%").map(|_| reply)?, 1) {
+        Head::Number(count, next) if count >= 0 => Some((count as usize, next)),
+        _ => None,
+    }
+}
+
 /// The number in an integer reply: any 64-bit one, unlike the lengths that `head` reads.
 pub fn integer(reply: &[u8]) -> Option<i64> {
     let digits = reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?;

@@ -2,16 +2,26 @@
 //!
 //! Called by `transaction.rs` with EXEC, when one version of the routing table decides; sends nothing.
 
+use super::ask::{count_reserved, request};
 use super::exec::Facts;
 use super::legs::MULTI;
+use super::merge::{self, Drawn};
 use super::split::{self, Merge};
 use super::*;
 use crate::command::channel;
 use crate::command::queue::{self, Inside, Queue};
-use crate::command::{self, Effect, Handling, Row, SplitKind};
+use crate::command::{self, Effect, FanKind, Handling, Row, SplitKind};
 use crate::conn::lane;
 use crate::error;
 use crate::proto::{resp, Args, Resume};
+
+/// RANDOMKEY is drawn so often, as a transaction is executed once: with two of ours beside one key it is not
+/// found once in a hundred thousand million times.
+const DRAWS: usize = 64;
+
+/// A queue of `limits.request_bytes` may become so many times that: keys that are split take a request each, and
+/// RANDOMKEY many of each shard.
+const GROWTH: usize = 4;
 
 /// One shard's part of a transaction.
 pub(super) struct Part {
@@ -44,6 +54,12 @@ impl Cut {
         at as u16
     }
 
+    /// True if it takes so much more than what is queued, by commands that go to all shards, that it is not sent.
+    pub fn is_beyond(&self, limit: usize) -> bool {
+        let held: usize = self.parts.iter().map(|part| part.bytes.len()).sum();
+        held > GROWTH * limit
+    }
+
     /// Where all parts are in one array, which is the reply.
     pub fn is_plain(&self) -> bool {
         let is_part = |piece: &Piece| matches!(piece, Piece::Part(_));
@@ -55,7 +71,11 @@ impl Worker {
     /// Places the requests of a transaction.
     pub(super) fn cut(&mut self, pool: u16, lane: u8, queue: &Queue) -> Cut {
         let (mut list, mut cut) = (Vec::new(), Cut::default());
+        let limit = self.shared.config.pools[pool as usize].request_bytes_limit;
         for frame in queue.frames() {
+            if cut.is_beyond(limit) {
+                break;
+            }
             resp::request(frame, &mut list, &mut Resume::default(), usize::MAX);
             let args = Args {
                 buf: frame,
@@ -75,6 +95,11 @@ impl Worker {
                 }
                 (Inside::Split, Handling::Split(kind)) => self.cut_split(pool, row, kind, &args),
                 (Inside::Own, _) => Ok(vec![]),
+                (Inside::Fan(kind), _) => {
+                    let piece = self.cut_fan(pool, lane, row, kind, &args, frame, &mut cut);
+                    cut.pieces.push(piece);
+                    continue;
+                }
                 (Inside::Publish, _) => self.cut_publish(pool, &args),
                 _ => self
                     .cut_forward(pool, lane, row, &args)
@@ -104,6 +129,9 @@ impl Worker {
         let shard = match command::keys(row, args, &mut keys) {
             Ok(()) => self
                 .one_shard(pool, args, &keys)
+                .map_err(|wire| wire.redis().to_vec()),
+            Err(_) if command::keys::is_told_by_server(row) => self
+                .one_shard(pool, args, &[])
                 .map_err(|wire| wire.redis().to_vec()),
             Err(error) => {
                 let mut text = Vec::new();
@@ -139,6 +167,69 @@ impl Worker {
         let mut shards: Vec<u16> = self.placed.iter().map(|(shard, _)| *shard).collect();
         shards.dedup();
         Ok(shards)
+    }
+
+    /// Adds a request that concerns all shards to the part of each, or of the first.
+    #[allow(clippy::too_many_arguments)]
+    fn cut_fan(
+        &mut self,
+        pool: u16,
+        lane: u8,
+        row: &'static Row,
+        kind: FanKind,
+        args: &Args,
+        frame: &[u8],
+        cut: &mut Cut,
+    ) -> Piece {
+        if kind == FanKind::Wait {
+            return Piece::Own(self.wait_for_replicas(pool, args));
+        }
+        if kind == FanKind::Flush && !flush::is_flush(args) {
+            return Piece::Own(Wire::Syntax.redis().to_vec());
+        }
+        if kind == FanKind::ScriptLoad {
+            // Whoever has to know it is told in front of the EVALSHA that names it.
+            self.remember_script(args.get(2));
+        }
+        let mut shards = self.present(pool);
+        if matches!(kind, FanKind::First | FanKind::ScriptLoad) {
+            shards.truncate(1);
+        }
+        if shards.is_empty() {
+            return Piece::Own(Wire::ShardLost.redis().to_vec());
+        }
+        let draws = if kind == FanKind::RandomKey { DRAWS } else { 0 };
+        let mut parts = Vec::with_capacity(shards.len());
+        let mut each = 1;
+        for shard in shards {
+            let reserved = &self.shard_table(pool, shard).reserved;
+            let requests = match kind {
+                FanKind::Flush => vec![flush::flush_request(args, reserved)],
+                FanKind::Dbsize | FanKind::RandomKey => {
+                    let mut requests = vec![request(&[b"DBSIZE"]), count_reserved(reserved)];
+                    requests.extend((0..draws).map(|_| frame.to_vec()));
+                    requests
+                }
+                _ => vec![frame.to_vec()],
+            };
+            each = requests.len();
+            let part = cut.part(shard);
+            for bytes in &requests {
+                add_made(&mut cut.parts[part as usize], row, bytes);
+            }
+            parts.push(part);
+        }
+        let (dice, null) = (self.dice(), fan::null(lane));
+        match kind {
+            FanKind::First | FanKind::ScriptLoad => Piece::Part(parts[0]),
+            _ => Piece::Fan {
+                kind,
+                parts,
+                each,
+                dice,
+                null,
+            },
+        }
     }
 
     /// Adds one request of its own to each part that has keys of this one, as placed last.
@@ -178,6 +269,17 @@ fn add(part: &mut Part, row: &Row, args: &Args<'_>, frame: &[u8]) {
     part.facts.add(row, args);
 }
 
+/// The same for one that the proxy has made, for a command of this row.
+fn add_made(part: &mut Part, row: &'static Row, bytes: &[u8]) {
+    let mut list = Vec::new();
+    resp::request(bytes, &mut list, &mut Resume::default(), usize::MAX);
+    let args = Args {
+        buf: bytes,
+        list: &list,
+    };
+    add(part, command::find(&args).unwrap_or(row), &args, bytes);
+}
+
 /// Where the answer to one command of a transaction comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
@@ -191,6 +293,42 @@ pub(super) enum Piece {
         parts: Vec<u16>,
         order: Vec<u16>,
     },
+    /// So many elements of each of these parts.
+    Fan {
+        kind: FanKind,
+        parts: Vec<u16>,
+        each: usize,
+        /// For RANDOMKEY: any number, and what no key is.
+        dice: u64,
+        null: &'static [u8],
+    },
+}
+
+/// Appends what the parts of a command over all shards come to.
+fn merge_fan(kind: FanKind, parts: &[Vec<u8>], dice: u64, null: &[u8], out: &mut Vec<u8>) {
+    let mut made = Vec::new();
+    let merged = match kind {
+        FanKind::Dbsize => {
+            merge::dbsize(parts).map(|sum| made.extend_from_slice(format!(":{sum}\r\n").as_bytes()))
+        }
+        FanKind::Keys => merge::keys(parts).map(|keys| merge::write_values(&mut made, &keys)),
+        FanKind::RandomKey => merge::random_key(parts, dice).map(|drawn| match drawn {
+            Drawn::Key(key) => made.extend_from_slice(key),
+            Drawn::Nothing | Drawn::Again => made.extend_from_slice(null),
+        }),
+        FanKind::ScriptExists => {
+            merge::all_of(parts).map(|flags| merge::write_flags(&mut made, &flags))
+        }
+        FanKind::FunctionStats => merge::running(parts).map(|part| made.extend_from_slice(part)),
+        _ => {
+            split::merge_elements(Merge::Same, parts.to_vec(), Vec::new(), &mut made);
+            Ok(())
+        }
+    };
+    match merged {
+        Ok(()) => out.extend_from_slice(&made),
+        Err(error) => out.extend_from_slice(error),
+    }
 }
 
 /// Merges the parts' replies in the order of the commands. A part that failed has its error in the place of
@@ -236,6 +374,19 @@ pub(super) fn merge(pieces: &[Piece], parts: &[Vec<u8>], out: &mut Vec<u8>) {
             } => {
                 let elements = parts.iter().map(|part| next(*part).to_vec()).collect();
                 split::merge_elements(*merge, elements, order.clone(), out);
+            }
+            Piece::Fan {
+                kind,
+                parts,
+                each,
+                dice,
+                null,
+            } => {
+                let elements: Vec<Vec<u8>> = parts
+                    .iter()
+                    .map(|part| (0..*each).flat_map(|_| next(*part).to_vec()).collect())
+                    .collect();
+                merge_fan(*kind, &elements, *dice, null, out);
             }
         }
     }
@@ -286,6 +437,33 @@ mod tests {
         assert_eq!(merged(&pieces, &parts), expected);
         let parts = [&b"-EXECABORT y\r\n"[..], b"-CLUSTERDOWN x\r\n"];
         assert_eq!(merged(&pieces, &parts), "-EXECABORT y ");
+    }
+
+    #[test]
+    fn what_concerns_all_shards_has_elements_of_each() {
+        let fan = |kind, each| Piece::Fan {
+            kind,
+            parts: vec![0, 1],
+            each,
+            dice: 4,
+            null: b"$-1\r\n",
+        };
+        let pieces = [
+            fan(FanKind::Dbsize, 2),
+            Piece::Part(1),
+            fan(FanKind::Flush, 1),
+        ];
+        let parts = [
+            &b"*3\r\n:5\r\n:1\r\n+OK\r\n"[..],
+            b"*4\r\n:7\r\n:0\r\n$1\r\nx\r\n+OK\r\n",
+        ];
+        assert_eq!(merged(&pieces, &parts), "*3 :11 $1 x +OK ");
+        let parts = [parts[0], b"-CLUSTERDOWN x\r\n"];
+        let told = merged(&pieces, &parts);
+        assert!(
+            told.starts_with("*3 -CLUSTERDOWN x -CLUSTERDOWN x -ERR outcome unknown"),
+            "{told}"
+        );
     }
 
     #[test]

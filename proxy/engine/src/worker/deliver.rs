@@ -2,14 +2,18 @@
 
 use super::forward::Meta;
 use super::*;
+use crate::command::table;
 use crate::conn::{ReplyTo, Slot};
 use crate::proto::{memcache as text, resp};
+use memchr::memmem;
 
 /// Emptied buffers kept for parked replies, and the capacity above which one is not kept.
 const SPARE_BUFFERS: usize = 1024;
 const SPARE_CAPACITY: usize = 16 * 1024;
 /// Parked replies larger than this have the output limit checked at once.
 const PARKED_CHECK: usize = 16 * 1024;
+
+const EXEC: u16 = table::id("EXEC");
 
 impl Worker {
     /// Hands a whole reply to whoever waits for it.
@@ -140,6 +144,9 @@ impl Worker {
             self.mark_client(index, generation);
         }
         self.count(pool, command, write, started, bytes);
+        if command == EXEC && memmem::find(bytes, b"\r\n-NOSCRIPT ").is_some() {
+            self.doubt_scripts();
+        }
     }
 
     #[inline]

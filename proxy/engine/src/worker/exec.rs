@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `Verbatim` only | the batch | the same |
 //! | `Compared` or `Verified` too | PEXPIRETIME of their keys in front of the commands | the same, at once |
+//! | `Everything` | the batch | the same; with others of the next row those commands alone, in front of the state |
 //! | any other | DUMP and PEXPIRETIME of what is written, behind them | RESTORE or DEL of each key, in one transaction |
 //!
 //! As for single commands (`legs.rs`), and for the same reasons. Compared is what EXEC says of the commands
@@ -14,12 +15,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::flush;
 use super::forward::Reach;
 use super::greeting::select;
 use super::legs::{self, ask, Held, Plan, Shape, EXEC, MULTI};
 use super::repair::Check;
 use crate::command::effect::places;
 use crate::command::overlay::Effect;
+use crate::command::spec::Flags;
 use crate::command::{self, expiry, Handling, Row};
 use crate::error;
 use crate::proto::memcache::ReplyKind;
@@ -33,6 +36,8 @@ pub(super) struct Facts {
     pub reach: Reach,
     /// Of all its requests, MULTI and EXEC included.
     pub replies: u32,
+    /// It calls scripts, which a server may not know.
+    pub scripts: bool,
 }
 
 impl Facts {
@@ -40,12 +45,14 @@ impl Facts {
     pub const EMPTY: Facts = Facts {
         reach: Reach::Nothing,
         replies: 2,
+        scripts: false,
     };
 
     /// Takes note of one more command.
     pub fn add(&mut self, row: &Row, args: &Args<'_>) {
         self.reach = self.reach.and(Reach::of(effect_of(row, args)));
         self.replies += 1;
+        self.scripts |= row.flags.has(Flags::NO_MANDATORY_KEYS) || row.name == "SCRIPT|EXISTS";
     }
 
     pub fn writes(self) -> bool {
@@ -64,6 +71,8 @@ impl Facts {
 fn effect_of(row: &Row, args: &Args<'_>) -> Effect {
     match row.handling {
         Handling::Channel(_) => Effect::State,
+        // Made from FLUSHALL or FLUSHDB.
+        Handling::Forward if flush::is_made(args) => Effect::Everything,
         _ => row.effect_of(args),
     }
 }
@@ -77,7 +86,11 @@ pub(super) fn is_batch(bytes: &[u8]) -> bool {
 pub(super) type Find<'a> = &'a dyn Fn(&Args<'_>) -> Option<&'static Row>;
 
 /// Calls `each` with every command between MULTI and EXEC.
-fn commands(batch: &[u8], find: Find<'_>, mut each: impl FnMut(&'static Row, &Args<'_>, &[u8])) {
+pub(super) fn commands(
+    batch: &[u8],
+    find: Find<'_>,
+    mut each: impl FnMut(&'static Row, &Args<'_>, &[u8]),
+) {
     let mut list = Vec::new();
     let mut rest = &batch[MULTI.len().min(batch.len())..];
     while rest.len() > EXEC.len() {
@@ -116,6 +129,7 @@ pub(super) fn plan(
     // A transaction may name a key many times.
     let (mut named, mut written) = (BTreeSet::new(), BTreeSet::new());
     let (mut is_verbatim, mut is_state, mut compared) = (true, false, Vec::new());
+    let mut everywhere = Vec::new();
     let mut positions = Vec::new();
     commands(batch, find, |row, args, frame| {
         if !expiry::absolute(row, args, now_ms, &mut body) {
@@ -135,7 +149,9 @@ pub(super) fn plan(
             let places = places(row, args, database).into_iter();
             written.extend(places.map(|place| (place.database, place.key)));
         }
-        if effect != Effect::Nothing {
+        if effect == Effect::Everything {
+            everywhere.push((compared.len() - 1, frame.to_vec()));
+        } else if effect != Effect::Nothing {
             is_verbatim &= effect == Effect::Verbatim;
             is_state |= !is_compared && effect != Effect::Verbatim;
             command::keys::written(row, args, &mut positions);
@@ -147,6 +163,7 @@ pub(super) fn plan(
     if is_state || must == Must::Follow || (must == Must::Feed && !is_verbatim) {
         let state = StateOf {
             count,
+            everywhere,
             database,
             places: written.into_iter().collect(),
         };
@@ -213,6 +230,8 @@ pub(super) fn tail(reply: &[u8], skip: usize) -> Cow<'_, [u8]> {
 pub(super) struct StateOf {
     /// Commands in front of it.
     count: u32,
+    /// Those of them that the others carry out themselves, by position.
+    everywhere: Vec<(usize, Vec<u8>)>,
     /// The lane's.
     database: u8,
     /// Databases and keys, sorted.
@@ -267,10 +286,18 @@ impl StateOf {
         };
         let mut answer = Vec::with_capacity(reply.len());
         resp::write_array(&mut answer, self.count as usize);
-        for _ in 0..self.count {
-            answer.extend_from_slice(next());
-        }
         let (mut bytes, mut replies) = (Vec::new(), 0);
+        let mut everywhere = self.everywhere.iter().peekable();
+        for position in 0..self.count as usize {
+            let element = next();
+            answer.extend_from_slice(element);
+            if let Some((_, request)) = everywhere.next_if(|(at, _)| *at == position) {
+                if !resp::is_error(element) {
+                    bytes.extend_from_slice(request);
+                    replies += 1;
+                }
+            }
+        }
         for ask in self.asks() {
             let first = next();
             match ask {
@@ -338,11 +365,16 @@ mod tests {
     #[test]
     fn what_it_is_told_by_its_commands() {
         let of = |lines: &[&str]| facts(&batch(lines), &command::find);
-        let facts = |reach, replies| Facts { reach, replies };
+        let facts = |reach, replies| Facts {
+            reach,
+            replies,
+            scripts: false,
+        };
         assert_eq!(of(&[]), Facts::EMPTY);
         assert_eq!(of(&["GET a", "GETEX a"]), facts(Reach::Nothing, 4));
         assert_eq!(of(&["GET a", "SET a 1"]), facts(Reach::Lane, 4));
         assert_eq!(of(&["MOVE a 2", "SET a 1"]), facts(Reach::Databases, 4));
+        assert!(of(&["EVALSHA f 1 a"]).scripts && of(&["SCRIPT EXISTS f"]).scripts);
     }
 
     #[test]
@@ -372,6 +404,27 @@ mod tests {
         assert_eq!(out, batch(&[&lines[..], &tail].concat()));
         assert_eq!(plan.replies, 10);
         assert!(matches!(plan.held, Some(Held::Exec(state)) if state.count == 4));
+    }
+
+    #[test]
+    fn what_concerns_all_keys_goes_to_all_as_it_is() {
+        let lines = ["SET a 1", "FLUSHALL ASYNC", "SET a 2"];
+        let (plan, out) = planned(&lines, Must::Nothing);
+        assert_eq!(out, batch(&lines));
+        assert!(plan.held.is_none() && plan.check.is_none());
+        // In front of the state that is there afterwards, unless the leader has refused it.
+        let lines = ["FLUSHALL ASYNC", "SPOP a", "FUNCTION FLUSH"];
+        let (plan, out) = planned(&lines, Must::Nothing);
+        let tail = ["DUMP a", "PEXPIRETIME a"];
+        assert_eq!(out, batch(&[&lines[..], &tail].concat()));
+        let Some(Held::Exec(state)) = plan.held else {
+            panic!("not held");
+        };
+        let reply = b"*5\r\n+OK\r\n$-1\r\n-ERR x\r\n$-1\r\n:-2\r\n";
+        let (answer, bytes, replies) = state.copy(reply).unwrap();
+        assert_eq!(answer, b"*3\r\n+OK\r\n$-1\r\n-ERR x\r\n");
+        assert_eq!(bytes, batch(&["FLUSHALL ASYNC", "DEL a"]));
+        assert_eq!(replies, 4);
     }
 
     #[test]
@@ -409,6 +462,7 @@ mod tests {
         let places = vec![(0, b"a".to_vec()), (0, b"b".to_vec())];
         let (count, database) = (1, 0);
         let state = StateOf {
+            everywhere: Vec::new(),
             count,
             database,
             places,

@@ -1,7 +1,6 @@
 //! What the proxy says of all shards from its own knowledge, or with sums of theirs: WAIT and INFO.
 
 use super::ask::{count_reserved, request, Ask, Fan};
-use super::forward::{Flow, Meta};
 use super::*;
 use crate::command::keys::number;
 use crate::command::totals::{Totals, ASKED};
@@ -13,14 +12,7 @@ use shared::Ack;
 impl Worker {
     /// WAIT numreplicas timeout. All that the client wrote is answered, so there is nothing to wait for, and what
     /// is certain of its writes is what `ack` says.
-    pub(super) fn wait_for_replicas(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        pool: u16,
-        args: Args,
-    ) -> Flow {
+    pub(super) fn wait_for_replicas(&self, pool: u16, args: &Args<'_>) -> Vec<u8> {
         let wire = match (number(args.get(1)), number(args.get(2))) {
             (None, _) => Some(Wire::NotInteger),
             (_, None) => Some(Wire::TimeoutNotInteger),
@@ -28,8 +20,7 @@ impl Worker {
             _ => None,
         };
         if let Some(wire) = wire {
-            self.reply_now(index, generation, meta, wire.redis());
-            return Flow::Taken;
+            return wire.redis().to_vec();
         }
         let ack = self.shared.config.pools[pool as usize].ack;
         let replicas = |shard: &u16| {
@@ -41,9 +32,7 @@ impl Worker {
             }
         };
         let least = self.present(pool).iter().map(replicas).min();
-        let reply = format!(":{}\r\n", least.unwrap_or(0));
-        self.reply_now(index, generation, meta, reply.as_bytes());
-        Flow::Taken
+        format!(":{}\r\n", least.unwrap_or(0)).into_bytes()
     }
 
     /// What the leaders are asked for INFO. Nobody where nothing of theirs is in it.

@@ -18,6 +18,7 @@ use super::ask::{count_reserved, request, Ask, Fan};
 use super::forward::{Flow, Meta};
 use super::merge::{self, Drawn};
 use super::split::Gather;
+use super::sums;
 use super::*;
 use crate::command::table::RequestPolicy;
 use crate::command::{scripts, FanKind, Row};
@@ -28,6 +29,15 @@ use crate::proto::{resp, Args};
 /// beside one of ours two hundred and fifty draws in vain do not happen.
 const DRAWS: usize = 4;
 const ROUNDS: u32 = 64;
+
+/// No key.
+pub(super) fn null(lane: u8) -> &'static [u8] {
+    if lane::is_resp3(lane) {
+        b"_\r\n"
+    } else {
+        b"$-1\r\n"
+    }
+}
 
 impl Worker {
     /// Takes such a request of a client.
@@ -61,13 +71,18 @@ impl Worker {
         };
         let asks = match kind {
             FanKind::Flush => return self.flush(index, generation, meta, pool, lane, args, frame),
+            FanKind::Swap => return self.swap(index, generation, meta, pool, lane, args, frame),
             FanKind::Scan => return self.scan(index, generation, meta, pool, lane, args),
             FanKind::Write => {
                 return self.write_everywhere(index, generation, meta, pool, lane, frame)
             }
-            FanKind::Wait => return self.wait_for_replicas(index, generation, meta, pool, args),
+            FanKind::Wait => {
+                let text = self.wait_for_replicas(pool, &args);
+                self.reply_now(index, generation, meta, &text);
+                return Flow::Taken;
+            }
             FanKind::Info => self.ask_for_totals(pool, lane, &args),
-            FanKind::Concat | FanKind::Sum | FanKind::Texts | FanKind::Succeed
+            FanKind::Concat | FanKind::Sum | FanKind::Texts | FanKind::Succeed | FanKind::Tally
                 if row.request_policy == RequestPolicy::AllNodes =>
             {
                 self.of_all_members(pool, &[lane], frame)
@@ -77,7 +92,8 @@ impl Worker {
             | FanKind::Concat
             | FanKind::Sum
             | FanKind::Texts
-            | FanKind::Succeed => per_shard(self, &|_| (frame.to_vec(), 1)),
+            | FanKind::Succeed
+            | FanKind::Tally => per_shard(self, &|_| (frame.to_vec(), 1)),
             FanKind::First => {
                 let mut asks = per_shard(self, &|_| (frame.to_vec(), 1));
                 asks.truncate(1);
@@ -173,12 +189,7 @@ impl Worker {
                     Ok(())
                 }
                 Ok(_) => {
-                    let null: &[u8] = if lane::is_resp3(fan.lane) {
-                        b"_\r\n"
-                    } else {
-                        b"$-1\r\n"
-                    };
-                    reply.extend_from_slice(null);
+                    reply.extend_from_slice(null(fan.lane));
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -230,7 +241,11 @@ impl Worker {
                 });
                 merge::texts(titles, parts).map(|text| resp::write_bulk(&mut reply, &text))
             }
-            FanKind::Flush | FanKind::Write | FanKind::Wait => Ok(()),
+            FanKind::Tally => {
+                let shards = fan.asks.iter().map(|ask| ask.shard);
+                sums::merge(shards, parts, lane::is_resp3(fan.lane), &mut reply)
+            }
+            FanKind::Flush | FanKind::Swap | FanKind::Write | FanKind::Wait => Ok(()),
         };
         if let Err(error) = merged {
             reply.clear();
@@ -242,7 +257,7 @@ impl Worker {
     }
 
     /// Any number.
-    fn dice(&mut self) -> u64 {
+    pub(super) fn dice(&mut self) -> u64 {
         let mut half = || {
             self.entropy ^= self.entropy << 13;
             self.entropy ^= self.entropy >> 17;

@@ -1,4 +1,4 @@
-//! FLUSHALL, FLUSHDB, and whatever else is the same write of every shard.
+//! FLUSHALL, FLUSHDB, SWAPDB, and whatever else is the same write of every shard.
 //!
 //! What a backend gets is made from the request itself, by whoever orders the shard's writes.
 
@@ -6,6 +6,8 @@ use super::ask::request;
 use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::split::{Merge, Parts};
 use super::*;
+use crate::command::keys::number;
+use crate::command::FanKind;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::Args;
 
@@ -30,9 +32,21 @@ for _, set in ipairs(kept) do redis.call(unpack(set)) end
 return redis.status_reply('OK')
 ";
 
+/// Swaps two databases, the first of all with another; our own keys stay in it.
+const SWAP: &str = "redis.call('SWAPDB', 0, ARGV[1])
+redis.call('SELECT', ARGV[1])
+for _, key in ipairs(KEYS) do redis.call('MOVE', key, 0) end
+return redis.status_reply('OK')
+";
+
+/// True for what `flush_request` has made.
+pub(super) fn is_made(args: &Args<'_>) -> bool {
+    args.get(1) == FLUSH.as_bytes() && args.get(0) == b"EVAL"
+}
+
 /// What a backend gets for FLUSHALL and FLUSHDB. ASYNC unless SYNC is asked for: while a server frees memory it
 /// answers nobody, and one that does not answer leaves its shard.
-fn flush_request(args: &Args<'_>, reserved: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn flush_request(args: &Args<'_>, reserved: &[Vec<u8>]) -> Vec<u8> {
     let name = args.get(0).to_ascii_uppercase();
     let is_sync = args.get(1).eq_ignore_ascii_case(b"SYNC");
     let how: &[u8] = if is_sync { b"SYNC" } else { b"ASYNC" };
@@ -44,6 +58,36 @@ fn flush_request(args: &Args<'_>, reserved: &[Vec<u8>]) -> Vec<u8> {
     words.extend(reserved.iter().map(Vec::as_slice));
     words.extend([&name[..], how]);
     request(&words)
+}
+
+/// What a backend gets for SWAPDB.
+fn swap_request(first: u8, second: u8, reserved: &[Vec<u8>]) -> Vec<u8> {
+    let (least, other) = (first.min(second), first.max(second));
+    let (least, other) = (least.to_string(), other.to_string());
+    if first == second || least != "0" || reserved.is_empty() {
+        return request(&[b"SWAPDB", least.as_bytes(), other.as_bytes()]);
+    }
+    let count = reserved.len().to_string();
+    let mut words: Vec<&[u8]> = vec![b"EVAL", SWAP.as_bytes(), count.as_bytes()];
+    words.extend(reserved.iter().map(Vec::as_slice));
+    words.push(other.as_bytes());
+    request(&words)
+}
+
+/// The databases that SWAPDB names, if there are so many.
+fn swapped(args: &Args<'_>, databases: u8) -> Result<(u8, u8), Wire> {
+    let first = number(args.get(1)).and_then(|number| i32::try_from(number).ok());
+    let second = number(args.get(2)).and_then(|number| i32::try_from(number).ok());
+    let first = first.ok_or(Wire::FirstDatabase)?;
+    let second = second.ok_or(Wire::SecondDatabase)?;
+    let known = |number: i32| u8::try_from(number).ok().filter(|it| *it < databases);
+    known(first).zip(known(second)).ok_or(Wire::DatabaseIndex)
+}
+
+/// True if FLUSHALL or FLUSHDB is asked as it may be.
+pub(super) fn is_flush(args: &Args<'_>) -> bool {
+    let is = |word: &[u8]| args.get(1).eq_ignore_ascii_case(word);
+    args.len() == 1 || (args.len() == 2 && (is(b"SYNC") || is(b"ASYNC")))
 }
 
 impl Worker {
@@ -59,9 +103,34 @@ impl Worker {
         args: Args,
         frame: &[u8],
     ) -> Flow {
-        let is = |word: &[u8]| args.get(1).eq_ignore_ascii_case(word);
-        if args.len() > 2 || (args.len() == 2 && !is(b"SYNC") && !is(b"ASYNC")) {
+        if !is_flush(&args) {
             self.reply_now(index, generation, meta, Wire::Syntax.redis());
+            return Flow::Taken;
+        }
+        self.write_everywhere(index, generation, meta, pool, lane, frame)
+    }
+
+    /// SWAPDB. Who copies a shard key by key would miss those that change places meanwhile.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn swap(
+        &mut self,
+        index: u32,
+        generation: u32,
+        meta: Meta,
+        pool: u16,
+        lane: u8,
+        args: Args,
+        frame: &[u8],
+    ) -> Flow {
+        let databases = self.shared.config.pools[pool as usize].databases;
+        let is_joined = |shard: &u16| self.shard_table(pool, *shard).joining != 0;
+        let refused = match swapped(&args, databases) {
+            Err(wire) => Some(wire),
+            Ok(_) if self.present(pool).iter().any(is_joined) => Some(Wire::ShardJoined),
+            Ok(_) => None,
+        };
+        if let Some(wire) = refused {
+            self.reply_now(index, generation, meta, wire.redis());
             return Flow::Taken;
         }
         self.write_everywhere(index, generation, meta, pool, lane, frame)
@@ -97,8 +166,8 @@ impl Worker {
         self.dispatch_parts(index, generation, meta, Merge::Same, parts, &out)
     }
 
-    /// FLUSHALL or FLUSHDB for one shard, made from the bytes that the client sent.
-    pub(super) fn carry_out_flush(&mut self, handover: &Handover, args: &Args<'_>) {
+    /// FLUSHALL, FLUSHDB or SWAPDB for one shard, made from the bytes that the client sent.
+    pub(super) fn carry_out_flush(&mut self, handover: &Handover, kind: FanKind, args: &Args<'_>) {
         let Handover {
             pool,
             shard,
@@ -106,8 +175,16 @@ impl Worker {
             to,
             ref bytes,
         } = *handover;
+        let databases = self.shared.config.pools[pool as usize].databases;
         let table = self.shard_table(pool, shard);
-        let made = flush_request(args, &table.reserved);
+        let made = match (kind, swapped(args, databases)) {
+            (FanKind::Swap, _) if table.joining != 0 => {
+                return self.fail(pool, to, Wire::ShardJoined);
+            }
+            (FanKind::Swap, Ok((first, second))) => swap_request(first, second, &table.reserved),
+            (FanKind::Swap, Err(wire)) => return self.fail(pool, to, wire),
+            _ => flush_request(args, &table.reserved),
+        };
         let (bytes, copies) = match table.members().count_ones() {
             0 | 1 => (&made, Copies::Same),
             _ => (bytes, Copies::Made { bytes: &made }),
@@ -150,6 +227,18 @@ mod tests {
         assert_eq!(flush_of("flushall", &[]), plain);
         assert_eq!(flush_of("FLUSHALL async", &[]), plain);
         assert!(flush_of("FLUSHDB sync", &[]).ends_with("$7\r\nFLUSHDB\r\n$4\r\nSYNC\r\n"));
+    }
+
+    #[test]
+    fn our_own_keys_stay_in_their_database() {
+        let reserved = [b"__shardproxy:a".to_vec()];
+        let text = |made: Vec<u8>| String::from_utf8(made).unwrap();
+        let plain = text(swap_request(2, 1, &reserved));
+        assert_eq!(plain, "*3\r\n$6\r\nSWAPDB\r\n$1\r\n1\r\n$1\r\n2\r\n");
+        for made in [swap_request(3, 0, &reserved), swap_request(0, 3, &reserved)] {
+            assert!(text(made).ends_with("$14\r\n__shardproxy:a\r\n$1\r\n3\r\n"));
+        }
+        assert!(text(swap_request(0, 3, &[])).contains("SWAPDB\r\n$1\r\n0"));
     }
 
     #[test]

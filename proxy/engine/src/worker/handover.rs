@@ -208,8 +208,9 @@ impl Worker {
                     list: &list,
                 };
                 let row = self.row_of(*pool, &args);
-                if row.is_some_and(|row| row.handling == Handling::Fan(FanKind::Flush)) {
-                    self.carry_out_flush(handover, &args);
+                let fan = row.map(|row| row.handling);
+                if let Some(Handling::Fan(kind @ (FanKind::Flush | FanKind::Swap))) = fan {
+                    self.carry_out_flush(handover, kind, &args);
                 } else if let (Step::Complete(_), Some(row)) = (step, row) {
                     let mut keys = std::mem::take(&mut self.keys);
                     if command::keys(row, &args, &mut keys).is_err() {

@@ -400,6 +400,7 @@ impl Worker {
             return;
         };
         let (conn, facts) = (lease.conn, self.facts(pool, batch));
+        self.prepare_scripts_on(conn, batch, facts);
         let table = self.shard_table(pool, shard);
         if !table.is_replicated() || !facts.writes() {
             let pending = self.pending(to, facts.kind(), !facts.writes(), 0);

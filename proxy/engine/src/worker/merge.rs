@@ -147,7 +147,7 @@ pub(super) fn one_of_each(
 }
 
 /// The parts that are no errors, if of each shard there is one.
-fn taken<'a>(
+pub(super) fn taken<'a>(
     shards: impl Iterator<Item = u16>,
     parts: &'a [Vec<u8>],
 ) -> Merged<'a, impl Iterator<Item = &'a Vec<u8>>> {

@@ -52,6 +52,7 @@ mod scripts;
 pub mod shared;
 mod split;
 mod tables;
+mod sums;
 mod tally;
 mod transaction;
 mod topics;

@@ -249,6 +249,7 @@ impl Worker {
     ) -> Flow {
         let mut keys = std::mem::take(&mut self.keys);
         keys.clear();
+        let mut is_wrong = false;
         let shard = match command::first_key(row, &args) {
             Some(at) => {
                 keys.push(at);
@@ -269,6 +270,11 @@ impl Worker {
                     }
                     shard
                 }
+                Err(_) if command::keys::is_told_by_server(row) => {
+                    is_wrong = true;
+                    keys.clear();
+                    self.one_shard(pool, &args, &keys)
+                }
                 Err(error) => {
                     self.keys = keys;
                     let mut text = Vec::new();
@@ -280,7 +286,10 @@ impl Worker {
         };
         let flow = match shard {
             Ok(shard) => {
-                let effect = row.effect_of(&args);
+                let effect = match is_wrong {
+                    true => Effect::Nothing,
+                    false => row.effect_of(&args),
+                };
                 if effect == Effect::Moved && !self.has_databases(pool, row, &args, lane) {
                     self.keys = keys;
                     self.reply_now(index, generation, meta, Wire::DatabaseIndex.redis());
@@ -305,7 +314,8 @@ impl Worker {
                     trailer: b"",
                 };
                 let flow = self.dispatch(index, generation, meta, &out);
-                if flow == Flow::Taken && row.flags.has(Flags::NO_MANDATORY_KEYS) {
+                let is_script = row.flags.has(Flags::NO_MANDATORY_KEYS) && !is_wrong;
+                if flow == Flow::Taken && is_script {
                     self.keep_call(index, pool, shard, lane, row, frame);
                 }
                 flow

@@ -13,12 +13,14 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher};
 
 use super::ask::request;
+use super::exec::{self, Facts};
 use super::*;
 use crate::command::scripts::{self, Digest};
-use crate::command::Row;
+use crate::command::{self, Row};
 use crate::conn::backend::NO_PART;
 use crate::conn::client::Called;
 use crate::conn::ReplyTo;
+use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Resume};
 
 /// How many texts a worker knows of; it then begins anew.
@@ -39,6 +41,29 @@ pub(super) struct Known {
     doubted_at: u64,
     /// What the members of a shard were given.
     given: HashSet<(u16, u16, u8, Digest)>,
+}
+
+/// A script that a batch calls or asks for.
+pub(super) enum InBatch {
+    Text(Vec<u8>),
+    Digest(Digest),
+}
+
+/// The scripts of a transaction's commands, in order.
+pub(super) fn in_batch(batch: &[u8]) -> Vec<InBatch> {
+    let mut found = Vec::new();
+    exec::commands(batch, &command::find, |row, args, _| match row.name {
+        "EVAL" | "EVAL_RO" => found.push(InBatch::Text(args.get(1).to_vec())),
+        "EVALSHA" | "EVALSHA_RO" => {
+            found.extend(scripts::parse(args.get(1)).map(InBatch::Digest));
+        }
+        "SCRIPT|EXISTS" => {
+            let digests = args.iter().skip(2).filter_map(scripts::parse);
+            found.extend(digests.map(InBatch::Digest));
+        }
+        _ => {}
+    });
+    found
 }
 
 fn hash(text: &[u8]) -> u64 {
@@ -118,6 +143,57 @@ impl Worker {
         }
     }
 
+    /// What happens to the scripts of a batch before it goes to a shard's members from here.
+    pub(super) fn prepare_scripts(
+        &mut self,
+        pool: u16,
+        shard: u16,
+        lane: u8,
+        batch: &[u8],
+        facts: Facts,
+    ) {
+        if !facts.scripts {
+            return;
+        }
+        for script in in_batch(batch) {
+            match script {
+                InBatch::Text(text) => self.remember_script(&text),
+                InBatch::Digest(digest) => self.give_script(pool, shard, lane, digest),
+            }
+        }
+    }
+
+    /// The same where it goes over one connection of its own, which is not looked after: all are sent each time.
+    pub(super) fn prepare_scripts_on(&mut self, conn: u32, batch: &[u8], facts: Facts) {
+        if !facts.scripts {
+            return;
+        }
+        for script in in_batch(batch) {
+            let digest = match script {
+                InBatch::Text(text) => {
+                    self.remember_script(&text);
+                    continue;
+                }
+                InBatch::Digest(digest) => digest,
+            };
+            let text = self.shared.scripts().get(&digest);
+            if let Some(text) = text {
+                let load = request(&[b"SCRIPT", b"LOAD", &text]);
+                let pending = self.pending(ReplyTo::Nobody, ReplyKind::Line, true, 0);
+                self.enqueue(conn, &load, pending);
+            }
+        }
+    }
+
+    /// A transaction was answered with NOSCRIPT somewhere.
+    #[cold]
+    pub(super) fn doubt_scripts(&mut self) {
+        if self.now_ms > self.known.doubted_at + DOUBT_MS {
+            self.known.doubted_at = self.now_ms;
+            self.known.given.clear();
+        }
+    }
+
     /// Whoever is connected to now may know nothing.
     pub(super) fn forget_given(&mut self, pool: u16, shard: u16) {
         if !self.known.given.is_empty() {
@@ -165,10 +241,7 @@ impl Worker {
         };
         let Some(called) = client.called.take() else {
             // Of many in a row nobody knows which; but whoever calls what never was does not slow others down.
-            if self.now_ms > self.known.doubted_at + DOUBT_MS {
-                self.known.doubted_at = self.now_ms;
-                self.known.given.clear();
-            }
+            self.doubt_scripts();
             return false;
         };
         let is_last = client.slots.len() == 1 && client.head == seq && called.seq == seq;

@@ -135,7 +135,7 @@ impl Worker {
         let mut keys = std::mem::take(&mut self.keys);
         let found = command::keys(row, args, &mut keys);
         let verdict = match inside {
-            Inside::Own => Ok(()),
+            Inside::Own | Inside::Fan(_) => Ok(()),
             Inside::Publish if command::is_reserved(args.get(1)) => Err(Wire::ReservedKey),
             Inside::Publish => Ok(()),
             Inside::Not | Inside::Now => Err(Wire::NotInTransaction),
@@ -174,6 +174,10 @@ impl Worker {
             return self.end_exec(index, generation, meta, Wire::ExecAbort.redis());
         }
         let mut cut = self.cut(pool, lane, &queue);
+        let limit = self.shared.config.pools[pool as usize].request_bytes_limit;
+        if cut.is_beyond(limit) {
+            return self.end_exec(index, generation, meta, Wire::TransactionTooLarge.redis());
+        }
         let strays = |watching: Watching| cut.parts.iter().any(|part| part.shard != watching.shard);
         let splits = self.shared.config.pools[pool as usize].cross_shard;
         if watching.is_some_and(strays) || (!splits && cut.parts.len() > 1) {
@@ -266,6 +270,7 @@ impl Worker {
                 let out = outgoing(pool, shard, lane, &bytes, part.facts);
                 self.hand_over(worker, to, &out);
             } else {
+                self.prepare_scripts(pool, shard, lane, &bytes, part.facts);
                 self.send(to, &outgoing(pool, shard, lane, &bytes, part.facts));
             }
         }
@@ -537,8 +542,9 @@ impl Worker {
         lane: u8,
         bytes: &[u8],
     ) {
-        let out = outgoing(pool, shard, lane, bytes, self.facts(pool, bytes));
-        self.send(to, &out);
+        let facts = self.facts(pool, bytes);
+        self.prepare_scripts(pool, shard, lane, bytes, facts);
+        self.send(to, &outgoing(pool, shard, lane, bytes, facts));
     }
 }
 
