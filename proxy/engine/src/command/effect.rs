@@ -64,12 +64,28 @@ pub fn places(row: &Row, args: &Args<'_>, database: u8) -> Vec<Place> {
     }
 }
 
-/// What stands behind the last option DB of COPY.
+/// What stands behind the last option DB of COPY, or the first that no server has. None as well if an option is
+/// wrong, which the server says.
 pub(super) fn copy_database<'a>(args: &Args<'a>) -> Option<&'a [u8]> {
-    (3..args.len())
-        .rev()
-        .find(|&at| args.get(at).eq_ignore_ascii_case(b"DB"))
-        .map(|at| args.get(at + 1))
+    let (mut at, mut found) = (3, None);
+    while at < args.len() {
+        let is = |name: &[u8]| args.get(at).eq_ignore_ascii_case(name);
+        if is(b"DB") && at + 1 < args.len() {
+            found = Some(args.get(at + 1));
+            if found
+                .and_then(number)
+                .is_none_or(|number| u8::try_from(number).is_err())
+            {
+                return found;
+            }
+            at += 2;
+        } else if is(b"REPLACE") {
+            at += 1;
+        } else {
+            return None;
+        }
+    }
+    found
 }
 
 /// SET key value [NX|XX] [GET] [EX|PX|EXAT|PXAT n|KEEPTTL]

@@ -149,6 +149,9 @@ fn each_row_has_its_effect() {
                 // With several keys: compared inside a transaction.
                 "BITOP AND d a b",
                 "COPY a b",
+                "COPY a b NOSUCH DB 3",
+                "COPY a b DB 3 NOSUCH",
+                "COPY a b DB",
                 "GEORADIUS g 1 2 3 m STORE d",
                 "GEOSEARCHSTORE d g",
                 "LMOVE a b LEFT RIGHT",
