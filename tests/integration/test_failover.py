@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from support.cluster import Cluster
 from support.eventually import PATIENCE
+from support.servers import UnequalMemcachedServer
 from support.store import PROTOCOLS, MemcachedStore, RedisStore, Store, connect
 from support.traffic import Traffic
 
@@ -130,28 +131,29 @@ def test_the_proxy_restarts_while_a_backend_is_stale(protocol: str) -> None:
 def test_a_second_proxy_adopts_within_a_probe_interval(protocol: str) -> None:
     interval = 0.5
     health = {"interval": f"{interval * 1000:.0f}ms", "timeout": "500ms"}
-    with Cluster(protocol, reads="spread", health=health) as cluster:
+    servers = {"memcached": UnequalMemcachedServer}
+    with Cluster(protocol, servers=servers, reads="spread", health=health) as cluster:
         second = cluster.start_proxy()
         with connect(protocol, second.ports["p"]) as other, cluster.connect() as client:
-            client.set(b"k", b"1")
-            with connect(protocol, cluster.servers[0][FOLLOWER].port) as direct:
-                if isinstance(direct, RedisStore):
+            part = b"1" if protocol == "redis" else b"1" * 300_000
+            client.set(b"k", part)
+            if protocol == "redis":
+                with connect(protocol, cluster.servers[0][FOLLOWER].port) as direct:
+                    assert isinstance(direct, RedisStore)
                     direct.ask("CONFIG", "SET", "maxmemory", "1")
-                else:
-                    direct.set(b"k", b"not a number")
             # The follower refuses what the leader applies; only the first proxy can know that.
-            increment(client)
+            append(client, part)
             start = time.monotonic()
             assert cluster.proxy.backend_states("p")[cluster.address(FOLLOWER)] == "stale"
             second.wait_state("p", cluster.address(FOLLOWER), "stale", within=interval * 4)
             print(f"{protocol}: adopted after {time.monotonic() - start:.2f} s, interval {interval} s")
-            assert [other.get(b"k") for _ in range(8)] == [b"2"] * 8
+            assert [other.get(b"k") for _ in range(8)] == [part * 2] * 8
             assert second.status()["pools"]["p"]["shards"]["s1"]["epoch"] == cluster.shard_status()["epoch"]
 
 
-def increment(client: Store) -> None:
-    """Adds 1 to ``k``, which was 1."""
+def append(client: Store, part: bytes) -> None:
+    """Appends to ``k``, which was as long."""
     if isinstance(client, MemcachedStore):
-        assert client.ask(b"incr k 1") == b"2"
+        assert client.ask(b"append k 0 0 %d\r\n%b" % (len(part), part)) == b"STORED"
     else:
-        assert client.raw.ask(b"INCR k\r\n") == b":2\r\n"
+        assert client.raw.ask(b"APPEND k %b\r\n" % part) == b":2\r\n"

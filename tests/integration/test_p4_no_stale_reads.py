@@ -5,7 +5,7 @@ after, until it is resynchronised; also across a restart of the proxy.
 import pytest
 from support.cluster import Cluster
 from support.eventually import eventually
-from support.servers import MemcachedServer
+from support.servers import UnequalMemcachedServer
 from support.store import PROTOCOLS, MemcachedStore, RedisStore, connect
 
 from proxy.control.view import parse, view_key
@@ -47,20 +47,9 @@ def test_it_is_out_and_recorded_so_before_the_acknowledgement(protocol: str, vic
             assert [again.get(b"k") for _ in range(6)] == [b"new"] * 6
 
 
-class UnequalServer(MemcachedServer):
-    """The second of two takes no items beyond half a MiB."""
-
-    started = 0
-
-    def __init__(self, *arguments: str, port: int | None = None) -> None:
-        UnequalServer.started += 1
-        smaller = ("-I", "512k") if UnequalServer.started % 2 == 0 else ()
-        super().__init__(*arguments, *smaller, port=port)
-
-
 def test_a_replica_that_refuses_what_the_leader_applied_is_out(protocol: str) -> None:
     """What only its data makes it refuse is mended; its limits are its own."""
-    kinds = {"memcached": UnequalServer}
+    kinds = {"memcached": UnequalMemcachedServer}
     with (
         Cluster(protocol, servers=kinds, reads="spread", health=SLOW_HEALTH) as cluster,
         cluster.connect() as client,

@@ -105,6 +105,17 @@ class MemcachedServer(Server):
         return client.read_line().startswith((b"VERSION ", b"CLIENT_ERROR unauthenticated"))
 
 
+class UnequalMemcachedServer(MemcachedServer):
+    """Every second one started takes no items beyond half a MiB, which the one before it does."""
+
+    started = 0
+
+    def __init__(self, *arguments: str, port: int | None = None) -> None:
+        UnequalMemcachedServer.started += 1
+        smaller = ("-I", "512k") if UnequalMemcachedServer.started % 2 == 0 else ()
+        super().__init__(*arguments, *smaller, port=port)
+
+
 class Nutcracker(Server):
     """twemproxy in front of the servers given, with one pool.
 
