@@ -88,16 +88,33 @@ class RedisServer(Server):
         return client.read_line().startswith((b"+PONG", b"-NOAUTH"))
 
 
+NEWER_MEMCACHED = "SHARDPROXY_TEST_MEMCACHED"
+"""Environment variable: a memcached newer than the installed one, for the tests that run with both."""
+
+
+def newer_memcached() -> str | None:
+    """The program it names, if it names one that is there."""
+    return shutil.which(os.environ.get(NEWER_MEMCACHED, ""))
+
+
 class MemcachedServer(Server):
-    """A memcached with one thread and 64 MiB."""
+    """A memcached with one thread and 64 MiB.
+
+    Args:
+        program: another one than the installed.
+    """
 
     name = "memcached"
+
+    def __init__(self, *arguments: str, port: int | None = None, program: str | None = None) -> None:
+        super().__init__(*arguments, port=port)
+        self.program = program or self.name
 
     def command(self) -> list[str]:
         options = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0", "-t", "1", "-m", "64"]
         if os.geteuid() == 0:
             options += ["-u", "root"]  # it refuses to run as root unless told so
-        return [find_program(self.name), *options, *self.arguments]
+        return [find_program(self.program), *options, *self.arguments]
 
     def answers(self, client: RawClient) -> bool:
         client.send(b"version\r\n")

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use crate::buf::OutBuf;
 use crate::command::session::Session;
+use crate::proto::meta::Form;
 use crate::proto::Resume;
 
 /// One request that is not answered yet, in its place in the client's order (P1).
@@ -14,6 +15,7 @@ pub struct Slot {
     pub ready: bool,
     /// Drop the reply instead of writing it (CLIENT REPLY SKIP).
     pub mute: bool,
+    pub form: Form,
     pub write: bool,
     /// Command id, for the metrics.
     pub command: u16,
@@ -115,6 +117,8 @@ pub struct Client {
     pub parked: usize,
     pub input: Vec<u8>,
     pub resume: Resume,
+    /// Of the reply to the request that is being taken, until that has a slot or its reply.
+    pub form: Form,
     pub out: OutBuf,
     pub slots: VecDeque<Slot>,
     /// Sequence number of the first slot.
@@ -156,6 +160,7 @@ impl Client {
             parked: 0,
             input: Vec::new(),
             resume: Resume::default(),
+            form: Form::default(),
             out: OutBuf::default(),
             slots: VecDeque::new(),
             head: 0,

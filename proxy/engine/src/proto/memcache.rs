@@ -1,4 +1,5 @@
-//! The classic text protocol of memcached: requests of clients, replies of backends.
+//! The text protocol of memcached: requests of clients, replies of backends. What is peculiar to meta commands is
+//! in `meta.rs`, CAS tokens are in `token.rs`.
 //!
 //! Rules and texts are those of memcached 1.6 (`proto_text.c`, `doc/protocol.txt`). A request that
 //! a server would refuse *before* reading its data block must be refused here, or the block would
@@ -6,6 +7,7 @@
 
 use memchr::memchr;
 
+use super::meta::{self, Flags};
 use super::{Arg, Resume, Step};
 
 /// Longest key, as memcached's KEY_MAX_LENGTH.
@@ -48,6 +50,12 @@ pub enum Verb {
     Slabs,
     Extstore,
     Watch,
+    Mg,
+    Ms,
+    Md,
+    Ma,
+    Me,
+    Mn,
     Unknown,
 }
 
@@ -85,7 +93,7 @@ const fn row(
     }
 }
 
-pub const VERBS: [VerbRow; 28] = [
+pub const VERBS: [VerbRow; 34] = [
     row(Verb::Get, "get", (2, MANY), 0, false, false),
     row(Verb::Gets, "gets", (2, MANY), 0, false, false),
     row(Verb::Gat, "gat", (2, MANY), 0, false, true),
@@ -120,6 +128,13 @@ pub const VERBS: [VerbRow; 28] = [
     row(Verb::Slabs, "slabs", (1, MANY), 0, false, false),
     row(Verb::Extstore, "extstore", (2, MANY), 0, true, false),
     row(Verb::Watch, "watch", (1, MANY), 0, true, false),
+    // What a meta command allows and needs is in `meta::check`, whether an `mg` is a write in `is_write`.
+    row(Verb::Mg, "mg", (1, MANY), 0, false, false),
+    row(Verb::Ms, "ms", (1, MANY), 0, false, true),
+    row(Verb::Md, "md", (1, MANY), 0, false, true),
+    row(Verb::Ma, "ma", (1, MANY), 0, false, true),
+    row(Verb::Me, "me", (1, MANY), 0, false, false),
+    row(Verb::Mn, "mn", (1, MANY), 0, false, false),
     row(Verb::Unknown, "unknown", (1, MANY), 0, false, false),
 ];
 
@@ -127,6 +142,14 @@ impl Verb {
     #[inline]
     pub fn row(self) -> &'static VerbRow {
         &VERBS[self as usize]
+    }
+
+    #[inline]
+    pub fn is_meta(self) -> bool {
+        matches!(
+            self,
+            Verb::Mg | Verb::Ms | Verb::Md | Verb::Ma | Verb::Me | Verb::Mn
+        )
     }
 
     #[inline]
@@ -159,6 +182,12 @@ impl Verb {
             b"slabs" => Verb::Slabs,
             b"extstore" => Verb::Extstore,
             b"watch" => Verb::Watch,
+            b"mg" => Verb::Mg,
+            b"ms" => Verb::Ms,
+            b"md" => Verb::Md,
+            b"ma" => Verb::Ma,
+            b"me" => Verb::Me,
+            b"mn" => Verb::Mn,
             _ => Verb::Unknown,
         }
     }
@@ -176,6 +205,9 @@ pub enum Fault {
     BadDelta,
     BadChunk,
     Shutdown,
+    TooManyFlags,
+    InvalidFlag,
+    OpaqueTooLong,
     /// The data block is larger than the limit; it is still to be skipped.
     TooLarge {
         skip: u64,
@@ -196,6 +228,9 @@ impl Fault {
             Fault::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
             Fault::Shutdown => b"ERROR: shutdown not enabled\r\n",
             Fault::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
+            Fault::TooManyFlags => b"CLIENT_ERROR options flags are too long\r\n",
+            Fault::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
+            Fault::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
             Fault::TooLarge { .. } => b"SERVER_ERROR object too large for cache\r\n",
             Fault::Http => b"",
         }
@@ -207,6 +242,8 @@ impl Fault {
 pub struct Request {
     pub verb: Verb,
     pub noreply: bool,
+    /// Of a meta command.
+    pub flags: Flags,
     pub fault: Option<Fault>,
     /// Where the line ends, its line end included; the data block follows.
     pub line_end: usize,
@@ -249,6 +286,7 @@ pub fn request(
     let mut request = Request {
         verb: Verb::Unknown,
         noreply: false,
+        flags: Flags::default(),
         fault: None,
         line_end,
     };
@@ -332,6 +370,9 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
         let http = count > 1 && word(args, count - 1).starts_with(b"HTTP/");
         request.fault = Some(if http { Fault::Http } else { Fault::Unknown });
         return None;
+    }
+    if verb.is_meta() {
+        return meta::check(request, buf, args, limit);
     }
     if count < row.words.0 || count > row.words.1 {
         request.fault = Some(Fault::Unknown);
@@ -469,8 +510,10 @@ pub enum ReplyKind {
     Tokens,
     /// `STAT` lines up to `END`, or one line.
     Stats,
-    /// `VA` with its data block, or one line: what `mg` answers.
+    /// `VA` with its data block, or one line: what meta commands answer.
     Item,
+    /// The same, with the CAS token tagged.
+    ItemTokens,
     /// Redis only, where replies tell their own end: so many of them, of which the last one counts.
     Batch { replies: u32 },
 }
@@ -510,7 +553,7 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
                 resume.at = end;
             }
             ReplyKind::Stats if line.starts_with(b"STAT ") => resume.at = next,
-            ReplyKind::Item if line.starts_with(b"VA ") => {
+            ReplyKind::Item | ReplyKind::ItemTokens if line.starts_with(b"VA ") => {
                 let Some(length) = word_as_length(line, 1) else {
                     return Step::Invalid(BadReply);
                 };
@@ -592,37 +635,6 @@ pub fn item(reply: &[u8]) -> Option<(Option<Item<'_>>, usize)> {
     let data = reply.get(newline + 1..end)?;
     let (flags, ttl) = (flags?, ttl?);
     (reply.get(end..end + 2)? == b"\r\n").then_some((Some(Item { data, flags, ttl }), end + 2))
-}
-
-/// CAS tokens given to clients of replicated shards carry a tag in these upper bits. A server counts
-/// its tokens from 1, so it would have to store 2^56 items to reach them.
-const TOKEN_BITS: u32 = 56;
-
-/// Copies a `Values` reply to `out` with the tag put on every CAS token.
-///
-/// Tokens are counted by each server for itself, so another server's could be equal by accident;
-/// the tag tells them apart (design: 5.2).
-pub fn tag_tokens(reply: &[u8], tag: u8, out: &mut Vec<u8>) {
-    let mut rest = reply;
-    while let Some((_, len)) = value_block(rest) {
-        let head = memchr(b'\n', rest).map_or(0, |newline| newline + 1);
-        let line = rest[..head].trim_ascii_end();
-        let (before, token) =
-            line.split_at(line.iter().rposition(|b| *b == b' ').map_or(0, |at| at + 1));
-        out.extend_from_slice(before);
-        let token = unsigned(token).unwrap_or(0) & ((1 << TOKEN_BITS) - 1);
-        super::resp::write_number(out, u64::from(tag) << TOKEN_BITS | token);
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(&rest[head..len]);
-        rest = &rest[len..];
-    }
-    out.extend_from_slice(rest);
-}
-
-/// Splits a token that a client sent into tag and the server's own token.
-pub fn split_token(word: &[u8]) -> (u8, u64) {
-    let token = unsigned(word).unwrap_or(0);
-    ((token >> TOKEN_BITS) as u8, token & ((1 << TOKEN_BITS) - 1))
 }
 
 /// True for the three error lines of the protocol.

@@ -8,9 +8,11 @@ pub mod binary;
 pub mod dump;
 pub mod login;
 pub mod memcache;
+pub mod meta;
 pub mod resp;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 /// One argument of a request: where its bytes stand in the buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -243,24 +243,6 @@ fn integers_have_all_their_digits() {
 }
 
 #[test]
-fn tokens_are_tagged_and_split() {
-    let mut out = Vec::new();
-    memcache::tag_tokens(
-        b"VALUE a 0 2 7\r\nx\n\r\nVALUE b 1 0 9\r\n\r\nEND\r\n",
-        2,
-        &mut out,
-    );
-    let tagged = (2u64 << 56) + 7;
-    let expected = format!(
-        "VALUE a 0 2 {tagged}\r\nx\n\r\nVALUE b 1 0 {}\r\n\r\nEND\r\n",
-        tagged + 2
-    );
-    assert_eq!(String::from_utf8_lossy(&out), expected);
-    assert_eq!(memcache::split_token(tagged.to_string().as_bytes()), (2, 7));
-    assert_eq!(memcache::split_token(b"7"), (0, 7));
-}
-
-#[test]
 fn memcached_replies_for_any_split() {
     use memcache::ReplyKind::{Line, Stats, Values};
     let cases = [

@@ -11,7 +11,7 @@ use super::exec;
 use super::*;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::{self as text, ReplyKind};
-use crate::proto::{resp, Step};
+use crate::proto::{meta, resp, token, Step};
 use crate::stats::BackendCount;
 use ready::NO_WATCH;
 use shared::Failure;
@@ -250,10 +250,15 @@ impl Worker {
         };
         let is_moved = reply[0] == b'-' && self.read_elsewhere(index, &pending, reply);
         let conn = &mut self.conns[index as usize];
+        let mut won = Vec::new();
         if conn.keep {
+            let is_item = matches!(pending.kind, ReplyKind::Item | ReplyKind::ItemTokens);
+            if is_item && pending.read && meta::shows(reply, b'W') {
+                won.extend_from_slice(conn.out.held_slice(0, pending.len as usize));
+            }
             conn.out.release(pending.len as usize);
         }
-        let pool = conn.pool;
+        let (pool, shard) = (conn.pool, conn.shard);
         if is_moved {
             self.backend_stats(index).of(BackendCount::Inflight).sub(1);
             return;
@@ -276,11 +281,18 @@ impl Worker {
         if self.is_error(pool, reply) {
             stats.of(BackendCount::Errors).add(1);
         }
+        if !won.is_empty() {
+            self.tell_won(pool, shard, &won);
+        }
         let conn = &self.conns[index as usize];
-        if pending.kind == ReplyKind::Tokens && conn.keep {
+        let has_tokens = matches!(pending.kind, ReplyKind::Tokens | ReplyKind::ItemTokens);
+        if has_tokens && conn.keep {
             let tag = self.token_tag(conn.pool, conn.shard, conn.backend);
             let mut tagged = self.spare.pop().unwrap_or_default();
-            text::tag_tokens(reply, tag, &mut tagged);
+            match pending.kind {
+                ReplyKind::Tokens => token::tag_values(reply, tag, &mut tagged),
+                _ => token::tag_item(reply, tag, &mut tagged),
+            }
             self.deliver(pending.to, &tagged);
             tagged.clear();
             self.spare.push(tagged);

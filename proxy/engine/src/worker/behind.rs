@@ -29,7 +29,7 @@ use crate::proto::Args;
 use crate::sys;
 
 /// Behind it, as an expiry, stands a moment; up to it a number of seconds from now (memcached's REALTIME_MAXDELTA).
-const RELATIVE_SECONDS_LIMIT: i64 = 60 * 60 * 24 * 30;
+pub(super) const RELATIVE_SECONDS_LIMIT: i64 = 60 * 60 * 24 * 30;
 
 /// What a write is to those that get it behind the leader.
 #[derive(Clone, Copy)]

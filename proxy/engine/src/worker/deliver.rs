@@ -4,6 +4,7 @@ use super::forward::Meta;
 use super::*;
 use crate::command::table;
 use crate::conn::{ReplyTo, Slot};
+use crate::proto::meta::Form;
 use crate::proto::{memcache as text, resp};
 use memchr::memmem;
 
@@ -91,7 +92,10 @@ impl Worker {
                 if !is_first {
                     let mut parked = self.spare.pop().unwrap_or_default();
                     if !slot.mute {
-                        parked.extend_from_slice(bytes);
+                        let mut space = std::mem::take(&mut self.shaped);
+                        parked.extend_from_slice(slot.form.write(bytes, &mut space));
+                        space.clear();
+                        self.shaped = space;
                     }
                     parked_bytes = parked.len();
                     slot.parked = parked;
@@ -110,7 +114,8 @@ impl Worker {
             client.called = None;
             if let Some(slot) = client.slots.pop_front() {
                 if !slot.mute {
-                    client.out.extend(bytes);
+                    client.out.extend(slot.form.write(bytes, &mut self.shaped));
+                    self.shaped.clear();
                 }
             }
             client.head = client.head.wrapping_add(1);
@@ -165,21 +170,25 @@ impl Worker {
         };
         let pool = client.pool;
         client.command = Some(meta.command);
+        let form = std::mem::take(&mut client.form);
         if client.slots.is_empty() {
             if !meta.mute {
-                client.out.extend(bytes);
+                client.out.extend(form.write(bytes, &mut self.shaped));
+                self.shaped.clear();
             }
             self.mark_client(index, generation);
         } else {
             let mut parked = self.spare.pop().unwrap_or_default();
             if !meta.mute {
-                parked.extend_from_slice(bytes);
+                parked.extend_from_slice(form.write(bytes, &mut self.shaped));
+                self.shaped.clear();
             }
             client.parked += parked.len();
             client.push_slot(Slot {
                 parked,
                 ready: true,
                 mute: false,
+                form: Form::Same,
                 write: meta.write,
                 command: meta.command,
                 local: 0,

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::behind::Behind;
 use super::clients::Taken;
+use super::meta::Resolution;
 use super::*;
 use crate::command::overlay::Effect;
 use crate::command::Row;
@@ -34,6 +35,8 @@ pub(super) enum Copies<'a> {
     FromBytes,
     /// What follows from the leader's answer, as somebody is joining.
     Behind(Behind<'a>),
+    /// What follows from the leader's answer to a meta command.
+    Meta(&'a Resolution),
     /// What the commands of a transaction say (`exec.rs`).
     Exec { reach: Reach },
     /// What `effect` says; `keys` are positions in `args`.
@@ -243,10 +246,12 @@ impl Worker {
         }
         client.local += u32::from(local);
         client.remote += u32::from(remote);
+        let form = std::mem::take(&mut client.form);
         let seq = client.push_slot(Slot {
             parked: Vec::new(),
             ready: false,
             mute: meta.mute,
+            form,
             write: meta.write,
             command: meta.command,
             local,

@@ -172,7 +172,7 @@ impl Worker {
                     list: &list,
                 };
                 match request {
-                    Some(request) if request.verb.row().write => Reach::Lane,
+                    Some(request) if request.is_write() => Reach::Lane,
                     Some(_) if everywhere::is_reset(&args) => Reach::Lane,
                     _ => Reach::Nothing,
                 }

@@ -17,6 +17,7 @@
 //! it has to be known before, and at the same instant for all: inside EXEC the server's clock stands.
 
 use super::exec::StateOf;
+use super::meta::Rule;
 use super::repair::Check;
 use crate::command::effect::Place;
 use crate::command::overlay::Effect;
@@ -53,6 +54,9 @@ pub(super) enum Held {
         keys: Vec<Vec<u8>>,
         replies: Vec<u8>,
     },
+    /// What follows from the leader's answer to a meta command, and from what it was asked besides, which is
+    /// collected here.
+    Meta { rule: Rule, seen: Vec<u8> },
     /// The state of these keys.
     State(Vec<Vec<u8>>),
     /// The state of these keys, behind which the lane's database is used again.

@@ -1,6 +1,6 @@
 //! Requests of Memcached clients (classic text): parse, route, split.
 
-use super::behind::Behind;
+use super::behind::{self, Behind};
 use super::clients::Taken;
 use super::forward::{Copies, Flow, Meta, Outgoing};
 use super::split::{Merge, Parts};
@@ -8,7 +8,8 @@ use super::*;
 use crate::command::{self, users};
 use crate::proto::login::{login, Login};
 use crate::proto::memcache::{self as text, Fault, ReplyKind, Request, Verb};
-use crate::proto::{Arg, Args, Resume, Step};
+use crate::proto::meta as dialect;
+use crate::proto::{token, Arg, Args, Resume, Step};
 
 /// What memcached 1.6 adds to a key and a value: a header, a CAS token, a NUL behind the key, a line end.
 const ITEM_BYTES: u64 = 48 + 8 + 1 + 2;
@@ -94,14 +95,22 @@ impl Worker {
         let verb = request.verb;
         let meta = Meta {
             command: verb as u16,
-            write: verb.row().write,
+            write: request.is_write(),
             mute: request.noreply,
         };
         if let Some(fault) = request.fault {
             match fault {
                 Fault::Http => return Flow::Close,
                 Fault::TooLarge { skip } if verb == Verb::Set => {
-                    return self.refuse_large(index, generation, meta, pool, args.get(1), skip);
+                    let (key, bytes) = (args.get(1), behind::delete(args.get(1)));
+                    return self.refuse_large(index, generation, meta, key, bytes, skip);
+                }
+                Fault::TooLarge { skip } if verb == Verb::Ms => {
+                    let mut space = [0; text::KEY_LIMIT];
+                    let key = dialect::key(&args, request.flags, &mut space);
+                    let mark: &[u8] = if request.flags.has(b'b') { b" b" } else { b"" };
+                    let bytes = [b"md ", args.get(1), mark, b"\r\n"].concat();
+                    return self.refuse_large(index, generation, meta, key, bytes, skip);
                 }
                 Fault::TooLarge { skip } => client.skip = skip,
                 Fault::Unknown => self.pool_stats(pool).of(PoolCount::Unsupported).add(1),
@@ -128,6 +137,9 @@ impl Worker {
                 Flow::Taken
             }
             Verb::Quit | Verb::Unknown => Flow::Close,
+            Verb::Mg | Verb::Ms | Verb::Md | Verb::Ma | Verb::Me | Verb::Mn => {
+                self.meta_text(index, generation, request, args, frame)
+            }
             Verb::Stats => self.stats_text(index, generation, meta, pool, args),
             Verb::FlushAll => self.flush_text(index, generation, meta, pool, args),
             Verb::LruCrawler => self.crawl_text(index, generation, meta, args),
@@ -145,7 +157,8 @@ impl Worker {
                 let length = verb.row().data;
                 if length > 0 && self.is_too_large(pool, shard, args) {
                     if verb == Verb::Set {
-                        return self.refuse_large(index, generation, meta, pool, key, 0);
+                        let bytes = behind::delete(key);
+                        return self.refuse_large(index, generation, meta, key, bytes, 0);
                     }
                     self.reply_now(index, generation, meta, Wire::RequestTooLarge.memcached());
                     return Flow::Taken;
@@ -198,24 +211,27 @@ impl Worker {
         least < most && ITEM_BYTES + args.get(1).len() as u64 + flags + value > least
     }
 
-    /// A set with a value beyond the limit. As with a server the value that was there is gone all the same: it is
+    /// A set with a value beyond the limit; `bytes` delete what is there. As with a server the value that was there is gone all the same: it is
     /// not the one the client believes to be there.
     fn refuse_large(
         &mut self,
         index: u32,
         generation: u32,
         meta: Meta,
-        pool: u16,
         key: &[u8],
+        bytes: Vec<u8>,
         skip: u64,
     ) -> Flow {
+        let Some(pool) = self.clients.at(index).map(|client| client.pool) else {
+            return Flow::Taken;
+        };
         let flow = if command::is_reserved(key) {
             self.reply_now(index, generation, meta, Wire::ReservedKey.memcached());
             Flow::Taken
         } else {
             let parts = Parts {
                 shards: vec![self.shard_of(pool, key)],
-                bytes: vec![[b"delete ", key, b"\r\n"].concat()],
+                bytes: vec![bytes],
                 ..Parts::default()
             };
             let out = Outgoing {
@@ -236,23 +252,25 @@ impl Worker {
         flow
     }
 
-    /// The tag of CAS tokens that a backend gives out now; 0 is none that is accepted. It changes
-    /// with the view: whoever holds a token from before reads again, which costs one round trip.
+    /// The tag of CAS tokens that a backend gives out now. It changes with the view: whoever holds a token
+    /// from before reads again, which costs one round trip.
     pub(super) fn token_tag(&self, pool: u16, shard: u16, backend: u8) -> u8 {
-        let table = self.shard_table(pool, shard);
-        match table.lead {
-            Some(lead) if lead == backend => (table.epoch % 255) as u8 + 1,
-            _ => 0,
+        match self.lead_tag(pool, shard) {
+            Some(tag) if self.shard_table(pool, shard).lead == Some(backend) => tag,
+            _ => token::FOREIGN,
         }
     }
 
-    /// A cas with the server's own token. If it is not one of the present leader's, the item was read
-    /// elsewhere or before, and a token that no item has lets the leader say EXISTS or NOT_FOUND.
+    /// That of the leader, if there is one.
+    pub(super) fn lead_tag(&self, pool: u16, shard: u16) -> Option<u8> {
+        let table = self.shard_table(pool, shard);
+        table.lead.map(|_| token::tag_of(table.epoch))
+    }
+
+    /// A cas with the server's own token.
     fn untag(&self, pool: u16, shard: u16, args: Args, bytes: &[u8]) -> Vec<u8> {
-        let (tag, token) = text::split_token(args.get(5));
-        let lead = self.shard_table(pool, shard).lead;
-        let is_valid = lead.is_some_and(|lead| tag == self.token_tag(pool, shard, lead));
-        let token = if is_valid { token } else { u64::MAX };
+        let token = text::unsigned(args.get(5)).unwrap_or(0);
+        let token = token::compared(token, self.lead_tag(pool, shard));
         let mut bare = Vec::with_capacity(bytes.len());
         for i in 0..5 {
             bare.extend_from_slice(args.get(i));
@@ -445,6 +463,11 @@ impl Worker {
                 self.send(*to, &out);
             }
             Verb::FlushAll | Verb::Stats => self.carry_out_everywhere(handover, &args),
+            _ if verb.is_meta() => {
+                self.with_meta(*pool, *shard, &request, args, bytes, |worker, out| {
+                    worker.send(*to, out);
+                });
+            }
             Verb::Cas if self.shard_table(*pool, *shard).is_replicated() => {
                 let bare = self.untag(*pool, *shard, args, bytes);
                 self.with_outgoing(*pool, *shard, verb, args, &bare, |worker, out| {
@@ -504,6 +527,6 @@ fn write_loud(out: &mut Vec<u8>, args: Args, data: &[u8]) {
 }
 
 /// What follows the first line.
-fn data_block(bytes: &[u8]) -> &[u8] {
+pub(super) fn data_block(bytes: &[u8]) -> &[u8] {
     memchr::memchr(b'\n', bytes).map_or(b"", |newline| &bytes[newline + 1..])
 }

@@ -34,6 +34,7 @@ mod lease;
 mod legs;
 mod loss;
 mod memcache;
+mod meta;
 mod news;
 mod moved;
 mod op;
@@ -168,6 +169,8 @@ pub struct Worker {
     inline: Vec<u8>,
     /// Emptied buffers for parked replies.
     spare: Vec<Vec<u8>>,
+    /// Empty; for replies that are written otherwise than they came (`proto/meta.rs`, `Form`).
+    shaped: Vec<u8>,
     dirty_clients: Vec<(u32, u32)>,
     dirty_conns: Vec<u32>,
     /// Connections whose socket had more than one buffer's worth.
@@ -260,6 +263,7 @@ impl Worker {
             scratch: Vec::new(),
             inline: Vec::new(),
             spare: Vec::new(),
+            shaped: Vec::new(),
             dirty_clients: Vec::new(),
             dirty_conns: Vec::new(),
             again: Vec::new(),

@@ -125,9 +125,14 @@ impl Worker {
         let suspects = self.shared.shards[pool as usize][shard as usize]
             .suspects
             .load(SeqCst);
-        // While replicas are behind the leader's decisions, the leader is asked first; and for CAS
-        // tokens, since only the leader's are accepted.
-        let asks_lead = !state.log.is_empty() || out.kind == ReplyKind::Tokens;
+        // While replicas are behind the leader's decisions, the leader is asked first; for CAS tokens, since
+        // only the leader's are accepted; and for what meta commands show, as of a stale item each server
+        // would tell somebody else that it is his to replace it.
+        let asks_lead = !state.log.is_empty()
+            || matches!(
+                out.kind,
+                ReplyKind::Tokens | ReplyKind::Item | ReplyKind::ItemTokens
+            );
         let start = if table.spread && !asks_lead {
             state.rotate = state.rotate.wrapping_add(1);
             state.rotate as usize % table.reads.len().max(1)

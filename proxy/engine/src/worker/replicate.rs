@@ -15,6 +15,7 @@ use super::behind::{self, Behind};
 use super::exec::{self, Must};
 use super::forward::{Copies, Outgoing};
 use super::legs::{self, Held, Plan, Shape};
+use super::meta::Outcome;
 use super::op::{Batch, NOBODY};
 use super::repair::Check;
 use super::*;
@@ -57,6 +58,10 @@ impl Worker {
                     held: None,
                     check,
                 }
+            }
+            Copies::Meta(resolution) => {
+                made.extend_from_slice(&resolution.lead);
+                resolution.plan(out.kind)
             }
             Copies::Behind(what) => behind::plan(what, out.bytes, out.trailer, &mut made),
             Copies::Exec { .. } => {
@@ -234,6 +239,9 @@ impl Worker {
             match &mut state.held {
                 Some(Held::Follow { replies, .. }) => replies.extend_from_slice(bytes),
                 Some(Held::Items { replies, .. }) if !is_first => replies.extend_from_slice(bytes),
+                Some(Held::Meta { rule, seen }) if rule.is_asked(is_first, last) => {
+                    seen.extend_from_slice(bytes);
+                }
                 _ => {}
             }
             if last {
@@ -287,6 +295,9 @@ impl Worker {
         let mut is_unclear = false;
         // Those that cannot do what was done.
         let mut lost = 0;
+        // What the leader is told besides.
+        let mut back = None;
+        let lead = state.lead;
         match state.held.take() {
             Some(Held::IfStored(bytes)) => {
                 state.keep_reply(state.lead, reply);
@@ -319,6 +330,20 @@ impl Worker {
                     .filter(|_| is_done)
                     .map(|bytes| (bytes, keys.len() as u32));
                 is_unclear = is_done && copy.is_none();
+            }
+            Some(Held::Meta { rule, seen }) => {
+                if !rule.answers_first() {
+                    state.keep_reply(state.lead, reply);
+                }
+                let is_done = state.refused & bit == 0;
+                let now = (sys::unix_micros() / 1_000_000) as i64;
+                match rule.outcome(&seen, &state.reply, is_done, now) {
+                    Outcome::Copy(bytes, replies) => copy = Some((bytes, replies)),
+                    Outcome::Nothing => {}
+                    Outcome::Refused => state.refused |= bit,
+                    Outcome::Unclear => is_unclear = true,
+                }
+                back = rule.give_back(&seen, &state.reply);
             }
             Some(Held::State(keys)) => match legs::state_copy(reply, &keys) {
                 Some((first, bytes)) if state.refused & bit == 0 => {
@@ -375,11 +400,23 @@ impl Worker {
             state.targets = bit;
         }
         state.failed |= lost;
+        if let Some(bytes) = back {
+            self.tell_backend(pool, shard, lead, &bytes);
+        }
         self.settle_entry(op, generation, pool, shard, copy);
         for backend in (0..16u8).filter(|backend| lost & (1 << backend) != 0) {
             self.write_failed(pool, shard, backend, Failure::RefusedWrite);
         }
         self.check_op(op, generation);
+    }
+
+    /// Sends a backend something whose answer is of no interest.
+    fn tell_backend(&mut self, pool: u16, shard: u16, backend: u8, bytes: &[u8]) {
+        let index = self.conn_for(pool, shard, backend, 0);
+        if self.conns[index as usize].state != ConnState::Closed {
+            let nobody = self.pending(ReplyTo::Nobody, ReplyKind::Line, false, 0);
+            self.enqueue(index, bytes, nobody);
+        }
     }
 
     /// Makes a held entry ready, or takes it out; then sends what stands ready in front.
