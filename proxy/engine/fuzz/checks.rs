@@ -287,17 +287,12 @@ pub fn memcache_binary(input: &[u8]) {
     });
     let opaque = *b"mark";
     for byte in 0..=u8::MAX {
-        let Some(opcode) = binary::opcode(byte) else {
-            continue;
-        };
         let ask = binary::Ask {
             opcode: byte,
             opaque,
         };
         let mut reply = Vec::new();
-        binary::answer(ask, opcode, b"key", input, &mut |piece| {
-            reply.extend_from_slice(piece)
-        });
+        binary::write_answer(ask, b"key", input, &mut reply);
         let mut rest = &reply[..];
         while !rest.is_empty() {
             assert_eq!((rest[0], rest[1], &rest[12..16]), (0x81, byte, &opaque[..]));

@@ -98,6 +98,10 @@ pub struct Client {
     pub watching: Option<Watching>,
     /// It has to log in first: a Memcached pool with users. Redis' clients have it in their session.
     pub locked: bool,
+    /// It speaks Memcached's binary protocol, as its first byte said.
+    pub binary: bool,
+    /// A SASL exchange of it waits for its second message.
+    pub exchange: bool,
     /// Bytes of an oversized memcached data block still to be skipped.
     pub skip: u64,
     /// Milliseconds of the worker clock when the wait for a shard began; 0 when not waiting.
@@ -147,6 +151,8 @@ impl Client {
             fenced: false,
             watching: None,
             locked: false,
+            binary: false,
+            exchange: false,
             skip: 0,
             waiting_since: 0,
             // None yet: the one before the first.

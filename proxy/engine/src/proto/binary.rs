@@ -12,7 +12,7 @@ mod translate;
 #[cfg(test)]
 mod tests;
 
-pub use translate::{answer, write_text};
+pub use translate::{write_answer, write_text};
 
 use super::memcache::KEY_LIMIT;
 
@@ -208,8 +208,9 @@ pub struct Request<'a> {
 
 /// A request that is answered with an error before it is read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Refusal<'a> {
     pub ask: Ask,
+    pub key: &'a [u8],
     pub status: Status,
     /// Bytes of it behind those that were used, still to come or to be passed over.
     pub skip: u64,
@@ -225,7 +226,7 @@ pub enum Seen<'a> {
     /// No request of this protocol: the connection is closed without a word.
     Foreign,
     /// That many bytes, and what is wrong.
-    Refused(usize, Refusal),
+    Refused(usize, Refusal<'a>),
     /// That many bytes.
     Request(usize, Request<'a>),
 }
@@ -263,9 +264,12 @@ pub fn request(buf: &[u8], limit: usize, locked: bool) -> Seen<'_> {
     if buf.len() < head {
         return Seen::Incomplete;
     }
+    let key_at = HEADER_BYTES + extras_bytes;
+    let key = &buf[key_at..head];
     let refused = |status, skip, last| {
         let refusal = Refusal {
             ask,
+            key,
             status,
             skip,
             last,
@@ -307,13 +311,12 @@ pub fn request(buf: &[u8], limit: usize, locked: bool) -> Seen<'_> {
     if buf.len() < whole {
         return Seen::Incomplete;
     }
-    let key_at = HEADER_BYTES + extras_bytes;
     let found = Request {
         ask,
         opcode,
         cas: u64::from_be_bytes(number(buf, 16)),
         extras: &buf[HEADER_BYTES..key_at],
-        key: &buf[key_at..head],
+        key,
         value: &buf[head..whole],
     };
     Seen::Request(whole, found)
@@ -346,6 +349,32 @@ impl Command {
     }
 }
 
+impl Refusal<'_> {
+    /// The text request that takes away what was there, if the refused one is a set: as with a server the value is
+    /// gone, since it is not the one that the client believes to be there.
+    pub fn removal(&self) -> Option<Vec<u8>> {
+        let is_set = opcode(self.ask.opcode).is_some_and(|known| known.command == Command::Set);
+        if !is_set || self.status != Status::TooLarge {
+            return None;
+        }
+        let mut text = Vec::new();
+        let (command, quiet, key) = (Command::Delete, false, false);
+        let removal = Request {
+            ask: self.ask,
+            opcode: Opcode {
+                command,
+                quiet,
+                key,
+            },
+            cas: 0,
+            extras: b"",
+            key: self.key,
+            value: b"",
+        };
+        write_text(&removal, &mut text).is_ok().then_some(text)
+    }
+}
+
 /// User and password in the response of SASL's PLAIN mechanism (RFC 4616).
 pub fn plain_credentials(response: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = response.splitn(3, |byte| *byte == 0);
@@ -365,7 +394,7 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    fn put(&self, put: &mut impl FnMut(&[u8])) {
+    fn write(&self, out: &mut Vec<u8>) {
         let mut bytes = [0u8; HEADER_BYTES + 4];
         let extras_bytes = if self.flags.is_some() { 4 } else { 0 };
         let body_bytes = extras_bytes + self.key.len() + self.value_bytes;
@@ -378,15 +407,13 @@ impl Head<'_> {
         bytes[12..16].copy_from_slice(&self.ask.opaque);
         bytes[16..24].copy_from_slice(&self.cas.to_be_bytes());
         bytes[24..].copy_from_slice(&self.flags.unwrap_or(0).to_be_bytes());
-        put(&bytes[..HEADER_BYTES + extras_bytes]);
-        if !self.key.is_empty() {
-            put(self.key);
-        }
+        out.extend_from_slice(&bytes[..HEADER_BYTES + extras_bytes]);
+        out.extend_from_slice(self.key);
     }
 }
 
-/// Appends a reply without key and flags, by pieces.
-fn put_plain(ask: Ask, status: Status, cas: u64, body: &[u8], put: &mut impl FnMut(&[u8])) {
+/// Appends a reply without key and flags.
+fn write_plain(ask: Ask, status: Status, cas: u64, body: &[u8], out: &mut Vec<u8>) {
     let head = Head {
         ask,
         status,
@@ -395,24 +422,18 @@ fn put_plain(ask: Ask, status: Status, cas: u64, body: &[u8], put: &mut impl FnM
         key: b"",
         value_bytes: body.len(),
     };
-    head.put(put);
-    if !body.is_empty() {
-        put(body);
-    }
+    head.write(out);
+    out.extend_from_slice(body);
 }
 
 /// Appends the answer to a refused request.
 pub fn write_error(ask: Ask, status: Status, out: &mut Vec<u8>) {
-    put_plain(ask, status, 0, status.text(), &mut |bytes| {
-        out.extend_from_slice(bytes)
-    });
+    write_plain(ask, status, 0, status.text(), out);
 }
 
 /// Appends a reply that carries nothing but text.
 pub fn write_reply(ask: Ask, status: Status, body: &[u8], out: &mut Vec<u8>) {
-    put_plain(ask, status, 0, body, &mut |bytes| {
-        out.extend_from_slice(bytes)
-    });
+    write_plain(ask, status, 0, body, out);
 }
 
 /// True for a packet that tells of an error; a miss is none.

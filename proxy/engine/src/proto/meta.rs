@@ -13,6 +13,7 @@
 //! | `ms` with a flag that is no letter | invalid flag | yes |
 //! | opaque of more than 31 bytes | opaque token too long | yes |
 
+use super::binary::{self, Ask};
 use super::memcache::{unsigned, Fault, Request, Verb, KEY_LIMIT};
 use super::{Arg, Args};
 
@@ -376,6 +377,10 @@ pub enum Form {
     Quiet(Verb),
     /// With the key in base64, which the server was not asked to show.
     Keyed(Box<Keyed>),
+    /// As a packet of the binary protocol.
+    Packet(Ask),
+    /// The same with the key of the request, for an answer that has it.
+    KeyedPacket(Box<(Ask, Vec<u8>)>),
 }
 
 #[derive(Clone, Debug)]
@@ -408,23 +413,18 @@ impl Form {
         }))
     }
 
-    /// The bytes for the client; `space` is empty, and may be used for them.
+    /// Appends the bytes for the client.
     #[inline]
-    pub fn write<'a>(&self, reply: &'a [u8], space: &'a mut Vec<u8>) -> &'a [u8] {
+    pub fn write(&self, reply: &[u8], out: &mut Vec<u8>) {
         match self {
-            Form::Same => reply,
-            Form::Quiet(verb) if is_hidden(*verb, reply) => b"",
-            Form::Quiet(_) => reply,
-            Form::Keyed(keyed) => {
-                if keyed.quiet && is_hidden(keyed.verb, reply) {
-                    return b"";
-                }
-                if !is_status(reply) {
-                    return reply;
-                }
-                keyed.write(reply, space);
-                space
-            }
+            Form::Same => out.extend_from_slice(reply),
+            Form::Quiet(verb) if is_hidden(*verb, reply) => {}
+            Form::Quiet(_) => out.extend_from_slice(reply),
+            Form::Keyed(keyed) if keyed.quiet && is_hidden(keyed.verb, reply) => {}
+            Form::Keyed(keyed) if is_status(reply) => keyed.write(reply, out),
+            Form::Keyed(_) => out.extend_from_slice(reply),
+            Form::Packet(ask) => binary::write_answer(*ask, b"", reply, out),
+            Form::KeyedPacket(asked) => binary::write_answer(asked.0, &asked.1, reply, out),
         }
     }
 }

@@ -38,8 +38,9 @@ fn form(request: &[u8], reply: &str) -> String {
     };
     let hides = hides_key(&args, parsed.flags);
     let form = Form::of_text(parsed.verb, &args, parsed.flags, hides);
-    let mut space = Vec::new();
-    String::from_utf8_lossy(form.write(reply.as_bytes(), &mut space)).into_owned()
+    let mut out = Vec::new();
+    form.write(reply.as_bytes(), &mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::*;
 use crate::command::table;
 use crate::conn::{ReplyTo, Slot};
 use crate::proto::meta::Form;
-use crate::proto::{memcache as text, resp};
+use crate::proto::{binary, memcache as text, resp};
 use memchr::memmem;
 
 /// Emptied buffers kept for parked replies, and the capacity above which one is not kept.
@@ -63,7 +63,7 @@ impl Worker {
     pub(super) fn is_error(&self, pool: u16, reply: &[u8]) -> bool {
         match self.pools[pool as usize].protocol {
             Protocol::Redis => resp::is_error(reply),
-            Protocol::Memcached => text::is_error(reply),
+            Protocol::Memcached => text::is_error(reply) || binary::is_error(reply),
         }
     }
 
@@ -92,10 +92,7 @@ impl Worker {
                 if !is_first {
                     let mut parked = self.spare.pop().unwrap_or_default();
                     if !slot.mute {
-                        let mut space = std::mem::take(&mut self.shaped);
-                        parked.extend_from_slice(slot.form.write(bytes, &mut space));
-                        space.clear();
-                        self.shaped = space;
+                        slot.form.write(bytes, &mut parked);
                     }
                     parked_bytes = parked.len();
                     slot.parked = parked;
@@ -114,8 +111,7 @@ impl Worker {
             client.called = None;
             if let Some(slot) = client.slots.pop_front() {
                 if !slot.mute {
-                    client.out.extend(slot.form.write(bytes, &mut self.shaped));
-                    self.shaped.clear();
+                    slot.form.write(bytes, client.out.tail());
                 }
             }
             client.head = client.head.wrapping_add(1);
@@ -173,15 +169,13 @@ impl Worker {
         let form = std::mem::take(&mut client.form);
         if client.slots.is_empty() {
             if !meta.mute {
-                client.out.extend(form.write(bytes, &mut self.shaped));
-                self.shaped.clear();
+                form.write(bytes, client.out.tail());
             }
             self.mark_client(index, generation);
         } else {
             let mut parked = self.spare.pop().unwrap_or_default();
             if !meta.mute {
-                parked.extend_from_slice(form.write(bytes, &mut self.shaped));
-                self.shaped.clear();
+                form.write(bytes, &mut parked);
             }
             client.parked += parked.len();
             client.push_slot(Slot {

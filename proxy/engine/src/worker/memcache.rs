@@ -9,7 +9,7 @@ use crate::command::{self, users};
 use crate::proto::login::{login, Login};
 use crate::proto::memcache::{self as text, Fault, ReplyKind, Request, Verb};
 use crate::proto::meta as dialect;
-use crate::proto::{token, Arg, Args, Resume, Step};
+use crate::proto::{binary, token, Arg, Args, Resume, Step};
 
 /// What memcached 1.6 adds to a key and a value: a header, a CAS token, a NUL behind the key, a line end.
 const ITEM_BYTES: u64 = 48 + 8 + 1 + 2;
@@ -22,6 +22,9 @@ impl Worker {
         let Some(client) = self.clients.at(index) else {
             return Taken::Last;
         };
+        if client.binary || (client.command.is_none() && bytes[0] == binary::MAGIC) {
+            return self.take_binary(index, generation, bytes);
+        }
         if client.locked {
             return self.take_login(index, generation, bytes);
         }
@@ -80,7 +83,7 @@ impl Worker {
         Taken::Bytes(len)
     }
 
-    fn memcache_request(
+    pub(super) fn memcache_request(
         &mut self,
         index: u32,
         generation: u32,
@@ -213,7 +216,7 @@ impl Worker {
 
     /// A set with a value beyond the limit; `bytes` delete what is there. As with a server the value that was there is gone all the same: it is
     /// not the one the client believes to be there.
-    fn refuse_large(
+    pub(super) fn refuse_large(
         &mut self,
         index: u32,
         generation: u32,

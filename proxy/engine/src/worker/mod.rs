@@ -15,6 +15,7 @@
 mod ask;
 mod backends;
 mod behind;
+mod binary;
 mod blocking;
 pub mod census;
 mod clients;
@@ -169,8 +170,6 @@ pub struct Worker {
     inline: Vec<u8>,
     /// Emptied buffers for parked replies.
     spare: Vec<Vec<u8>>,
-    /// Empty; for replies that are written otherwise than they came (`proto/meta.rs`, `Form`).
-    shaped: Vec<u8>,
     dirty_clients: Vec<(u32, u32)>,
     dirty_conns: Vec<u32>,
     /// Connections whose socket had more than one buffer's worth.
@@ -263,7 +262,6 @@ impl Worker {
             scratch: Vec::new(),
             inline: Vec::new(),
             spare: Vec::new(),
-            shaped: Vec::new(),
             dirty_clients: Vec::new(),
             dirty_conns: Vec::new(),
             again: Vec::new(),

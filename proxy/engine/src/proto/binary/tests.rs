@@ -72,11 +72,9 @@ fn answers(opcode: u8, text: &str) -> Vec<Row> {
         opaque: OPAQUE,
     };
     let mut out = Vec::new();
-    let known = super::opcode(opcode).expect("an opcode");
-    let key: &[u8] = if known.key { b"the key" } else { b"" };
-    answer(ask, known, key, text.as_bytes(), &mut |piece| {
-        out.extend_from_slice(piece)
-    });
+    let is_keyed = super::opcode(opcode).is_some_and(|known| known.key);
+    let key: &[u8] = if is_keyed { b"the key" } else { b"" };
+    write_answer(ask, key, text.as_bytes(), &mut out);
     rows(&out)
 }
 
@@ -184,8 +182,10 @@ fn nothing_is_decided_before_the_head_is_there_and_nothing_taken_before_the_whol
                     opaque: OPAQUE,
                 };
                 let (status, skip, last) = (Status::TooLarge, 10, false);
+                let key = &b"key"[..];
                 let refusal = Refusal {
                     ask,
+                    key,
                     status,
                     skip,
                     last,
@@ -261,6 +261,28 @@ fn what_is_wrong_is_answered_as_by_memcached() {
             "{}",
             packet.escape_ascii()
         );
+    }
+}
+
+#[test]
+fn a_set_that_is_too_large_takes_away_what_was_there() {
+    let removal = Some(b"md YSBi b\r\n".to_vec());
+    for (opcode, expected) in [
+        (0x01, &removal),
+        (0x11, &removal),
+        (0x02, &None),
+        (0x0e, &None),
+    ] {
+        let extras = if opcode == 0x0e {
+            Vec::new()
+        } else {
+            store(0, 0)
+        };
+        let whole = packet(opcode, 0, &extras, b"a b", &[0; 5000]);
+        let Seen::Refused(_, refusal) = request(&whole, LIMIT, false) else {
+            panic!("taken")
+        };
+        assert_eq!(refusal.removal(), *expected, "{opcode:#x}");
     }
 }
 
@@ -424,4 +446,14 @@ fn errors_are_told_apart_from_misses() {
         assert_eq!(is_error(&out), expected);
     }
     assert!(!is_error(b"END\r\n"));
+    // What only we refuse says why.
+    let reserved = "CLIENT_ERROR this key is reserved\r\n";
+    assert_eq!(
+        answers(0x00, reserved),
+        error(0x00, 4, "this key is reserved")
+    );
+    assert_eq!(
+        answers(0x00, "ERROR\r\n"),
+        error(0x00, 4, "Invalid arguments")
+    );
 }

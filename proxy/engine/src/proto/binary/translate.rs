@@ -7,8 +7,9 @@
 use memchr::memchr;
 
 use super::super::memcache::{is_error, unsigned, KEY_LIMIT};
+use super::super::meta;
 use super::super::resp::write_number;
-use super::{number, put_plain, Ask, Command, Head, Opcode, Request, Status};
+use super::{number, opcode, write_plain, Ask, Command, Head, Request, Status};
 
 /// An increment with this expiry creates nothing.
 const NEVER_CREATE: u32 = u32::MAX;
@@ -47,9 +48,12 @@ pub fn write_text(request: &Request, out: &mut Vec<u8>) -> Result<(), Status> {
         | Command::SaslStep => return Err(Status::Unknown),
         _ if is_one_word(key) => write_item(request, key, false, out),
         _ => {
-            let mut encoded = [0; KEY_LIMIT];
-            let encoded = encode(key, &mut encoded).ok_or(Status::Invalid)?;
-            write_item(request, encoded, true, out);
+            let mut encoded = Vec::with_capacity(KEY_LIMIT);
+            meta::encode(key, &mut encoded);
+            if encoded.len() > KEY_LIMIT {
+                return Err(Status::Invalid);
+            }
+            write_item(request, &encoded, true, out);
         }
     }
     Ok(())
@@ -159,33 +163,16 @@ fn is_one_word(key: &[u8]) -> bool {
         .any(|byte| matches!(byte, b' ' | b'\n' | b'\r' | 0))
 }
 
-/// The key in base64, if that is a key still.
-fn encode<'a>(key: &[u8], into: &'a mut [u8; KEY_LIMIT]) -> Option<&'a [u8]> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let len = key.len().div_ceil(3) * 4;
-    let encoded = into.get_mut(..len)?;
-    for (three, four) in key.chunks(3).zip(encoded.chunks_exact_mut(4)) {
-        let bits = three.iter().enumerate().fold(0u32, |bits, (i, byte)| {
-            bits | u32::from(*byte) << (16 - 8 * i)
-        });
-        for (i, digit) in four.iter_mut().enumerate() {
-            *digit = match i > three.len() {
-                true => b'=',
-                false => DIGITS[(bits >> (18 - 6 * i)) as usize & 63],
-            };
-        }
-    }
-    Some(encoded)
-}
-
-/// Hands the binary answer to `put`, piece by piece, so that a value is copied once; nothing at all where
-/// a quiet request has come out as usual.
+/// Appends the binary answer; nothing where a quiet request has come out as usual.
 ///
 /// Args:
 ///     key: of the request, where its opcode has it in the reply.
 ///     text: the whole reply to the request that `write_text` has made, or an error line of our own.
 #[inline]
-pub fn answer(ask: Ask, opcode: Opcode, key: &[u8], text: &[u8], put: &mut impl FnMut(&[u8])) {
+pub fn write_answer(ask: Ask, key: &[u8], text: &[u8], out: &mut Vec<u8>) {
+    let Some(opcode) = opcode(ask.opcode) else {
+        return;
+    };
     let line_end = memchr(b'\n', text).map_or(text.len(), |newline| newline + 1);
     let line = text[..line_end].trim_ascii_end();
     let mut words = line.split(|byte| *byte == b' ');
@@ -197,7 +184,7 @@ pub fn answer(ask: Ask, opcode: Opcode, key: &[u8], text: &[u8], put: &mut impl 
             word();
             let (flags, len, cas) = (word() as u32, word() as usize, word());
             let data = text.get(line_end..line_end + len).unwrap_or(b"");
-            return put_item(ask, key, flags, cas, data, put);
+            return write_item_reply(ask, key, flags, cas, data, out);
         }
         b"VA" => {
             let len = unsigned(words.next().unwrap_or(b"")).unwrap_or(0) as usize;
@@ -207,13 +194,13 @@ pub fn answer(ask: Ask, opcode: Opcode, key: &[u8], text: &[u8], put: &mut impl 
                 Command::Increment | Command::Decrement if opcode.quiet => {}
                 Command::Increment | Command::Decrement => {
                     let sum = unsigned(data).unwrap_or(0).to_be_bytes();
-                    put_plain(ask, Status::Success, cas, &sum, put);
+                    write_plain(ask, Status::Success, cas, &sum, out);
                 }
-                _ => put_item(ask, key, flags, cas, data, put),
+                _ => write_item_reply(ask, key, flags, cas, data, out),
             };
         }
         b"STAT" | b"END" | b"RESET" if command == Command::Stat => {
-            return put_statistics(ask, text, put)
+            return write_statistics(ask, text, out)
         }
         b"EN" | b"END" | b"NF" => Status::NotFound,
         b"NS" => match command {
@@ -224,19 +211,19 @@ pub fn answer(ask: Ask, opcode: Opcode, key: &[u8], text: &[u8], put: &mut impl 
         b"EX" => Status::Exists,
         b"VERSION" => {
             let version = line.get(b"VERSION ".len()..).unwrap_or(b"");
-            return put_plain(ask, Status::Success, 0, version, put);
+            return write_plain(ask, Status::Success, 0, version, out);
         }
         _ if is_error(line) => {
             let (status, reason) = failure(command, line);
-            return put_plain(ask, status, 0, reason, put);
+            return write_plain(ask, status, 0, reason, out);
         }
         // HD, OK, MN
         _ => {
             let (flags, cas) = shown(words);
             return match command {
                 _ if opcode.quiet => {}
-                Command::Touch => put_item(ask, key, flags, cas, b"", put),
-                _ => put_plain(ask, Status::Success, cas, b"", put),
+                Command::Touch => write_item_reply(ask, key, flags, cas, b"", out),
+                _ => write_plain(ask, Status::Success, cas, b"", out),
             };
         }
     };
@@ -253,9 +240,9 @@ pub fn answer(ask: Ask, opcode: Opcode, key: &[u8], text: &[u8], put: &mut impl 
                 key,
                 value_bytes,
             };
-            head.put(put);
+            head.write(out);
         }
-        _ => put_plain(ask, status, 0, status.text(), put),
+        _ => write_plain(ask, status, 0, status.text(), out),
     }
 }
 
@@ -272,7 +259,7 @@ fn shown<'a>(words: impl Iterator<Item = &'a [u8]>) -> (u32, u64) {
     (flags, cas)
 }
 
-fn put_item(ask: Ask, key: &[u8], flags: u32, cas: u64, data: &[u8], put: &mut impl FnMut(&[u8])) {
+fn write_item_reply(ask: Ask, key: &[u8], flags: u32, cas: u64, data: &[u8], out: &mut Vec<u8>) {
     let head = Head {
         ask,
         status: Status::Success,
@@ -281,14 +268,12 @@ fn put_item(ask: Ask, key: &[u8], flags: u32, cas: u64, data: &[u8], put: &mut i
         key,
         value_bytes: data.len(),
     };
-    head.put(put);
-    if !data.is_empty() {
-        put(data);
-    }
+    head.write(out);
+    out.extend_from_slice(data);
 }
 
 /// One packet for each line, and an empty one behind the last.
-fn put_statistics(ask: Ask, text: &[u8], put: &mut impl FnMut(&[u8])) {
+fn write_statistics(ask: Ask, text: &[u8], out: &mut Vec<u8>) {
     for line in text.split(|byte| *byte == b'\n') {
         let Some(row) = line.trim_ascii_end().strip_prefix(b"STAT ") else {
             continue;
@@ -305,33 +290,28 @@ fn put_statistics(ask: Ask, text: &[u8], put: &mut impl FnMut(&[u8])) {
             key: name,
             value_bytes: value.len(),
         };
-        head.put(put);
-        if !value.is_empty() {
-            put(value);
-        }
+        head.write(out);
+        out.extend_from_slice(value);
     }
-    put_plain(ask, Status::Success, 0, b"", put);
+    write_plain(ask, Status::Success, 0, b"", out);
 }
 
 /// Status and text for an error line.
 fn failure(command: Command, line: &[u8]) -> (Status, &[u8]) {
     let of = |status: Status| (status, status.text());
     let Some(reason) = line.strip_prefix(b"SERVER_ERROR ") else {
-        return match line {
+        return match line.strip_prefix(b"CLIENT_ERROR ") {
             _ if command == Command::Stat => of(Status::NotFound),
-            b"CLIENT_ERROR cannot increment or decrement non-numeric value" => {
-                of(Status::NotNumeric)
-            }
-            _ => of(Status::Invalid),
+            Some(b"cannot increment or decrement non-numeric value") => of(Status::NotNumeric),
+            Some(reason) => (Status::Invalid, reason),
+            None => of(Status::Invalid),
         };
     };
-    if reason.starts_with(b"object too large") {
-        return of(Status::TooLarge);
-    }
-    if !reason.to_ascii_lowercase().starts_with(b"out of memory") {
-        return (Status::Internal, reason);
-    }
+    let is_full =
+        |text: &[u8]| reason.len() >= text.len() && reason[..text.len()].eq_ignore_ascii_case(text);
     match command {
+        _ if reason.starts_with(b"object too large") => of(Status::TooLarge),
+        _ if !is_full(b"out of memory") => (Status::Internal, reason),
         Command::Increment | Command::Decrement => {
             (Status::OutOfMemory, b"Out of memory incrementing value")
         }
