@@ -67,6 +67,7 @@ ONE_SHARD_PROGRAMS = [python("queues-of-one-shard", "queues.py", parts=["celery"
 """Their keys cannot be given a hash tag."""
 
 MEMCACHED = ("data", "many", "cas", *EVENTS)
+NO_RESTART = tuple(part for part in MEMCACHED if part != "restart")
 MEMCACHED_PROGRAMS = [
     python("pymemcache", "memcached.py", "pymemcache", parts=MEMCACHED, own=True),
     python("python-memcached", "memcached.py", "python_memcached", parts=MEMCACHED),
@@ -74,8 +75,8 @@ MEMCACHED_PROGRAMS = [
     python("caches-of-pymemcache", "caches.py", "pymemcache", parts=[*CACHES, *CACHES_OF_MEMCACHED]),
     python("caches-of-pylibmc", "caches.py", "pylibmc", parts=[*CACHES, *CACHES_OF_MEMCACHED]),
     # It never calls back for a request that was under way when its connection ended, also with a memcached
-    # alone, so it has no `restart`.
-    node("node-memcached", "memcached.js", parts=[part for part in MEMCACHED if part != "restart"]),
+    # alone.
+    node("node-memcached", "memcached.js", parts=NO_RESTART),
     go("gomemcache", parts=MEMCACHED),
     java("spymemcached", "spymemcached", parts=MEMCACHED),
     java("xmemcached", "xmemcached", parts=MEMCACHED),
@@ -84,7 +85,8 @@ MEMCACHED_PROGRAMS = [
 
 BINARY = [
     python("python-binary-memcached", "memcached.py", "bmemcached", parts=MEMCACHED),
-    python("pylibmc-binary", "memcached.py", "pylibmc", "binary", parts=MEMCACHED),
+    # By this protocol the library in it never connects anew, also to a memcached alone.
+    python("pylibmc-binary", "memcached.py", "pylibmc", "binary", parts=NO_RESTART),
     python("caches-of-pylibmc-binary", "caches.py", "pylibmc", "binary", parts=["django", "django_session"]),
     node("memjs", "memjs.js", parts=[part for part in MEMCACHED if part != "cas"]),
     java("spymemcached-binary", "spymemcached", "binary", parts=MEMCACHED),
@@ -92,7 +94,14 @@ BINARY = [
     php("php-memcached-binary", "memcached.php", "binary", parts=[*MEMCACHED, "session"]),
     ruby("dalli", "dalli.rb", parts=MEMCACHED),
 ]
-META = [python("meta-memcache", "meta.py", parts=[*MEMCACHED, "leases", "stale"])]
+# It drops CAS tokens of more than 32 bits, which those of the proxy are.
+META = [
+    python(
+        "meta-memcache",
+        "meta.py",
+        parts=[*(part for part in MEMCACHED if part != "cas" or PLAIN), "leases", "stale"],
+    )
+]
 if PLAIN:  # the proxy speaks neither yet
     MEMCACHED_PROGRAMS += [*BINARY, *META]
 
