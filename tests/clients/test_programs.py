@@ -102,8 +102,9 @@ META = [
         parts=[*(part for part in MEMCACHED if part != "cas" or PLAIN), "leases", "stale"],
     )
 ]
-if PLAIN:  # the proxy speaks neither yet
-    MEMCACHED_PROGRAMS += [*BINARY, *META]
+MEMCACHED_PROGRAMS += META
+if PLAIN:  # the proxy does not speak it yet
+    MEMCACHED_PROGRAMS += BINARY
 
 
 def cases(programs: list[Program]) -> list[object]:
