@@ -102,9 +102,7 @@ META = [
         parts=[*(part for part in MEMCACHED if part != "cas" or PLAIN), "leases", "stale"],
     )
 ]
-MEMCACHED_PROGRAMS += META
-if PLAIN:  # the proxy does not speak it yet
-    MEMCACHED_PROGRAMS += BINARY
+MEMCACHED_PROGRAMS += [*BINARY, *META]
 
 
 def cases(programs: list[Program]) -> list[object]:
