@@ -159,6 +159,9 @@ wire_texts! {
     NumkeysNotPositive:
         "-ERR numkeys should be greater than 0",
         "ERROR";
+    BadNumkeys:
+        "-ERR Bad number of keys provided",
+        "ERROR";
     NumkeysNegative:
         "-ERR Number of keys can't be negative",
         "ERROR";
@@ -190,7 +193,7 @@ wire_texts! {
         "-ERR too many keys are waited for",
         "ERROR";
     SortPattern:
-        "-ERR BY and GET patterns of SORT are not supported by the proxy: their keys may be on other shards",
+        "-ERR BY and GET of SORT name keys that may be on other shards: put the key's hash tag before the *",
         "ERROR";
     ExecAbort:
         "-EXECABORT Transaction discarded because of previous errors.",

@@ -246,6 +246,23 @@ impl Ring {
         }
     }
 
+    /// The shard of all keys that a pattern stands for, of which the first `*` is replaced by anything; None
+    /// if they may be on several.
+    pub fn shard_of_pattern(&self, pattern: &[u8]) -> Option<usize> {
+        if matches!(self.placement, Placement::Lone) {
+            return Some(0);
+        }
+        let fixed = pattern.split(|&byte| byte == b'*').next()?;
+        if let Some(route) = self.routes.of_all(fixed)? {
+            return Some(route);
+        }
+        let tag = tagged_range(self.hash_tag?, fixed);
+        if tag.len() == fixed.len() || matches!(self.placement, Placement::Random(_)) {
+            return None;
+        }
+        Some(self.shard(fixed, &mut 1))
+    }
+
     /// How `key` is placed, for a person. `random` does not look at keys: the answer is the first
     /// shard and no hashed bytes. A lone shard has no hash either.
     pub fn explain(&self, key: &[u8]) -> Explained {

@@ -1,7 +1,7 @@
 //! The first decision about a request: is it a command we take, and if not, what is said instead.
 //!
-//! Called once per request, before login is checked, in the order Redis checks: known, arity, then
-//! what the arguments ask for. An admitted row is then acted on by its `handling`.
+//! Called once per request, before login is checked, in the order Redis checks: known, then arity.
+//! An admitted row is then acted on by its `handling`.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ pub fn admit(args: &Args<'_>, out: &mut Vec<u8>) -> Option<&'static Row> {
 /// The same, with the row found.
 #[inline]
 pub fn admit_row(row: &'static Row, args: &Args<'_>, out: &mut Vec<u8>) -> Option<&'static Row> {
-    if let Some(reason) = row.refusal(args) {
+    if let Some(reason) = row.refusal() {
         refuse(row, reason, args, out);
         return None;
     }
@@ -54,43 +54,14 @@ pub fn no_auth(row: &Row) -> Cow<'static, [u8]> {
 }
 
 impl Row {
-    /// Why this request is not taken, if it is not.
+    /// Why the command is not taken, if it is not.
     #[inline]
-    pub fn refusal(&self, args: &Args<'_>) -> Option<Refusal> {
+    pub fn refusal(&self) -> Option<Refusal> {
         match self.handling {
             Handling::Refuse(reason) => Some(reason),
-            _ if !self.conditional => None,
-            _ => self.refusal_by_arguments(args),
-        }
-    }
-
-    fn refusal_by_arguments(&self, args: &Args<'_>) -> Option<Refusal> {
-        match self.name {
-            "SORT" | "SORT_RO" => reads_other_keys(args).then_some(Refusal::SortPattern),
             _ => None,
         }
     }
-}
-
-/// True if SORT has a BY pattern with a `*` or a GET other than `#`: those name keys.
-fn reads_other_keys(args: &Args<'_>) -> bool {
-    let mut at = 2;
-    while at < args.len() {
-        let (word, next) = (args.get(at), args.get(at + 1));
-        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
-        if is(b"BY") || is(b"GET") {
-            if next.contains(&b'*') {
-                return true;
-            }
-            at += 1;
-        } else if is(b"LIMIT") {
-            at += 2;
-        } else if is(b"STORE") {
-            at += 1;
-        }
-        at += 1;
-    }
-    false
 }
 
 /// Appends the error for a request that no row fits.
@@ -112,7 +83,6 @@ fn unknown(args: &Args<'_>, out: &mut Vec<u8>) {
 fn refuse(row: &Row, reason: Refusal, args: &Args<'_>, out: &mut Vec<u8>) {
     match reason {
         Refusal::Cluster => out.extend_from_slice(Wire::ClusterDisabled.redis()),
-        Refusal::SortPattern => out.extend_from_slice(Wire::SortPattern.redis()),
         Refusal::Blocking
         | Refusal::PubSub
         | Refusal::Keyspace

@@ -188,6 +188,27 @@ pub(super) fn sort_store(args: &Args<'_>) -> Option<u32> {
     store
 }
 
+/// The patterns of SORT that stand for keys, one per element: those of BY and GET with a `*`.
+pub fn patterns<'a>(args: &Args<'a>) -> Vec<&'a [u8]> {
+    let mut found = Vec::new();
+    let mut at = 2;
+    while at < args.len() {
+        let word = args.get(at);
+        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+        if is(b"BY") || is(b"GET") {
+            found.extend((at + 1 < args.len()).then(|| args.get(at + 1)));
+            at += 1;
+        } else if is(b"LIMIT") {
+            at += 2;
+        } else if is(b"STORE") {
+            at += 1;
+        }
+        at += 1;
+    }
+    found.retain(|pattern| pattern.contains(&b'*'));
+    found
+}
+
 /// A decimal number as Redis reads it: no blanks, no plus, no leading zeros.
 pub fn number(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
@@ -219,6 +240,7 @@ pub fn refuse(row: &Row, error: KeyError, out: &mut Vec<u8>) {
         {
             Wire::NumkeysNotPositive
         }
+        KeyError::NotANumber if row.name.starts_with("FCALL") => Wire::BadNumkeys,
         KeyError::NotANumber => Wire::NotInteger,
         KeyError::Negative if script => Wire::NumkeysNegative,
         KeyError::Negative | KeyError::NoKeys => return error::no_input_key(row.name, out),

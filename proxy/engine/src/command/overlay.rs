@@ -89,7 +89,6 @@ impl Refusal {
             Refusal::Keyless => {
                 "Refused: it names no key, and answers of several servers make no whole."
             }
-            Refusal::SortPattern => "Refused: it reads keys that the request does not name.",
         }
     }
 }
@@ -195,8 +194,6 @@ pub enum Refusal {
     Replication,
     /// Names no key, so no shard can be chosen, and the proxy has no answer of its own.
     Keyless,
-    /// SORT BY or GET reads keys that the request does not name.
-    SortPattern,
 }
 
 /// What the proxy answers itself, one per answer.

@@ -114,7 +114,7 @@ impl Row {
 /// The row of a request that is refused outside of transactions and queued inside: because of a key without a
 /// value, which a server finds out only when it carries the request out.
 pub fn admit_inside(args: &Args<'_>) -> Option<&'static Row> {
-    find(args).filter(|row| row.refusal(args).is_none() && lacks_value(row, args))
+    find(args).filter(|row| row.refusal().is_none() && lacks_value(row, args))
 }
 
 /// True if the number of arguments is wrong only in that the last key has no value.

@@ -62,8 +62,8 @@ pub struct Row {
     /// The command this is a subcommand of.
     pub parent: Option<u16>,
     write: bool,
-    /// Arguments may change the handling (`admit.rs`).
-    pub(super) conditional: bool,
+    /// Has options that name keys by a pattern (`keys::patterns`).
+    pub has_patterns: bool,
     /// As the server gave it, for COMMAND.
     pub raw: &'static Raw,
 }
@@ -312,7 +312,7 @@ const fn made(raw: &'static Raw, handling: Handling, effect: EffectRule) -> Row 
         subcommands: 0,
         parent: None,
         write: is_write(raw),
-        conditional: matches!(handling, Handling::Forward) && is_conditional(raw),
+        has_patterns: has_patterns(raw.name),
         raw,
     }
 }
@@ -380,9 +380,8 @@ const fn lifetime(name: &str) -> Lifetime {
     Lifetime::None
 }
 
-/// `admit.rs` has to look at the arguments: SORT has options that reach elsewhere.
-const fn is_conditional(raw: &Raw) -> bool {
-    same(raw.name, "SORT") || same(raw.name, "SORT_RO")
+const fn has_patterns(name: &str) -> bool {
+    same(name, "SORT") || same(name, "SORT_RO")
 }
 
 const fn has_keys(specs: &[KeySpec]) -> bool {

@@ -490,12 +490,24 @@ fn what_is_refused_is_unknown_and_says_why_where_that_helps() {
             "{line}"
         );
     }
-    assert!(admitted("SORT k BY w_*")
-        .unwrap_err()
-        .contains("other shards"));
-    assert!(admitted("SORT k STORE by GET o_*")
-        .unwrap_err()
-        .contains("other shards"));
+}
+
+#[test]
+fn patterns_of_sort_stand_where_options_may() {
+    for (line, expected) in [
+        ("SORT k", &[][..]),
+        ("SORT k BY nosort GET # GET x", &[]),
+        ("SORT k BY w_* GET # GET o_*->f DESC", &["w_*", "o_*->f"]),
+        ("SORT k STORE by GET o_*", &["o_*"]),
+        ("SORT k LIMIT BY a_* GET b_*", &["b_*"]),
+        ("SORT_RO k by a_* get", &["a_*"]),
+    ] {
+        let request = Request::words(line);
+        let args = request.args();
+        let found = super::keys::patterns(&args);
+        let expected: Vec<_> = expected.iter().map(|each| each.as_bytes()).collect();
+        assert_eq!(found, expected, "{line}");
+    }
 }
 
 #[test]

@@ -49,6 +49,17 @@ impl Routes {
             .find(|(prefix, _)| key.starts_with(prefix))
             .map(|(prefix, shard)| (*shard as usize, prefix.len()))
     }
+
+    /// The shard that has all keys of this prefix, if any has (the inner None: none of them has one here).
+    /// None if it depends on how they go on.
+    pub fn of_all(&self, prefix: &[u8]) -> Option<Option<usize>> {
+        let found = self.find(prefix).map(|(shard, _)| shard);
+        let longer = |route: &&(Box<[u8]>, u32)| route.0.starts_with(prefix) && *route.0 != *prefix;
+        let mut longer = self.entries.iter().filter(longer);
+        longer
+            .all(|(_, shard)| Some(*shard as usize) == found)
+            .then_some(found)
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +82,16 @@ mod tests {
             assert_eq!(routes.find(key), None);
         }
         assert_eq!(Routes::default().find(b"bull:x"), None);
+    }
+
+    #[test]
+    fn keys_that_begin_alike_may_belong_together() {
+        let routes = routes();
+        assert_eq!(routes.of_all(b"bull:mail:"), Some(Some(2)));
+        assert_eq!(routes.of_all(b"bull:x"), Some(Some(1)));
+        assert_eq!(routes.of_all(b"bull:"), None);
+        assert_eq!(routes.of_all(b""), None);
+        assert_eq!(routes.of_all(b"x"), Some(None));
     }
 
     #[test]

@@ -251,6 +251,38 @@ fn hash_tags() {
 }
 
 #[test]
+fn a_pattern_has_one_shard_where_all_its_keys_do() {
+    let mut spec = spec(Distribution::Ketama, &[1; 9]);
+    let of = |spec: &RingSpec, pattern: &str| {
+        let ring = Ring::build(spec).expect("a valid ring");
+        let shard = ring.shard_of_pattern(pattern.as_bytes());
+        for element in ["", "1", "{x}", "}", "mail:1"] {
+            let key = pattern.replacen('*', element, 1);
+            let own = ring.shard(key.as_bytes(), &mut 1);
+            assert!(shard.is_none_or(|shard| shard == own), "{key}");
+        }
+        shard
+    };
+    assert_eq!(of(&spec, "w{a}_*"), None, "no hash tag");
+    spec.hash_tag = Some((b'{', b'}'));
+    for pattern in ["w{a}_*", "{a}*", "*{a}*"] {
+        let is_fixed = !pattern.starts_with('*');
+        assert_eq!(of(&spec, pattern).is_some(), is_fixed, "{pattern}");
+    }
+    for pattern in ["w_*", "*", "w{a*}", "w{}*", "w{*{a}"] {
+        assert_eq!(of(&spec, pattern), None, "{pattern}");
+    }
+    spec.routes = vec![(b"bull:".to_vec(), 3), (b"bull:mail:".to_vec(), 4)];
+    assert_eq!(of(&spec, "bull:*"), None, "some are elsewhere");
+    assert_eq!(of(&spec, "bull:x:*"), Some(3));
+    assert_eq!(of(&spec, "bull:mail:*"), Some(4));
+    assert!(of(&spec, "b{a}*").is_some());
+    spec.shards.truncate(1);
+    spec.routes.clear();
+    assert_eq!(of(&spec, "*"), Some(0));
+}
+
+#[test]
 fn explain_agrees_with_shard() {
     let keys = keys(500);
     for &(name, distribution) in Distribution::ALL {

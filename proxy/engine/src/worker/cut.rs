@@ -128,7 +128,7 @@ impl Worker {
         let mut keys = std::mem::take(&mut self.keys);
         let shard = match command::keys(row, args, &mut keys) {
             Ok(()) => self
-                .one_shard(pool, args, &keys)
+                .shard_of_request(pool, row, args, &keys)
                 .map_err(|wire| wire.redis().to_vec()),
             Err(_) if command::keys::is_told_by_server(row) => self
                 .one_shard(pool, args, &[])

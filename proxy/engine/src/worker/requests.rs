@@ -262,7 +262,7 @@ impl Worker {
             }
             None => match command::keys(row, &args, &mut keys) {
                 Ok(()) => {
-                    let shard = self.one_shard(pool, &args, &keys);
+                    let shard = self.shard_of_request(pool, row, &args, &keys);
                     if row.flags.has(Flags::NO_MANDATORY_KEYS) {
                         if let Ok(shard) = shard {
                             self.prepare_script(pool, shard, lane, row, &args);
@@ -352,6 +352,25 @@ impl Worker {
         }
         // A script without keys: any shard would do, so always the same.
         Ok(owner.unwrap_or_else(|| self.present(pool).first().copied().unwrap_or(0)))
+    }
+
+    /// The shard that owns all keys of a request, also those that it names by patterns.
+    pub(super) fn shard_of_request(
+        &mut self,
+        pool: u16,
+        row: &Row,
+        args: &Args,
+        keys: &[u32],
+    ) -> Result<u16, Wire> {
+        let shard = self.one_shard(pool, args, keys)?;
+        if row.has_patterns {
+            let ring = &self.table.pools[pool as usize].ring;
+            let is_here = |pattern| ring.shard_of_pattern(pattern) == Some(usize::from(shard));
+            if !command::keys::patterns(args).into_iter().all(is_here) {
+                return Err(Wire::SortPattern);
+            }
+        }
+        Ok(shard)
     }
 
     /// MGET, MSET, DEL and their like: one part per shard.

@@ -142,7 +142,7 @@ impl Worker {
             _ if found.is_err() => Ok(()),
             // Nobody knows what it changes, nor whether it has.
             _ if keys.is_empty() && row.is_write() => Err(Wire::NotInTransaction),
-            Inside::Forward => self.one_shard(pool, args, &keys).map(|_| ()),
+            Inside::Forward => self.shard_of_request(pool, row, args, &keys).map(|_| ()),
             Inside::Split => {
                 let reserved = |at: &u32| command::is_reserved(args.get(*at as usize));
                 match keys.iter().any(reserved) {
