@@ -369,7 +369,10 @@ fn info_has_what_clients_look_for() {
     ] {
         assert!(all.contains(&format!("\r\n{line}\r\n")), "{line}");
     }
-    assert_eq!(ask(&mut session, "INFO everything", &context), all);
+    assert_eq!(ask(&mut session, "INFO default", &context), all);
+    let everything = ask(&mut session, "INFO cpu everything", &context);
+    assert_eq!(everything.matches("# CPU\r\n").count(), 1);
+    assert!(everything.contains("# Commandstats\r\n") && !all.contains("# Commandstats"));
     let server = ask(&mut session, "INFO server", &context);
     assert!(server.contains("# Server\r\n") && !server.contains("# Clients"));
     let two = ask(&mut session, "INFO REPLICATION clients", &context);
@@ -438,6 +441,7 @@ fn commands_that_are_refused_do_not_exist() {
     );
     let list = ask(&mut session, "COMMAND LIST", &context);
     assert!(list.contains("\r\nget\r\n") && !list.contains("\r\npfselftest\r\n"));
+    assert!(list.contains("\r\nclient|list\r\n") && !list.contains("\r\nclient|pause\r\n"));
     // MONITOR is shown to nobody, as only some may use it.
     let is_shown = |row: &&Row| {
         row.parent.is_none()

@@ -6,22 +6,28 @@ use super::glob;
 use super::local::mode;
 use super::reply::Reply;
 use super::session::Context;
-use super::totals::Totals;
+use super::totals::{self, Totals};
 use crate::proto::Args;
 
 /// The sections of INFO in order. Each ends its lines itself; clients look for single fields, so
 /// what is not known is left out rather than made up.
 type Section = (&'static str, fn(&Context<'_>, &Totals) -> String);
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 12] = [
     ("Server", |context, _| server(context)),
     ("Clients", |context, _| clients(context)),
     ("Memory", |_, totals| memory(totals)),
-    ("Persistence", |_, _| {
-        "loading:0\r\nasync_loading:0\r\n".to_string()
+    ("Persistence", |_, totals| {
+        format!(
+            "loading:0\r\nasync_loading:0\r\n{}",
+            totals.lines("Persistence")
+        )
     }),
     ("Stats", |_, totals| totals.lines("Stats")),
     ("Replication", |context, _| replication(context)),
+    ("CPU", |_, totals| totals.cpu()),
+    ("Commandstats", |_, totals| totals.commands()),
+    ("Errorstats", |_, totals| totals.errors()),
     ("Cluster", |context, _| {
         format!("cluster_enabled:{}\r\n", u8::from(context.is_cluster))
     }),
@@ -31,20 +37,22 @@ const SECTIONS: [Section; 9] = [
 
 /// True if a section was asked for by its name, or with all.
 fn is_asked(args: &Args<'_>, name: &str) -> bool {
-    const EVERYTHING: [&[u8]; 3] = [b"default", b"all", b"everything"];
-    let is_everything = |word: &[u8]| EVERYTHING.iter().any(|all| word.eq_ignore_ascii_case(all));
-    args.len() == 1
-        || args
-            .iter()
-            .skip(1)
-            .any(|word| word.eq_ignore_ascii_case(name.as_bytes()) || is_everything(word))
+    let is_default = name != "Commandstats"; // long, and so only by its name or with all
+    let asks = |word: &[u8]| {
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        is(name) || is("all") || is("everything") || (is_default && is("default"))
+    };
+    (args.len() == 1 && is_default) || args.iter().skip(1).any(asks)
 }
 
-/// True if INFO of these sections has something of the backends in it.
-pub fn needs_totals(args: &Args<'_>) -> bool {
-    ["Memory", "Stats", "Shards", "Keyspace"]
-        .iter()
-        .any(|name| is_asked(args, name))
+/// The sections that backends must be asked for to answer this INFO.
+pub fn sections_of_backends(args: &Args<'_>) -> Vec<&'static str> {
+    let asked = totals::SECTIONS.iter().copied();
+    let mut found: Vec<_> = asked.filter(|name| is_asked(args, name)).collect();
+    if found.is_empty() && is_asked(args, "Shards") {
+        found.push("Keyspace"); // to count who answers
+    }
+    found
 }
 
 /// INFO [section ...]. A section nobody knows is empty, as in Redis.
@@ -90,7 +98,11 @@ fn clients(context: &Context<'_>) -> String {
 }
 
 fn memory(totals: &Totals) -> String {
-    format!("{}maxmemory_policy:noeviction\r\n", totals.lines("Memory"))
+    format!(
+        "{}{}maxmemory_policy:noeviction\r\n",
+        totals.lines("Memory"),
+        totals.largest()
+    )
 }
 
 fn replication(context: &Context<'_>) -> String {

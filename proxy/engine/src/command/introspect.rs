@@ -104,7 +104,7 @@ pub(super) fn list(args: &Args<'_>, reply: &mut Reply<'_>) {
     let is = |name: &[u8]| kind.eq_ignore_ascii_case(name);
     let mut names: Vec<String> = Vec::new();
     match args.len() {
-        2 => names.extend(taken().map(Row::lower_name)),
+        2 => names.extend(ROWS.iter().filter(|row| is_taken(row)).map(Row::lower_name)),
         5 if !args.get(2).eq_ignore_ascii_case(b"FILTERBY") => return reply.wire(Wire::Syntax),
         // The proxy has no modules.
         5 if is(b"MODULE") => {}

@@ -45,7 +45,7 @@ mod effect_tests;
 mod tests;
 
 pub use admit::{admit, admit_row};
-pub use facts::{info, needs_totals as facts_needed};
+pub use facts::{info, sections_of_backends};
 pub use keys::{first_key, keys, KeyError};
 pub use local::{answer, Outcome};
 pub use overlay::{Effect, FanKind, Handling, LocalKind, Refusal, SplitKind, TransactionKind};

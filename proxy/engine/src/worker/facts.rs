@@ -3,8 +3,8 @@
 use super::ask::{count_reserved, request, Ask, Fan};
 use super::*;
 use crate::command::keys::number;
-use crate::command::totals::{Totals, ASKED};
-use crate::command::{facts_needed, info};
+use crate::command::totals::Totals;
+use crate::command::{info, sections_of_backends};
 use crate::conn::lane;
 use crate::proto::{resp, Args, Resume};
 use shared::Ack;
@@ -37,11 +37,12 @@ impl Worker {
 
     /// What the leaders are asked for INFO. Nobody where nothing of theirs is in it.
     pub(super) fn ask_for_totals(&self, pool: u16, lane: u8, args: &Args<'_>) -> Vec<Ask> {
-        if !facts_needed(args) {
+        let sections = sections_of_backends(args);
+        if sections.is_empty() {
             return Vec::new();
         }
         let mut words: Vec<&[u8]> = vec![b"INFO"];
-        words.extend(ASKED.iter().map(|name| name.as_bytes()));
+        words.extend(sections.iter().map(|name| name.as_bytes()));
         let info = request(&words);
         // Where our own keys are.
         let lane = lane::of(0, lane::is_resp3(lane));
