@@ -258,15 +258,35 @@ def test_functions_are_on_every_server(
     check_in_sync(cluster)
 
 
+def test_a_function_that_does_not_end_is_seen_and_killed() -> None:
+    endless = "#!lua name=lib\nredis.register_function('endless', function() while true do end end)"
+    with (
+        Cluster("redis", shards=2, replicas=1, arguments=("--lua-time-limit", "50"), **PATIENT) as cluster,
+        store(cluster) as caller,
+        store(cluster) as killer,
+    ):
+        killer.ask("FUNCTION", "LOAD", endless)
+        caller.raw.send(command("FCALL", "endless", 1, "k"))
+
+        def is_seen() -> bool:
+            told = killer.ask("FUNCTION", "STATS")
+            return told[0] == b"running_script" and told[1] is not None and told[1][1] == b"endless"
+
+        eventually(is_seen, what="it is seen to run")
+        with pytest.raises(Refused, match="-BUSY"):
+            killer.ask("SCRIPT", "KILL")
+        assert killer.ask("FUNCTION", "KILL") == b"OK"
+        assert b"killed by user" in caller.raw.read_reply()
+        assert killer.ask("FUNCTION", "STATS")[1] is None
+
+
 def test_a_script_that_does_not_end_is_killed() -> None:
     with (
         Cluster("redis", shards=2, replicas=1, arguments=("--lua-time-limit", "50"), **PATIENT) as cluster,
         store(cluster) as caller,
-        store(cluster).hello3() as killer,
+        store(cluster) as killer,
     ):
-        killer.ask("DBSIZE")
-        with pytest.raises(Refused, match="NOTBUSY"):
-            killer.ask("SCRIPT", "KILL")
+        # Nobody has a connection open to kill by.
         caller.raw.send(command("EVAL", "while true do end", 1, "k"))
 
         def is_killed() -> bool:

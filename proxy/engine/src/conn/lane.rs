@@ -8,7 +8,10 @@
 /// Databases a pool may have; what redis-server has unless told otherwise.
 pub const DATABASES_MAX: usize = 16;
 /// Lanes are below it.
-pub const LANES: usize = 2 * DATABASES_MAX;
+pub const LANES: usize = 2 * DATABASES_MAX + 2;
+/// The first of two lanes, one per protocol version, for what a server takes while a script keeps it busy. They
+/// have no database, show no record (which such a server refuses) and carry no keys.
+const CONTROL: u8 = 2 * DATABASES_MAX as u8;
 
 /// The lane of a database's requests.
 #[inline]
@@ -24,6 +27,17 @@ pub const fn database(lane: u8) -> u8 {
 #[inline]
 pub const fn is_resp3(lane: u8) -> bool {
     lane % 2 == 1
+}
+
+/// The lane of SCRIPT KILL and its like.
+#[inline]
+pub const fn control(resp3: bool) -> u8 {
+    CONTROL + resp3 as u8
+}
+
+#[inline]
+pub const fn is_control(lane: u8) -> bool {
+    lane >= CONTROL
 }
 
 /// The lane of the same database in the other protocol version.
@@ -42,6 +56,11 @@ mod tests {
             assert_eq!(of(database(number), is_resp3(number)), number);
             assert_eq!(database(twin(number)), database(number));
             assert_ne!(is_resp3(twin(number)), is_resp3(number));
+            assert_eq!(
+                is_control(number),
+                number == control(is_resp3(number)),
+                "{number}"
+            );
         }
     }
 }

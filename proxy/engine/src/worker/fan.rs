@@ -85,10 +85,9 @@ impl Worker {
             FanKind::Concat | FanKind::Sum | FanKind::Texts | FanKind::Succeed | FanKind::Tally
                 if row.request_policy == RequestPolicy::AllNodes =>
             {
-                self.of_all_members(pool, &[lane], frame)
+                self.of_all_members(pool, lane, frame)
             }
             FanKind::Keys
-            | FanKind::FunctionStats
             | FanKind::Concat
             | FanKind::Sum
             | FanKind::Texts
@@ -101,11 +100,11 @@ impl Worker {
             }
             FanKind::ScriptLoad => {
                 self.remember_script(args.get(2));
-                self.of_all_members(pool, &[lane], frame)
+                self.of_all_members(pool, lane, frame)
             }
             FanKind::ScriptFlush => {
                 self.forget_scripts();
-                self.of_all_members(pool, &[lane], frame)
+                self.of_all_members(pool, lane, frame)
             }
             FanKind::ScriptExists => {
                 for digest in args.iter().skip(2).filter_map(scripts::parse) {
@@ -115,8 +114,10 @@ impl Worker {
                 }
                 per_shard(self, &|_| (frame.to_vec(), 1))
             }
-            // On both connections that there are to each: on that of what is to be killed nobody listens.
-            FanKind::Kill => self.of_all_members(pool, &[lane, lane::twin(lane)], frame),
+            // On a connection of their own: nobody listens on that of the script that runs.
+            FanKind::Kill | FanKind::FunctionStats => {
+                self.of_all_members(pool, lane::control(lane::is_resp3(lane)), frame)
+            }
             FanKind::Dbsize | FanKind::RandomKey => {
                 let draws = if kind == FanKind::Dbsize { 0 } else { DRAWS };
                 per_shard(self, &|shard| {
@@ -143,17 +144,16 @@ impl Worker {
     }
 
     /// The same question to each backend of each shard that gets its writes.
-    fn of_all_members(&self, pool: u16, lanes: &[u8], frame: &[u8]) -> Vec<Ask> {
+    fn of_all_members(&self, pool: u16, lane: u8, frame: &[u8]) -> Vec<Ask> {
         let mut asks = Vec::new();
         for shard in self.present(pool) {
             let members = self.shard_table(pool, shard).members();
             for backend in (0..16u8).filter(|backend| members & (1 << backend) != 0) {
-                let ask = |lane: &u8| Ask::of(shard, backend, *lane, frame.to_vec(), 1);
-                asks.extend(lanes.iter().map(ask));
+                asks.push(Ask::of(shard, backend, lane, frame.to_vec(), 1));
             }
             if members == 0 {
                 // Which is answered with an error.
-                asks.push(Ask::new(shard, lanes[0], frame.to_vec(), 1));
+                asks.push(Ask::new(shard, lane, frame.to_vec(), 1));
             }
         }
         asks

@@ -52,6 +52,14 @@ impl Worker {
                 .extend(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n");
             conn.greetings.push_back(Greeting::Hello);
         }
+        if lane::is_control(conn.lane) {
+            if conn.greetings.is_empty() {
+                self.open(index);
+            } else {
+                self.mark_conn(index);
+            }
+            return;
+        }
         let table = &self.table.pools[conn.pool as usize].shards[conn.shard as usize];
         for (i, (request, _)) in table.backends[conn.backend as usize]
             .verify

@@ -225,12 +225,12 @@ pub(super) fn write_flags(out: &mut Vec<u8>, flags: &[bool]) {
 /// The first success of a KILL; else the error that says most: that something runs and cannot be killed.
 pub(super) fn any(parts: &[Vec<u8>]) -> &[u8] {
     let success = parts.iter().find(|part| !resp::is_error(part));
-    let telling = |part: &&Vec<u8>| part.starts_with(b"-UNKILLABLE");
+    let telling = |part: &&Vec<u8>| part.starts_with(b"-UNKILLABLE") || part.starts_with(b"-BUSY ");
     let found = success.or(parts.iter().find(telling)).or(parts.first());
     found.map_or(Wire::BadReply.redis(), Vec::as_slice)
 }
 
-/// FUNCTION STATS of a shard where something runs, else of the first.
+/// FUNCTION STATS of a server where something runs, else of the first that can tell.
 pub(super) fn running(parts: &[Vec<u8>]) -> Merged<'_, &[u8]> {
     for part in parts {
         // The value of running_script, which stands first: null in RESP2, in RESP3, or what runs.
@@ -241,7 +241,10 @@ pub(super) fn running(parts: &[Vec<u8>]) -> Merged<'_, &[u8]> {
             return Ok(part);
         }
     }
-    match parts.first() {
+    // What a server says that runs a script which is no function.
+    let busy = parts.iter().find(|part| part.starts_with(b"-BUSY "));
+    let good = parts.iter().find(|part| !resp::is_error(part));
+    match busy.or(good).or(parts.first()) {
         Some(part) if resp::is_error(part) => Err(part),
         Some(part) => Ok(part),
         None => Err(Wire::BadReply.redis()),
@@ -375,6 +378,12 @@ mod tests {
         let busy = "*4\r\n$14\r\nrunning_script\r\n*0\r\n$7\r\nengines\r\n*0\r\n";
         assert_eq!(running(&parts(&[idle, busy])), Ok(busy.as_bytes()));
         assert_eq!(running(&parts(&[idle, idle])), Ok(idle.as_bytes()));
+        let error = "-ERR x\r\n";
+        assert_eq!(running(&parts(&[error, busy])), Ok(busy.as_bytes()));
+        assert_eq!(running(&parts(&[error, idle])), Ok(idle.as_bytes()));
+        assert_eq!(running(&parts(&[error])), Err(error.as_bytes()));
+        let other = "-BUSY a script runs\r\n";
+        assert_eq!(running(&parts(&[idle, other])), Err(other.as_bytes()));
     }
 
     #[test]
