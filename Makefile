@@ -19,6 +19,9 @@ CHAOS_MINUTES ?= 60
 SEED ?=
 # 1 to run the programs of `make clients` against plain servers in the proxy's place.
 PLAIN ?=
+# Redis' source, for make redis-suite; and its units and options: SUITE="--layout 3x2 unit/type/list".
+REDIS_SOURCE ?=
+SUITE ?=
 # Passed on to the runners: make test PYTEST="-k failover"; make bench BENCH="--rounds 5".
 PYTEST ?=
 MODEL ?=
@@ -31,10 +34,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
 CRATE := proxy/engine
 BIN := .venv/bin
 
-.PHONY: help build run test clients chaos model lint fmt bench recovery fuzz dist lock clean
+.PHONY: help build run test clients redis-suite chaos model lint fmt bench recovery fuzz dist lock clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "Ports of make run: REDIS_PORT=$(REDIS_PORT) MEMCACHED_PORT=$(MEMCACHED_PORT) ADMIN_PORT=$(ADMIN_PORT)"
 
 build: ## the engine in release mode and the shardproxy command, in .venv
@@ -54,6 +57,10 @@ clients: ## real client libraries of many languages, where their tools are here 
 	@.ci/setup cargo backends engine
 	@.ci/clients
 	SHARDPROXY_TEST_CLIENTS=all SHARDPROXY_TEST_CLIENTS_PLAIN=$(PLAIN) $(BIN)/pytest -n 2 tests/clients $(PYTEST)
+
+redis-suite: ## Redis' own tests against the proxy (REDIS_SOURCE=/path/to/redis, which it says how to get)
+	@.ci/setup cargo backends engine
+	@REDIS_SOURCE='$(REDIS_SOURCE)' $(BIN)/python tests/redis_suite/run.py $(SUITE)
 
 chaos: ## random faults under load, and a check of every answer (SCHEDULES=100, SEED=17)
 	@.ci/setup cargo backends engine

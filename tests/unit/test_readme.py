@@ -35,10 +35,10 @@ def test_the_tour_visits_what_exists() -> None:
 
 
 def test_make_targets_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {
         name
-        for names in re.findall(r"(?:^|`)make ((?:[a-z]+ ?)+)", README, re.MULTILINE)
+        for names in re.findall(r"(?:^|`)make ((?:[a-z-]+ ?)+)", README, re.MULTILINE)
         for name in names.split()
     }
     assert named
