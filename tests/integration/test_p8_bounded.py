@@ -214,7 +214,8 @@ def test_requests_above_the_size_limit(protocol: str) -> None:
                     assert greedy.read_line() == b"SERVER_ERROR object too large for cache\r\n"
                     greedy.send(b"version\r\n")
                     assert greedy.read_line().startswith(b"VERSION")
-        assert client.get(b"k") == b"x" * 60_000
+        # A memcached drops the value that one too large was to replace.
+        assert client.get(b"k") == (b"x" * 60_000 if protocol == "redis" else None)
 
 
 def expect_some(client: RawClient) -> bytes:

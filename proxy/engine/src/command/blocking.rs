@@ -181,14 +181,15 @@ fn check_many(args: &Args<'_>, tail: usize, ends: &[&str]) -> Result<(), Vec<u8>
         return error(Wire::Syntax);
     }
     match args.len() - tail {
-        1 => Ok(()),
-        3 if is_one_of(args.get(tail + 1), &["COUNT"]) => {
-            match number(args.get(tail + 2)).filter(|count| *count > 0) {
-                Some(_) => Ok(()),
-                None => error(Wire::CountNotPositive),
-            }
-        }
-        _ => error(Wire::Syntax),
+        1 => return Ok(()),
+        3.. if is_one_of(args.get(tail + 1), &["COUNT"]) => {}
+        _ => return error(Wire::Syntax),
+    }
+    // The count is looked at before what may stand behind it.
+    match number(args.get(tail + 2)).filter(|count| *count > 0) {
+        None => error(Wire::CountNotPositive),
+        Some(_) if args.len() - tail > 3 => error(Wire::Syntax),
+        Some(_) => Ok(()),
     }
 }
 

@@ -158,6 +158,11 @@ fn errors_come_in_the_order_of_redis() {
             "BLMPOP x 1 k LEFT COUNT 0",
             "count should be greater than 0",
         ),
+        (
+            "BLMPOP x 1 k LEFT COUNT 5-5 2",
+            "count should be greater than 0",
+        ),
+        ("BLMPOP x 1 k LEFT COUNT 5 2", "syntax error"),
         ("BLMPOP x 1 k LEFT COUNT", "syntax error"),
         ("BZMPOP x 1 k MIN", "timeout is not a float or out of range"),
         ("BZMPOP 0 1 k LEFT", "syntax error"),
