@@ -104,7 +104,9 @@ def test_a_client_that_never_reads_small_replies(protocol: str) -> None:
 def test_a_client_that_never_reads_big_replies_is_closed(protocol: str) -> None:
     # Less than 64 replies, which one client may be owed whatever they weigh: with more it only had to wait.
     limits = {"client_output_bytes": "2MiB", "request_bytes": "2MiB"}
-    with Cluster(protocol, limits=limits) as cluster, cluster.connect() as owner:
+    # On a busy machine 64 MiB may take longer than a request of the tests may: it would be owed errors only.
+    timeouts = {"request": "5s"}
+    with Cluster(protocol, limits=limits, timeouts=timeouts) as cluster, cluster.connect() as owner:
         owner.set(b"k", BIG)
         with (
             others_are_served(cluster),
