@@ -15,6 +15,12 @@ then the leader's; a write in between reaches the target later. If they differ, 
 and copied again. All names on the target are gone through for that before the leader's, as of what the leader
 does not have any more only the target knows.
 
+An item may be marked: as stale, and as won by a client that is to replace it. ``mg`` shows the marks, and
+whoever is the first to see that an item is stale has won it. That is us here; so once the copy is verified
+the item is marked anew (`give_back_request`), if it is the same still, and a client that asks in between
+sees that somebody else has won. The copy is marked last, again only if it is ours still. What ``mg`` has
+made for a client that missed (an empty item that is won) is added by the same means.
+
 A flush cannot be made conditional: the lease on the leader and the target's own record are looked at right
 before it, and one that comes too late all the same removes the target's record, by which every proxy sees
 that it was flushed.
@@ -28,6 +34,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from urllib.parse import unquote_to_bytes
 
 from proxy.control.copying import Key
@@ -49,6 +56,27 @@ def has_meta(version: bytes) -> bool:
     return (int(numbers[0]), int(numbers[1])) >= META_SINCE
 
 
+class Mark(Enum):
+    """What of an item is neither value nor flags nor time."""
+
+    NONE = "none"
+    TAKEN = "stale, and won by our asking"
+    STALE_WON = "stale, and won"
+    WON = "won"
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether clients are told so."""
+        return self in (Mark.TAKEN, Mark.STALE_WON)
+
+
+def read_mark(flags: Sequence[bytes]) -> Mark:
+    """What the flags of a reply say."""
+    if b"X" in flags:
+        return Mark.TAKEN if b"W" in flags else Mark.STALE_WON
+    return Mark.WON if b"Z" in flags else Mark.NONE
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What ``mg`` shows of an item. ``data`` is empty unless it was asked for; ``ttl`` -1 is for ever."""
@@ -57,6 +85,12 @@ class Shown:
     flags: int = 0
     ttl: int = -1
     data: bytes = b""
+    mark: Mark = Mark.NONE
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether it looks like what ``mg N`` makes."""
+        return self.mark is Mark.WON and not self.data and self.flags == 0
 
 
 def read_dump_line(line: bytes) -> Key | None:
@@ -94,6 +128,8 @@ def add_request(key: Key, item: Shown, now: int) -> bytes:
     ttl = 0 if item.ttl < 0 else item.ttl
     if ttl > RELATIVE_SECONDS_LIMIT:
         ttl += now
+    if item.is_placeholder:
+        return b"mg %s N%d c%s\r\n" % (key.word, ttl, key.mark)
     head = b"ms %s %d ME T%d F%d c%s\r\n" % (key.word, len(item.data), ttl, item.flags, key.mark)
     return b"%s%s\r\n" % (head, item.data)
 
@@ -101,6 +137,28 @@ def add_request(key: Key, item: Shown, now: int) -> bytes:
 def take_back_request(key: Key, token: int) -> bytes:
     """Removes the item if it is still the one of that token."""
     return b"md %s C%d%s\r\n" % (key.word, token, key.mark)
+
+
+def is_added(item: Shown, status: bytes, flags: Sequence[bytes]) -> bool | None:
+    """Whether the target took it; False if something is there; None if it says neither."""
+    if status == b"NS" and not item.is_placeholder:
+        return False
+    if status != b"HD":
+        return None
+    return not item.is_placeholder or (b"W" in flags and b"X" not in flags)
+
+
+def mark_requests(key: Key, mark: Mark, token: int) -> list[bytes]:
+    """Marks a copy, if it is the one of that token still."""
+    stale = b"md %s I C%d%s\r\n" % (key.word, token, key.mark)
+    # Who asks for it wins it; and one that is not stale, if it ends before that moment.
+    win = b"mg %s u R2147483647%s\r\n" % (key.word, key.mark)
+    return {Mark.NONE: [], Mark.TAKEN: [stale], Mark.STALE_WON: [stale, win], Mark.WON: [win]}[mark]
+
+
+def give_back_request(key: Key, token: int) -> bytes:
+    """Marks an item that our asking has won as stale again, if it is the one of that token still."""
+    return b"md %s I C%d%s\r\n" % (key.word, token, key.mark)
 
 
 def is_worth_copying(item: Shown | None) -> bool:
@@ -118,5 +176,8 @@ def is_alike(target: Shown | None, leader: Shown | None) -> bool:
     if target is None or leader is None:
         return target is None and leader is None
     if (target.ttl < 0) != (leader.ttl < 0) or abs(target.ttl - leader.ttl) > TTL_SLACK_SECONDS:
+        return False
+    # Who has won it is not told from our own asking.
+    if target.mark.is_stale != leader.mark.is_stale:
         return False
     return (target.data, target.flags) == (leader.data, leader.flags)

@@ -14,15 +14,20 @@ from proxy.control.copying import Key, KeyList
 from proxy.control.event import Restore
 from proxy.control.memcached_copying import (
     RELATIVE_SECONDS_LIMIT,
+    Mark,
     Shown,
     add_request,
     fetch_request,
+    give_back_request,
     has_meta,
+    is_added,
     is_alike,
     is_changed,
     is_reserved,
     is_worth_copying,
+    mark_requests,
     read_dump_line,
+    read_mark,
     take_back_request,
     token_request,
 )
@@ -52,6 +57,7 @@ class MemcachedCopier:
         self._source = self._sink = job.leader  # others once it is known how large items are
         self._held = self._keys = KeyList()
         self._batches: Iterator[tuple[bool, list[Key]]] | None = None
+        self._taken: list[tuple[Link, Key, int]] = []  # stale items that our asking has won
         self._is_comparing = False
 
     def close(self) -> None:
@@ -184,10 +190,16 @@ class MemcachedCopier:
 
     async def copy(self, batch: Sequence[Key]) -> list[Key]:
         """Copies these keys, or compares what the target has of them; returns those to copy again."""
-        if self._is_comparing:
-            differing, gone = await self._compare(batch)
-            return [*await self._take_back(differing), *gone]
-        fetched = await self._show(self._source, fetch_request(batch), len(batch))
+        again = await (self._check_batch(batch) if self._is_comparing else self._copy_batch(batch))
+        await self._give_back()
+        return again
+
+    async def _check_batch(self, batch: Sequence[Key]) -> list[Key]:
+        differing, gone = await self._compare(batch)
+        return [*await self._take_back(differing), *gone]
+
+    async def _copy_batch(self, batch: Sequence[Key]) -> list[Key]:
+        fetched = await self._show(self._source, batch, fetch_request)
         wanted = [
             (key, item)
             for key, item in zip(batch, fetched, strict=True)
@@ -201,24 +213,38 @@ class MemcachedCopier:
         for (key, item), reply in zip(
             wanted, await self._meta(self._sink, request, len(wanted)), strict=True
         ):
-            token = reply.number(b"c")
-            if reply.status == b"HD" and token is not None:
+            token, is_new = reply.number(b"c"), is_added(item, reply.status, reply.flags)
+            if is_new and token is not None:
                 added.append((key, item, token))
-            elif reply.status == b"NS":
+            elif is_new is False:
                 occupied.append(key)
             else:
                 raise GivenUp(Trouble.REFUSED, _text(reply))
-        shown = await self._show(self._source, token_request([key for key, _, _ in added]), len(added))
-        changed = [
-            (key, token, now is not None)
-            for (key, item, token), now in zip(added, shown, strict=True)
-            if is_changed(item, now)
-        ]
+        shown = await self._show(self._source, [key for key, _, _ in added], token_request)
+        changed, same = [], []
+        for (key, item, token), now_there in zip(added, shown, strict=True):
+            if is_changed(item, now_there):
+                changed.append((key, token, now_there is not None))
+            elif not item.is_placeholder:
+                same.append((key, item.mark, token))
+        await self._mark(same)
         differing, gone = await self._compare(occupied)
         # The batch may have broken off before: the target has a copy of what the leader has lost since.
         copied = {key for key, _ in wanted}
         orphaned, _ = await self._compare([key for key in batch if key not in copied])
         return [*await self._take_back([*changed, *differing, *orphaned]), *gone]
+
+    async def _mark(self, copies: Sequence[tuple[Key, Mark, int]]) -> None:
+        """Marks verified copies as the leader's items are marked."""
+        requests = [request for copy in copies for request in mark_requests(*copy)]
+        await self._meta(self._sink, b"".join(requests), len(requests))
+
+    async def _give_back(self) -> None:
+        """Marks what our asking has won as stale again."""
+        for link in {link for link, _, _ in self._taken}:
+            found = [give_back_request(key, token) for each, key, token in self._taken if each is link]
+            await self._meta(link, b"".join(found), len(found))
+        self._taken.clear()
 
     async def _compare(self, keys: Sequence[Key]) -> tuple[list[tuple[Key, int, bool]], list[Key]]:
         """Those that the target holds otherwise: key, token there, whether the leader has it. And those
@@ -226,12 +252,12 @@ class MemcachedCopier:
         there: list[tuple[Key, Shown]] = []
         gone = []
         for part in _parts(keys):
-            shown = await self._show(self._sink, fetch_request(part), len(part))
+            shown = await self._show(self._sink, part, fetch_request)
             there += [(key, item) for key, item in zip(part, shown, strict=True) if item is not None]
             gone += [key for key, item in zip(part, shown, strict=True) if item is None]
         differing = []
         for part in _parts([key for key, _ in there]):
-            shown = await self._show(self._source, fetch_request(part), len(part))
+            shown = await self._show(self._source, part, fetch_request)
             for (key, held), item in zip(there[: len(part)], shown, strict=True):
                 if not is_alike(held, item):
                     differing.append((key, held.token, item is not None))
@@ -276,8 +302,16 @@ class MemcachedCopier:
                 raise GivenUp(Trouble.REFUSED, f"{link.address}: {_text(reply)}")
         return [reply for reply in replies if isinstance(reply, MetaReply)]
 
-    async def _show(self, link: Link, request: bytes, count: int) -> list[Shown | None]:
-        return [_shown(reply) for reply in await self._meta(link, request, count)]
+    async def _show(
+        self, link: Link, keys: Sequence[Key], ask: Callable[[Sequence[Key]], bytes]
+    ) -> list[Shown | None]:
+        shown = [_shown(reply) for reply in await self._meta(link, ask(keys), len(keys))]
+        self._taken += [
+            (link, key, item.token)
+            for key, item in zip(keys, shown, strict=True)
+            if item is not None and item.mark is Mark.TAKEN
+        ]
+        return shown
 
 
 def _shown(reply: MetaReply) -> Shown | None:
@@ -287,7 +321,8 @@ def _shown(reply: MetaReply) -> Shown | None:
     if reply.status not in (b"VA", b"HD") or token is None:
         raise GivenUp(Trouble.REFUSED, _text(reply))
     ttl = reply.number(b"t")
-    return Shown(token, reply.number(b"f") or 0, -1 if ttl is None else ttl, reply.data)
+    mark = read_mark(reply.flags)
+    return Shown(token, reply.number(b"f") or 0, -1 if ttl is None else ttl, reply.data, mark)
 
 
 def _parts(keys: Sequence[Key]) -> Iterable[list[Key]]:

@@ -81,6 +81,36 @@ def test_everything_about_an_item_is_copied() -> None:
         assert client.get(b"large") == large
 
 
+def test_stale_and_won_items_are_copied_as_they_are() -> None:
+    """And copying them takes nothing away: the first client that asks for a stale one still wins it."""
+    with Cluster("memcached", resync=AUTO) as cluster, cluster.connect() as client:
+        assert isinstance(client, MemcachedStore)
+        fill(client, 100)
+        for name in (b"stale", b"stalewon", b"AAEgCv8= b"):
+            word, _, mark = name.partition(b" ")
+            assert client.ask(b"ms %b 3 T1000 F5 %b\r\nold" % (word, mark)) == b"HD"
+            assert client.ask(b"md %b I %b" % (word, mark)) == b"HD"
+        assert client.ask(b"mg stalewon s") == b"HD s3 X W"
+        assert client.ask(b"mg vivified s N900") == b"HD s0 W"
+        assert client.ask(b"ms early 1 T1000\r\ne") == b"HD"
+        assert client.ask(b"mg early R2000") == b"HD W"
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_back(cluster, B)
+        expected = {
+            b"stalewon s f": b"HD s3 f5 Z X",
+            b"vivified s": b"HD s0 Z",
+            b"early s": b"HD s1 Z",
+            b"stale s f": b"HD s3 f5 X W",
+            b"AAEgCv8= b s f": b"HD s3 f5 X W",
+        }
+        for request, answer in expected.items():
+            for backend in (A, B):
+                with MemcachedStore(cluster.servers[0][backend].port) as direct:
+                    assert direct.ask(b"mg " + request) == answer, f"{request!r} on {backend}"
+        assert cluster.differences() == {}
+
+
 def test_what_was_deleted_meanwhile_stays_deleted() -> None:
     with Cluster("memcached", resync=AUTO) as cluster, cluster.connect() as client:
         assert isinstance(client, MemcachedStore)

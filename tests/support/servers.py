@@ -88,7 +88,7 @@ class RedisServer(Server):
         return client.read_line().startswith((b"+PONG", b"-NOAUTH"))
 
 
-NEWER_MEMCACHED = "SHARDPROXY_TEST_MEMCACHED"
+NEWER_MEMCACHED = "SHARDPROXY_TEST_NEW_MEMCACHED"
 """Environment variable: a memcached newer than the installed one, for the tests that run with both."""
 
 

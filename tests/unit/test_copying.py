@@ -14,15 +14,20 @@ from proxy.control.copying import (
     settle_seconds,
 )
 from proxy.control.memcached_copying import (
+    Mark,
     Shown,
     add_request,
     fetch_request,
+    give_back_request,
     has_meta,
+    is_added,
     is_alike,
     is_changed,
     is_reserved,
     is_worth_copying,
+    mark_requests,
     read_dump_line,
+    read_mark,
     take_back_request,
     token_request,
 )
@@ -58,6 +63,39 @@ def test_requests() -> None:
     item = Shown(5, flags=9, ttl=-1, data=b"x\r\ny")
     assert add_request(keys[0], item, 0) == b"ms a 4 ME T0 F9 c\r\nx\r\ny\r\n"
     assert add_request(keys[1], item, 0) == b"ms Zm9v 4 ME T0 F9 c b\r\nx\r\ny\r\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "mark"),
+    [
+        ([b"c7", b"f0"], Mark.NONE),
+        ([b"c7", b"X", b"W"], Mark.TAKEN),
+        ([b"Z", b"X"], Mark.STALE_WON),
+        ([b"Z"], Mark.WON),
+    ],
+)
+def test_marks_are_read(flags: list[bytes], mark: Mark) -> None:
+    assert read_mark(flags) is mark
+
+
+def test_marks_are_made_on_the_copy_only() -> None:
+    key = Key(b"Zm9v", 1, True)
+    stale, win = b"md Zm9v I C7 b\r\n", b"mg Zm9v u R2147483647 b\r\n"
+    made = [mark_requests(key, mark, 7) for mark in Mark]
+    assert made == [[], [stale], [stale, win], [win]]
+    assert give_back_request(key, 7) == stale
+
+
+def test_what_mg_has_made_is_made_by_mg() -> None:
+    empty = Shown(5, ttl=30, mark=Mark.WON)
+    assert add_request(Key(b"a", 1), empty, 0) == b"mg a N30 c\r\n"
+    assert is_added(empty, b"HD", [b"c9", b"W"])
+    assert is_added(empty, b"HD", [b"c9"]) is False
+    assert is_added(empty, b"HD", [b"c9", b"X", b"W"]) is False, "it was there, and is stale"
+    other = Shown(5, data=b"x", mark=Mark.WON)
+    assert add_request(Key(b"a", 1), other, 0).startswith(b"ms a 1 ME ")
+    assert (is_added(other, b"HD", []), is_added(other, b"NS", [])) == (True, False)
+    assert is_added(other, b"SERVER_ERROR", []) is None
 
 
 def test_a_long_time_to_live_is_a_moment() -> None:
