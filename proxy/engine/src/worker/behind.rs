@@ -19,17 +19,15 @@
 //! | set | the request | the same if STORED; delete if it failed: the leader has dropped what was there |
 //! | add, replace, cas | the request | set if STORED |
 //! | delete, flush_all | the request | the same |
-//! | append, prepend, incr, decr, touch, gat | the request, `mg` of each key | set of what `mg` showed, or delete |
+//! | append, prepend, incr, decr, touch, gat | the request, `mg` of each key | what `mg` showed (`items.rs`) |
 
+use super::items;
 use super::legs::{self, Held, Plan, Shape};
 use crate::command::overlay::Effect;
 use crate::command::{self, expiry, Row};
-use crate::proto::memcache::{self as text, ReplyKind};
+use crate::proto::memcache::ReplyKind;
 use crate::proto::Args;
 use crate::sys;
-
-/// Behind it, as an expiry, stands a moment; up to it a number of seconds from now (memcached's REALTIME_MAXDELTA).
-pub(super) const RELATIVE_SECONDS_LIMIT: i64 = 60 * 60 * 24 * 30;
 
 /// What a write is to those that get it behind the leader.
 #[derive(Clone, Copy)]
@@ -61,7 +59,7 @@ pub(super) fn plan(behind: Behind<'_>, request: &[u8], trailer: &[u8], out: &mut
             let keys: Vec<Vec<u8>> = (first..end).map(|at| args.get(at).to_vec()).collect();
             out.extend_from_slice(request);
             for key in &keys {
-                ask(out, key);
+                items::ask(out, (key, b""));
             }
             let replies = 1 + keys.len() as u32;
             Plan {
@@ -104,43 +102,9 @@ pub(super) fn outcome(
     })
 }
 
-/// Value, flags and time to live.
-pub(super) fn ask(out: &mut Vec<u8>, key: &[u8]) {
-    for word in [b"mg ", key, b" v f t\r\n"] {
-        out.extend_from_slice(word);
-    }
-}
-
 /// The request that removes a key.
 pub(super) fn delete(key: &[u8]) -> Vec<u8> {
     [b"delete ", key, b"\r\n"].concat()
-}
-
-/// Requests that give another server the items that `mg` has shown, one for each key. None if a reply is not
-/// one of `mg`'s.
-///
-/// `now` in seconds since 1970.
-pub(super) fn items_copy(keys: &[Vec<u8>], replies: &[u8], now: i64) -> Option<Vec<u8>> {
-    let mut rest = replies;
-    let mut out = Vec::new();
-    for key in keys {
-        let (item, len) = text::item(rest)?;
-        rest = &rest[len..];
-        let Some(item) = item.filter(|item| item.ttl != 0) else {
-            out.extend_from_slice(&delete(key));
-            continue;
-        };
-        let expiry = match item.ttl {
-            ttl if ttl < 0 => 0,
-            ttl if ttl > RELATIVE_SECONDS_LIMIT => now + ttl,
-            ttl => ttl,
-        };
-        let numbers = format!(" {} {expiry} {}\r\n", item.flags, item.data.len());
-        for part in [b"set ", &key[..], numbers.as_bytes(), item.data, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]
@@ -200,41 +164,5 @@ mod tests {
         assert_eq!(planned(&request).0.replies, 5);
         let mut out = Vec::new();
         assert_eq!(legs::state(&request, keys, &mut out).replies, 140_003);
-    }
-
-    fn copied(replies: &[u8]) -> Option<String> {
-        let keys = [b"a".to_vec(), b"b".to_vec()];
-        items_copy(&keys, replies, 1_000_000)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    #[test]
-    fn items_become_sets_and_absent_ones_deletes() {
-        let found = copied(b"VA 2 f7 t-1\r\n\r\n\r\nEN\r\n");
-        assert_eq!(
-            found.as_deref(),
-            Some("set a 7 0 2\r\n\r\n\r\ndelete b\r\n")
-        );
-    }
-
-    #[test]
-    fn times_to_live_stay_what_they_are() {
-        let found = copied(b"VA 1 f0 t30\r\nx\r\nVA 1 f0 t2592001\r\ny\r\n");
-        let expected = "set a 0 30 1\r\nx\r\nset b 0 3592001 1\r\ny\r\n";
-        assert_eq!(found.as_deref(), Some(expected));
-        let found = copied(b"VA 1 f0 t0\r\nx\r\nEN\r\n");
-        assert_eq!(found.as_deref(), Some("delete a\r\ndelete b\r\n"));
-    }
-
-    #[test]
-    fn what_is_no_item_is_not_guessed_at() {
-        for replies in [
-            &b"ERROR\r\nERROR\r\n"[..],
-            b"EN\r\n",
-            b"VA 9 f0 t0\r\nx\r\nEN\r\n",
-            b"VA 1 f0\r\nx\r\nEN\r\n",
-        ] {
-            assert_eq!(copied(replies), None);
-        }
     }
 }

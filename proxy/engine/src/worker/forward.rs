@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::behind::Behind;
 use super::clients::Taken;
-use super::meta::Resolution;
+use super::resolve::Resolution;
 use super::*;
 use crate::command::overlay::Effect;
 use crate::command::Row;
@@ -22,8 +22,9 @@ use shared::EventKind;
 pub(super) enum Copies<'a> {
     /// The same bytes, at the same time.
     Same,
-    /// Other bytes at the same time, answered by that many replies.
-    Other { bytes: &'a [u8], replies: u32 },
+    /// These bytes, answered by that many replies, once the leader has answered without an error. Not at the same
+    /// time: if the leader were lost, the client would be given their answer.
+    Then { bytes: &'a [u8], replies: u32 },
     /// These bytes, once the leader has said STORED; nothing otherwise.
     IfStored { bytes: &'a [u8] },
     /// These bytes instead, to everybody; what is asked is only what they are made from.

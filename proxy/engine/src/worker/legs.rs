@@ -17,8 +17,8 @@
 //! it has to be known before, and at the same instant for all: inside EXEC the server's clock stands.
 
 use super::exec::StateOf;
-use super::meta::Rule;
 use super::repair::Check;
+use super::resolve::Rule;
 use crate::command::effect::Place;
 use crate::command::overlay::Effect;
 use crate::command::{effect, expiry, Row};

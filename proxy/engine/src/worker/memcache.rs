@@ -430,7 +430,7 @@ impl Worker {
         } else if self.shard_table(pool, shard).joining != 0 {
             Copies::Behind(items(args, 2, args.len()))
         } else {
-            Copies::Other {
+            Copies::Then {
                 bytes: touches,
                 replies: (args.len() - 2) as u32,
             }

@@ -8,8 +8,8 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::ask::request;
-use super::behind;
 use super::forward::Reach;
+use super::items;
 use super::legs::{transaction, Held, Shape};
 use super::op::{Batch, NOBODY};
 use super::*;
@@ -145,7 +145,7 @@ impl Worker {
             Protocol::Memcached => {
                 bytes.extend_from_slice(b"mn\r\n");
                 for key in &keys {
-                    behind::ask(&mut bytes, key);
+                    items::ask(&mut bytes, (key, b""));
                 }
                 let (replies, seen) = (1 + keys.len() as u32, Vec::new());
                 let held = Held::Items {

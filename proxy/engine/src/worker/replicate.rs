@@ -14,10 +14,11 @@
 use super::behind::{self, Behind};
 use super::exec::{self, Must};
 use super::forward::{Copies, Outgoing};
+use super::items;
 use super::legs::{self, Held, Plan, Shape};
-use super::meta::Outcome;
 use super::op::{Batch, NOBODY};
 use super::repair::Check;
+use super::resolve::Outcome;
 use super::*;
 use crate::command::effect::{is_condition, places};
 use crate::command::Effect;
@@ -90,7 +91,11 @@ impl Worker {
                 args,
                 keys,
             } => legs::plan(row, effect, &args, keys, out.bytes, &mut made),
-            Copies::Same | Copies::Other { .. } | Copies::FromBytes => Plan::plain(),
+            Copies::Then { bytes, replies } => {
+                let bytes = bytes.to_vec();
+                Plan::held(Held::Same { bytes, replies })
+            }
+            Copies::Same | Copies::FromBytes => Plan::plain(),
         };
         let is_held = plan.held.is_some();
         let (op, generation) = self.ops.insert(Op {
@@ -139,7 +144,6 @@ impl Worker {
             return; // it failed at once, and is to be made again
         }
         let (bytes, replies, kind) = match out.copies {
-            Copies::Other { bytes, replies } => (bytes, replies, ReplyKind::Line),
             _ if is_held => (&b""[..], 1, ReplyKind::Line),
             _ => (first, replies, kind),
         };
@@ -296,7 +300,7 @@ impl Worker {
         // Those that cannot do what was done.
         let mut lost = 0;
         // What the leader is told besides.
-        let mut back = None;
+        let mut back = Vec::new();
         let lead = state.lead;
         match state.held.take() {
             Some(Held::IfStored(bytes)) => {
@@ -326,10 +330,13 @@ impl Worker {
             Some(Held::Items { keys, replies }) => {
                 let now = (sys::unix_micros() / 1_000_000) as i64;
                 let is_done = state.refused & bit == 0;
-                copy = behind::items_copy(&keys, &replies, now)
-                    .filter(|_| is_done)
-                    .map(|bytes| (bytes, keys.len() as u32));
-                is_unclear = is_done && copy.is_none();
+                match items::take_all(&keys, &replies, now) {
+                    Some(travel) => {
+                        back = travel.back;
+                        copy = Some((travel.bytes, travel.replies)).filter(|_| is_done);
+                    }
+                    None => is_unclear = is_done,
+                }
             }
             Some(Held::Meta { rule, seen }) => {
                 if !rule.answers_first() {
@@ -343,7 +350,7 @@ impl Worker {
                     Outcome::Refused => state.refused |= bit,
                     Outcome::Unclear => is_unclear = true,
                 }
-                back = rule.give_back(&seen, &state.reply);
+                back.extend(rule.give_back(&seen, &state.reply));
             }
             Some(Held::State(keys)) => match legs::state_copy(reply, &keys) {
                 Some((first, bytes)) if state.refused & bit == 0 => {
@@ -400,7 +407,7 @@ impl Worker {
             state.targets = bit;
         }
         state.failed |= lost;
-        if let Some(bytes) = back {
+        for bytes in back {
             self.tell_backend(pool, shard, lead, &bytes);
         }
         self.settle_entry(op, generation, pool, shard, copy);
