@@ -44,7 +44,11 @@ def redis_copy(server: Server, slack: float = 0.0) -> dict[bytes, Any]:
 
 
 def memcached_copy(server: Server, slack: float = 0.0) -> dict[bytes, Any]:
-    """Value, flags and expiry in unix seconds (-1 for none) of each key."""
+    """Value, flags, whether it is stale, and expiry in unix seconds (-1 for none) of each key.
+
+    Who has won an item is left out: where it is marked as stale at the moment when somebody wins it, replicas
+    know only when it is won again.
+    """
     expiries = {}
     with MemcachedStore(server.port) as store:
         store.raw.send(b"lru_crawler metadump hash\r\n")
@@ -59,7 +63,9 @@ def memcached_copy(server: Server, slack: float = 0.0) -> dict[bytes, Any]:
                 continue
             store.raw.send(b"get %b\r\n" % key)
             if values := store.read_values():
-                found[key] = *values[key], Moment(expires, MEMCACHED_EXPIRY_SECONDS + int(slack))
+                store.raw.send(b"mg %b u\r\n" % key)
+                is_stale = b"X" in store.raw.read_line().split()
+                found[key] = *values[key], is_stale, Moment(expires, MEMCACHED_EXPIRY_SECONDS + int(slack))
     return found
 
 

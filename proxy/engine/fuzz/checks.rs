@@ -11,7 +11,7 @@
 
 use _engine::command::{admit, first_key, keys, ROWS};
 use _engine::proto::login::{login, Login};
-use _engine::proto::{binary, dump, memcache, resp, Arg, Args, Resume, Step};
+use _engine::proto::{binary, dump, memcache, meta, resp, token, Arg, Args, Resume, Step};
 
 /// Small, so that inputs a fuzzer makes go past it.
 const LIMIT: usize = 8 * 1024;
@@ -228,8 +228,8 @@ fn dump_lines(input: &[u8]) {
 /// Replies of memcached backends, each kind by all of the input.
 pub fn memcache_reply(input: &[u8]) {
     dump_lines(input);
-    use memcache::ReplyKind::{Line, Stats, Values};
-    for kind in [Line, Values, Stats] {
+    use memcache::ReplyKind::{Item, Line, Stats, Values};
+    for kind in [Line, Values, Stats, Item] {
         split_invariant(input, |bytes, resume| {
             match memcache::reply(bytes, kind, resume) {
                 Step::Complete(len) => {
@@ -304,6 +304,64 @@ pub fn memcache_binary(input: &[u8]) {
     }
 }
 
+/// A meta request, as a server gets it, and what follows it as the reply.
+pub fn meta_dialect(input: &[u8]) {
+    let mut list = Vec::new();
+    let (step, request) = memcache::request(input, &mut list, &mut Resume::default(), LIMIT);
+    let (Step::Complete(len), Some(request)) = (step, request) else {
+        return;
+    };
+    if !request.verb.is_meta() || request.fault.is_some() {
+        return;
+    }
+    let (frame, reply) = input.split_at(len);
+    let args = Args {
+        buf: frame,
+        list: &list,
+    };
+    let (verb, flags) = (request.verb, request.flags);
+    let (mut space, mut other) = ([0; memcache::KEY_LIMIT], [0; memcache::KEY_LIMIT]);
+    let key = meta::key(&args, flags, &mut space);
+    let hides_key = meta::hides_key(&args, flags);
+    let mut sent = Vec::new();
+    meta::write_canonical(&mut sent, verb, &args, flags, hides_key);
+    // A carriage return that stands alone is a character like others.
+    assert_eq!(count_of(b'\n', &sent), 1);
+    assert!(sent.ends_with(b"\r\n"));
+    sent.extend_from_slice(&frame[request.line_end..]);
+    let mut words = Vec::new();
+    let (step, again) = memcache::request(&sent, &mut words, &mut Resume::default(), usize::MAX);
+    assert_eq!(step, Step::Complete(sent.len()), "of another length");
+    let again = again.expect("whole, but no request");
+    let args_again = Args {
+        buf: &sent,
+        list: &words,
+    };
+    assert_eq!((again.verb, again.fault), (verb, None));
+    assert_eq!(meta::key(&args_again, again.flags, &mut other), key);
+    if verb != memcache::Verb::Me && !flags.is_refused() {
+        assert!(!again.flags.has_any(b"qPL"), "a server would be silent");
+        assert_eq!(again.is_write() || flags.has(b'L'), request.is_write());
+        assert!(
+            !(again.flags.has(b'k') && hides_key),
+            "a server would show the key"
+        );
+    }
+    let form = meta::Form::of_text(verb, &args, flags, hides_key);
+    let (mut shaped, mut tagged) = (Vec::new(), Vec::new());
+    form.write(reply, &mut shaped);
+    assert!(shaped.len() <= reply.len() + frame.len() + 4);
+    token::tag_item(reply, token::tag_of(7), &mut tagged);
+    if reply.ends_with(b"\r\n") {
+        assert!(tagged.ends_with(b"\r\n"));
+    }
+    let _ = (
+        memcache::item(reply),
+        meta::number(reply, b'c'),
+        meta::shows(reply, b'W'),
+    );
+}
+
 /// A request of any command: its first two bytes choose the row, lines are the arguments.
 pub fn key_extraction(input: &[u8]) {
     let Some((choice, rest)) = input.split_first_chunk::<2>() else {
@@ -351,6 +409,10 @@ pub fn key_extraction(input: &[u8]) {
             one_line(&out);
         }
     }
+}
+
+fn count_of(byte: u8, bytes: &[u8]) -> usize {
+    bytes.iter().filter(|each| **each == byte).count()
 }
 
 /// An error reply that a client reads as one reply.

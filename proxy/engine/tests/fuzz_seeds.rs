@@ -51,6 +51,11 @@ fn memcache_binary() {
 }
 
 #[test]
+fn meta_dialect() {
+    replay("meta_dialect", checks::meta_dialect);
+}
+
+#[test]
 fn key_extraction() {
     replay("key_extraction", checks::key_extraction);
 }
