@@ -1,7 +1,7 @@
 """Meta commands through the proxy are answered as one plain memcached answers them, byte for byte.
 
-Random streams go to a proxy and to one server of the same version; afterwards every replica holds what that
-server holds, stale and won marks included. What is compared as equal although it is not:
+Random streams go to a proxy and to one server of the leaders' version; afterwards every replica holds what
+that one holds, stale and won marks included. What is compared as equal although it is not:
 
 - CAS tokens (`c`, `cas=`), which each server counts for itself;
 - seconds (`t` but for -1, `l`, `exp=`, `la=`), which may tick between the two;
@@ -71,34 +71,37 @@ class Side:
         return ask.before + token + ask.after + b"\r\n"
 
 
-NEWER = pytest.param(
-    newer_memcached(),
-    id="newer",
-    marks=pytest.mark.skipif(
-        newer_memcached() is None, reason=f"{NEWER_MEMCACHED} names no memcached newer than the installed one"
-    ),
+NEWER = newer_memcached()
+ONLY_WITH_IT = pytest.mark.skipif(
+    NEWER is None, reason=f"{NEWER_MEMCACHED} names no memcached newer than the installed one"
 )
-PROGRAMS = [pytest.param(None, id="installed"), NEWER]
+PROGRAMS = [
+    *[pytest.param(None, None, each, id=f"installed-{each}") for each in TOPOLOGIES],
+    *[pytest.param(NEWER, NEWER, each, id=f"newer-{each}", marks=ONLY_WITH_IT) for each in TOPOLOGIES],
+    pytest.param(NEWER, None, "1x2", id="newer-leads", marks=ONLY_WITH_IT),
+    pytest.param(None, NEWER, "1x2", id="installed-leads", marks=ONLY_WITH_IT),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_meta_requests(resources: ExitStack, rng: random.Random, program: str | None, topology: str) -> None:
-    def start() -> MemcachedServer:
+@pytest.mark.parametrize(("lead", "other", "topology"), PROGRAMS)
+def test_meta_requests(
+    resources: ExitStack, rng: random.Random, lead: str | None, other: str | None, topology: str
+) -> None:
+    def start(program: str | None) -> MemcachedServer:
         return resources.enter_context(MemcachedServer(program=program))
 
     count, replicas = TOPOLOGIES[topology]
-    shards = [[start() for _ in range(replicas)] for _ in range(count)]
+    shards = [[start(other if at else lead) for at in range(replicas)] for _ in range(count)]
     config = pool("memcached", *[[server.address for server in shard] for shard in shards])
     config["timeouts"] = {"request": "20s"}
     proxy = resources.enter_context(ProxyProcess({"workers": 2, "pools": {"p": config}}))
-    plain = start()
+    plain = start(lead)
     ours, theirs = (
         Side(resources.enter_context(RawClient(port, timeout=20)))
         for port in (proxy.memcached_port, plain.port)
     )
-    stream = meta_requests(rng, REQUESTS, newer=program is not None)
+    stream = meta_requests(rng, REQUESTS, newer=lead is not None)
     at = 0
     while at < len(stream):
         batch = stream[at : at + rng.choice([1, 1, 2, 6])]

@@ -163,7 +163,7 @@ mg m1 a b c d e f g h i j k l m n o p q r s t u v w x y z|md m1 v v|ma m1 v v|mg
 md none OOOOLONG|mg m0  v   k|mg m1 v123|MG m0|mget m0
 """.replace("\n", "|")
 STORES = """
-ms m2 3 v v|ms n2 3 W|ms m2 3 Mx|ms m2 3 M|ms m2 3 T|ms m2 3 Tx|ms m2 3 F-1|ms m2 3 Fx|ms m2 3 Cx|ms A=== 3 b
+ms m2 3 v v|ms n2 3 W|ms m2 3 Mx|ms m2 3 M|ms m2 3 T|ms m2 3 Tx|ms n2 3 F-1|ms m2 3 Fx|ms m2 3 Cx|ms A=== 3 b
 ms m2 3  T0|ms m2 3 O k OO
 """.replace("\n", "|")
 

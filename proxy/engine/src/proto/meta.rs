@@ -171,8 +171,9 @@ fn flag(request: &mut Request, word: &[u8]) {
             number_grade(token, is_plain)
         }
         b'C' | b'E' | b'J' | b'D' => number_grade(token, unsigned(token).is_some()),
+        b'M' if token.len() == 1 && modes.contains(&token[0]) => Grade::Plain,
         // Some take a longer word by its first letter.
-        b'M' if token.first().is_some_and(|mode| modes.contains(mode)) => Grade::Plain,
+        b'M' if token.first().is_some_and(|mode| modes.contains(mode)) => Grade::Odd,
         b'M' if matches!(request.verb, Verb::Ms | Verb::Ma) => Grade::Refused,
         b'M' => Grade::Odd,
         b'O' if word.len() > OPAQUE_LIMIT => {

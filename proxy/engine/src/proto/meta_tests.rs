@@ -95,6 +95,8 @@ fn what_servers_read_differently_is_odd() {
         "ma k D-1",
         "ma k D1\t",
         "mg k Mx",
+        "ms k 1 MAppend",
+        "ma k MIx",
         "ms k 1 F4294967296",
         "ms k 1 E99999999999999999999",
         "ms k 1 W5",
@@ -130,12 +132,7 @@ fn what_servers_read_differently_is_odd() {
         assert!(!request.is_write(), "{line}: it does nothing");
         assert_eq!(request.fault, None, "{line}");
     }
-    for line in [
-        "ms k 1 MAppend",
-        "ma k M+",
-        "mg k v123",
-        "mg k T-0000000001",
-    ] {
+    for line in ["ma k M+", "mg k v123", "mg k T-0000000001"] {
         let bytes = format!("{line}\r\nx\r\n");
         assert!(!parse(bytes.as_bytes()).0.flags.is_odd(), "{line}");
     }

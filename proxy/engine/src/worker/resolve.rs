@@ -246,6 +246,20 @@ impl<'a> Words<'a> {
         out
     }
 
+    /// N and T in the request's order, and an R that wins where it has one: what stands before it decides, too.
+    fn winning(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for i in 2..self.args.len() {
+            let word = self.args.get(i);
+            match word.first() {
+                Some(b'R') => out.extend_from_slice(LAST_MOMENT),
+                Some(b'N' | b'T') => out.extend_from_slice(&[b" ", word].concat()),
+                _ => {}
+            }
+        }
+        out
+    }
+
     /// Its mode, by one letter.
     pub fn mode(&self) -> u8 {
         let mode = dialect::token(&self.args, b'M').and_then(|mode| mode.first());
@@ -316,8 +330,7 @@ pub(super) fn others(verb: Verb, words: &Words<'_>, token: u64, feeds: bool) -> 
                 true => words.line(b"mg", &words.flags(b"T")),
                 false => Vec::new(),
             };
-            let early: &[u8] = if flags.has(b'R') { LAST_MOMENT } else { b"" };
-            let won = words.line(b"mg", &[early, &words.flags(b"NT")].concat());
+            let won = words.line(b"mg", &words.winning());
             Others::Then(Rule::Won { won, hit })
         }
         Verb::Ms => {
@@ -492,7 +505,7 @@ mod tests {
             (
                 "mg a N30 R9 T60 v\r\n",
                 "VA 0 W\r\n",
-                "1 mg a R2147483647 N30 T60|",
+                "1 mg a N30 R2147483647 T60|",
             ),
             ("mg a N30 v\r\n", "VA 1 Z\r\nx", "nothing"),
             ("mg a N30 T60\r\n", "HD Z", "1 mg a T60|"),
