@@ -171,22 +171,25 @@ def compare(words: Sequence[str], got: bytes, expected: bytes) -> None:
 def contents(server: Any) -> dict[bytes, tuple[Any, ...]]:
     """All that a server holds, with when it expires and what XRANGE does not show of a stream."""
     with RedisStore(server.port) as store:
-        for key in store.ask("KEYS", "*"):
-            if store.ask("TYPE", key) == b"string" and store.ask("GET", key).startswith(b"HYLL"):
-                store.ask("PFCOUNT", key)  # stores the count, on the replica it was asked of
-        found = store.contents()
-        return {key: (value, *_beside(store, key, value)) for key, value in found.items()}
+        # What is told beside a key is asked for while its database is selected.
+        return {
+            mark + key: tuple(_described(store, key))
+            for mark in store.databases()
+            for key in store.shown_keys()
+        }
 
 
-def _beside(store: RedisStore, key: bytes, value: Any) -> Iterator[Any]:
+def _described(store: RedisStore, key: bytes) -> Iterator[Any]:
+    kind, value = store.content(key)
+    if kind == b"string" and value.startswith(b"HYLL"):
+        store.ask("PFCOUNT", key)  # stores the count, on the replica it was asked of
+        kind, value = store.content(key)
+    yield kind, value
     yield store.ask("PEXPIRETIME", key)
-    if value[0] == b"stream":
+    if kind == b"stream":
         shown = store.ask("XINFO", "STREAM", key)
         told = dict(zip(shown[::2], shown[1::2], strict=True))
-        yield [
-            told[name]
-            for name in (b"length", b"last-generated-id", b"entries-added", b"max-deleted-entry-id")
-        ]
+        yield [told[name] for name in STREAM_FACTS]
         for group in store.ask("XINFO", "GROUPS", key):
             yield group
             yield store.ask("XPENDING", key, group[1])

@@ -6,7 +6,7 @@ and read all that a server holds; whatever a test says about one protocol alone 
 
 import base64
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote_to_bytes
@@ -119,17 +119,22 @@ class RedisStore(Store):
         return self
 
     def contents(self) -> dict[bytes, Any]:
-        found: dict[bytes, Any] = {}
+        return {mark + key: self.content(key) for mark in self.databases() for key in self.shown_keys()}
+
+    def databases(self) -> Iterator[bytes]:
+        """Selects each database that holds something; yields what is written before the names of its keys."""
         keyspace = self.ask("INFO", "keyspace").splitlines()
         for number in sorted(line[2:].split(b":")[0] for line in keyspace if line.startswith(b"db")):
             self.ask("SELECT", number)
-            keys = [key for key in self.ask("KEYS", "*") if not key.startswith(RESERVED)]
-            mark = b"" if number == b"0" else b"database %b: " % number
-            found |= {mark + key: self._content(key) for key in keys}
+            yield b"" if number == b"0" else b"database %b: " % number
         self.ask("SELECT", 0)
-        return found
 
-    def _content(self, key: bytes) -> Any:
+    def shown_keys(self) -> list[bytes]:
+        """The keys of the selected database, the proxy's own records left out."""
+        return [key for key in self.ask("KEYS", "*") if not key.startswith(RESERVED)]
+
+    def content(self, key: bytes) -> Any:
+        """Type and value of a key of the selected database, as they compare."""
         kind = self.ask("TYPE", key)
         value = self.ask(*(word if word != b"KEY" else key for word in _READ_WHOLE[kind]))
         if kind in (b"set", b"hash"):  # no order, so any order is equal
