@@ -90,7 +90,7 @@ PLANTS: Mapping[str, Plant] = {
     "copy_without_verification": Plant(
         "what was copied to a Memcached is not compared with what the leader holds by then",
         "proxy/tasks/memcached_copying.py",
-        "if is_changed(item, now)",
+        "if is_changed(item, now_there)",
         "if is_changed(item, item)",
         (117, 115, 27, 148),
         LOSSES,
