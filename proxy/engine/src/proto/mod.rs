@@ -13,6 +13,7 @@ pub mod resp;
 #[cfg(test)]
 mod tests;
 pub mod token;
+pub mod verb;
 
 /// One argument of a request: where its bytes stand in the buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
