@@ -29,7 +29,6 @@ use std::collections::HashMap;
 use super::exec::{self, Must};
 use super::forward::Reach;
 use super::legs::{Plan, Shape};
-use super::op::NOBODY;
 use super::*;
 use crate::conn::{lane, Conn, ReplyTo, Watching};
 use crate::proto::memcache::ReplyKind;
@@ -430,11 +429,6 @@ impl Worker {
             lead,
             members,
             targets: members,
-            replied: 0,
-            refused: 0,
-            failed: 0,
-            answered: false,
-            unsent: false,
             // Made again, it finds nothing watched any more.
             request: if is_held {
                 handover.bytes.clone()
@@ -442,13 +436,10 @@ impl Worker {
                 Vec::new()
             },
             reply: self.spare.pop().unwrap_or_default(),
-            reply_from: NOBODY,
             shape: plan.shape,
-            begun: 0,
             held: plan.held,
-            check: None,
-            repairs: None,
             since: self.now_ms,
+            ..Op::blank()
         };
         let (op, generation) = self.ops.insert(entry);
         let state = self.shard_state(pool, shard);

@@ -65,6 +65,35 @@ pub(super) struct Batch<'a> {
 }
 
 impl Op {
+    /// One to which nobody has said anything, of nobody: what a new one begins with.
+    #[inline]
+    pub(super) fn blank() -> Op {
+        Op {
+            to: ReplyTo::Nobody,
+            pool: 0,
+            shard: 0,
+            lane: 0,
+            reach: Reach::Lane,
+            lead: 0,
+            members: 0,
+            targets: 0,
+            replied: 0,
+            refused: 0,
+            failed: 0,
+            answered: false,
+            unsent: false,
+            request: Vec::new(),
+            reply: Vec::new(),
+            reply_from: NOBODY,
+            shape: Shape::Last,
+            begun: 0,
+            held: None,
+            check: None,
+            repairs: None,
+            since: 0,
+        }
+    }
+
     pub(super) fn keep_reply(&mut self, backend: u8, reply: &[u8]) {
         self.reply.clear();
         self.reply.extend_from_slice(reply);
@@ -114,39 +143,12 @@ impl Op {
 mod tests {
     use super::*;
 
-    fn op() -> Op {
-        Op {
-            to: ReplyTo::Nobody,
-            pool: 0,
-            shard: 0,
-            lane: 0,
-            reach: Reach::Lane,
-            lead: 0,
-            members: 3,
-            targets: 3,
-            replied: 0,
-            refused: 0,
-            failed: 0,
-            answered: false,
-            unsent: false,
-            request: Vec::new(),
-            reply: Vec::new(),
-            reply_from: NOBODY,
-            shape: Shape::Tail { skip: 0 },
-            begun: 0,
-            held: None,
-            check: None,
-            repairs: None,
-            since: 0,
-        }
-    }
-
     #[test]
     fn what_one_has_done_is_shown_whenever_another_refuses_it() {
         let (refuse, done) = (b"-OOM x\r\n", b"*1\r\n:1\r\n");
         for refuses in [0, 1] {
             for refused_first in [true, false] {
-                let mut op = op();
+                let mut op = Op::blank();
                 for is_refusal in [refused_first, !refused_first] {
                     if is_refusal {
                         op.take_error(refuses, refuse);
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn where_all_refuse_the_first_error_of_the_leader_is_shown() {
         for order in [[0, 1], [1, 0]] {
-            let mut op = op();
+            let mut op = Op::blank();
             for backend in order {
                 op.take_error(backend, format!("-OOM {backend}\r\n").as_bytes());
                 op.take_error(backend, b"-OOM again\r\n");

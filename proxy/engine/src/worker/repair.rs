@@ -11,9 +11,8 @@ use super::ask::request;
 use super::forward::Reach;
 use super::items;
 use super::legs::{transaction, Held, Shape};
-use super::op::{Batch, NOBODY};
+use super::op::Batch;
 use super::*;
-use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::resp;
 use shared::Failure;
@@ -156,28 +155,17 @@ impl Worker {
             }
         };
         let entry = Op {
-            to: ReplyTo::Nobody,
             pool,
             shard,
             lane,
-            reach: Reach::Lane,
             lead,
             members: targets,
             targets,
-            replied: 0,
-            refused: 0,
-            failed: 0,
-            answered: false,
-            unsent: false,
-            request: Vec::new(),
-            reply: Vec::new(),
-            reply_from: NOBODY,
             shape,
-            begun: 0,
             held: Some(held),
-            check: None,
             repairs: Some((op, generation)),
             since: self.now_ms,
+            ..Op::blank()
         };
         let (op, generation) = self.ops.insert(entry);
         let kind = ReplyKind::Line;

@@ -16,7 +16,7 @@ use super::exec::{self, Must};
 use super::forward::{Copies, Outgoing};
 use super::items;
 use super::legs::{self, Held, Plan, Shape};
-use super::op::{Batch, NOBODY};
+use super::op::Batch;
 use super::repair::Check;
 use super::resolve::Outcome;
 use super::*;
@@ -107,20 +107,12 @@ impl Worker {
             lead,
             members: targets,
             targets,
-            replied: 0,
-            refused: 0,
-            failed: 0,
-            answered: false,
-            unsent: false,
-            request: Vec::new(),
             reply: self.spare.pop().unwrap_or_default(),
-            reply_from: NOBODY,
             shape: plan.shape,
-            begun: 0,
             held: plan.held,
             check: plan.check,
-            repairs: None,
             since: self.now_ms,
+            ..Op::blank()
         });
         self.shard_state(out.pool, out.shard)
             .begin_write(out.lane, out.reach());
