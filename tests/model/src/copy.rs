@@ -3,10 +3,9 @@
 //! A writer sends its write to S, and what follows from it to T after S has answered; in the order of S, but T may lag.
 //! Of the key only its value, counted by write, and the CAS tokens of both servers matter.
 
+use crate::queue::Queue;
 use crate::search::{Model, Step};
 
-/// Writes under way to T per writer, at most.
-const QUEUE: usize = 2;
 const WRITERS: usize = 2;
 
 #[derive(Clone, Copy)]
@@ -93,24 +92,8 @@ const SORTS: [Sort; 4] = [Sort::Set, Sort::Delete, Sort::Change, Sort::Flush];
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Writer {
     written: u8,
-    queue: [Part; QUEUE],
+    queue: Queue<Part>,
     dead: bool,
-}
-
-impl Writer {
-    fn is_idle(&self) -> bool {
-        self.queue[0] == Part::Nothing
-    }
-
-    fn push(&mut self, part: Part) {
-        let free = self.queue.iter().position(|each| *each == Part::Nothing);
-        self.queue[free.expect("looked at before")] = part;
-    }
-
-    fn shift(&mut self) {
-        self.queue.rotate_left(1);
-        self.queue[QUEUE - 1] = Part::Nothing;
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -142,7 +125,11 @@ pub struct Key {
 impl Copying {
     /// The copy is made and nobody writes: both must hold the same, whatever comes later.
     fn is_quiet(&self, state: &Key) -> bool {
-        state.copier == Copier::Done && state.writers.iter().all(|each| each.dead || each.is_idle())
+        state.copier == Copier::Done
+            && state
+                .writers
+                .iter()
+                .all(|each| each.dead || each.queue.is_empty())
     }
 
     fn step(&self, state: Key, label: String) -> Step<Key> {
@@ -189,8 +176,8 @@ impl Copying {
             return;
         }
         let is_other_busy =
-            (0..self.writers).any(|other| other != at && !state.writers[other].is_idle());
-        let has_room = writer.queue[QUEUE - 1] == Part::Nothing;
+            (0..self.writers).any(|other| other != at && !state.writers[other].queue.is_empty());
+        let has_room = writer.queue.has_room();
         if writer.written < self.writes && has_room && !(self.ordered && is_other_busy) {
             for sort in SORTS {
                 let mut next = *state;
@@ -202,7 +189,7 @@ impl Copying {
                 } else {
                     (Part::Both(sort, value), "sends")
                 };
-                next.writers[at].push(part);
+                next.writers[at].queue.push(part);
                 let verb = match sort {
                     Sort::Set => "set",
                     Sort::Delete => "delete",
@@ -213,20 +200,20 @@ impl Copying {
             }
         }
         let mut next = *state;
-        match writer.queue[0] {
+        match writer.queue.front() {
             Part::Nothing => {}
             Part::Fetch => {
                 let value = state.leader.value;
-                next.writers[at].queue[0] = if value > 0 {
+                next.writers[at].queue.set_front(if value > 0 {
                     Part::Set(value)
                 } else {
                     Part::Delete
-                };
+                });
                 steps.push(self.step(next, format!("p{at} reads {value} from S")));
             }
             Part::Both(sort, value) => {
                 let part = self.on_leader(&mut next, sort, value);
-                next.writers[at].queue[0] = part;
+                next.writers[at].queue.set_front(part);
                 steps.push(self.step(next, format!("S carries out p{at}'s {value}")));
                 if sort != Sort::Change {
                     let mut early = *state;
@@ -238,18 +225,20 @@ impl Copying {
                             Part::Delete
                         },
                     );
-                    early.writers[at].queue[0] = Part::LeaderOnly(sort, value);
+                    early.writers[at]
+                        .queue
+                        .set_front(Part::LeaderOnly(sort, value));
                     steps.push(self.step(early, format!("T carries out p{at}'s {value} before S")));
                 }
             }
             Part::LeaderOnly(sort, value) => {
                 self.on_leader(&mut next, sort, value);
-                next.writers[at].shift();
+                next.writers[at].queue.shift();
                 steps.push(self.step(next, format!("S carries out p{at}'s {value}, acknowledged")));
             }
             part => {
                 Self::on_target(&mut next, part);
-                next.writers[at].shift();
+                next.writers[at].queue.shift();
                 let label = if let Part::Set(value) = part {
                     format!("T sets {value} for p{at}, acknowledged")
                 } else {
@@ -260,7 +249,7 @@ impl Copying {
         }
         if self.dies && !state.writers.iter().any(|each| each.dead) {
             let mut next = *state;
-            next.cut_short |= !writer.is_idle();
+            next.cut_short |= !writer.queue.is_empty();
             next.writers[at] = Writer {
                 dead: true,
                 ..Writer::default()

@@ -8,6 +8,7 @@ mod copies;
 mod copy;
 mod instances;
 mod protocol;
+mod queue;
 mod redis_copier;
 mod redis_copy;
 mod resync;

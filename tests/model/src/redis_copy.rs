@@ -5,11 +5,10 @@
 //! may look different where it is equal (DUMP has no canonical form). Each server has its own clock: there is one
 //! moment at which a key with an expiry goes, and S and T come to it in any order.
 
+use crate::queue::Queue;
 use crate::redis_copier::{Copier, Deed};
 use crate::search::{Model, Step};
 
-/// Writes under way to T per writer, at most.
-const QUEUE: usize = 2;
 const WRITERS: usize = 2;
 pub const COPIERS: usize = 2;
 
@@ -202,25 +201,9 @@ impl std::fmt::Display for Held {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Writer {
     pub written: u8,
-    pub queue: [Part; QUEUE],
+    pub queue: Queue<Part>,
     pub dead: bool,
     pub unaware: bool,
-}
-
-impl Writer {
-    fn is_idle(&self) -> bool {
-        self.queue[0] == Part::Nothing
-    }
-
-    fn push(&mut self, part: Part) {
-        let free = self.queue.iter().position(|each| *each == Part::Nothing);
-        self.queue[free.expect("looked at before")] = part;
-    }
-
-    fn shift(&mut self) {
-        self.queue.rotate_left(1);
-        self.queue[QUEUE - 1] = Part::Nothing;
-    }
 }
 
 /// A change of T's on its way whose sender has stopped waiting, and what it watched.
@@ -253,7 +236,10 @@ impl RedisCopying {
             copier.steady[0] &= state.leader.key.value > 0;
             copier.steady[1] &= state.target.key.value > 0;
         }
-        let is_quiet = state.writers.iter().all(|each| each.dead || each.is_idle());
+        let is_quiet = state
+            .writers
+            .iter()
+            .all(|each| each.dead || each.queue.is_empty());
         // Where one of the clocks is behind, the key will yet expire there.
         let is_alike = state.leader.is_past == state.target.is_past;
         let differs = state.leader.key != state.target.key;
@@ -316,25 +302,25 @@ impl RedisCopying {
             steps.push(self.step(next, format!("p{at} hears that T joins")));
         }
         let is_other_busy =
-            (0..self.writers).any(|other| other != at && !state.writers[other].is_idle());
-        let has_room = writer.queue[QUEUE - 1] == Part::Nothing;
+            (0..self.writers).any(|other| other != at && !state.writers[other].queue.is_empty());
+        let has_room = writer.queue.has_room();
         if writer.written < self.writes && has_room && !(self.ordered && is_other_busy) {
             for sort in SORTS {
                 self.begin_write(state, at, sort, steps);
             }
         }
         let mut next = *state;
-        match writer.queue[0] {
+        match writer.queue.front() {
             Part::Nothing => {}
             Part::Leader(sort) => {
                 Self::on_leader(&mut next, sort);
-                next.writers[at].shift();
+                next.writers[at].queue.shift();
                 let label = format!("S carries out p{at}'s {}, acknowledged", sort.word());
                 steps.push(self.step(next, label));
             }
             part => {
                 Self::on_target(&mut next, part);
-                next.writers[at].shift();
+                next.writers[at].queue.shift();
                 let label = match part {
                     Part::Give(held) => format!("T gets {held} for p{at}, acknowledged"),
                     _ => format!("T flushes for p{at}, acknowledged"),
@@ -344,7 +330,7 @@ impl RedisCopying {
         }
         if self.dies && !state.writers.iter().any(|each| each.dead) {
             let mut next = *state;
-            next.cut_short |= !writer.is_idle();
+            next.cut_short |= !writer.queue.is_empty();
             next.writers[at] = Writer {
                 dead: true,
                 ..Writer::default()
@@ -362,13 +348,13 @@ impl RedisCopying {
             let label = format!("S carries out p{at}'s {word}, acknowledged");
             return steps.push(self.step(next, label));
         }
-        next.writers[at].push(part);
+        next.writers[at].queue.push(part);
         steps.push(self.step(next, format!("S carries out p{at}'s {word}")));
         if !self.rules.leader_first && matches!(sort, Sort::Set(_) | Sort::Delete) {
             let mut early = *state;
             early.writers[at].written += 1;
             Self::on_target(&mut early, Part::Give(sort.on(NOTHING)));
-            early.writers[at].push(Part::Leader(sort));
+            early.writers[at].queue.push(Part::Leader(sort));
             let label = format!("T carries out p{at}'s {word} before S");
             steps.push(self.step(early, label));
         }
