@@ -92,7 +92,7 @@ PLANTS: Mapping[str, Plant] = {
         "proxy/tasks/memcached_copying.py",
         "if is_changed(item, now_there)",
         "if is_changed(item, item)",
-        (117, 115, 27, 148),
+        (131, 362, 213, 117),
         LOSSES,
     ),
     "admit_without_offset": Plant(
