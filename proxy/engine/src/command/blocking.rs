@@ -267,7 +267,7 @@ fn streams(row: &Row, args: &Args<'_>) -> Result<Option<Call>, Vec<u8>> {
 fn seconds(text: &[u8]) -> Result<Option<u64>, Vec<u8>> {
     let number = std::str::from_utf8(text)
         .ok()
-        .and_then(|text| text.parse::<f64>().ok());
+        .and_then(|text| text.parse::<f64>().ok().or_else(|| hex_float(text)));
     let Some(seconds) = number.filter(|seconds| !seconds.is_nan()) else {
         return Err(Wire::TimeoutNotFloat.redis().to_vec());
     };
@@ -277,6 +277,32 @@ fn seconds(text: &[u8]) -> Result<Option<u64>, Vec<u8>> {
         return Err(Wire::TimeoutNegative.redis().to_vec());
     }
     Ok((limit > 0.0).then_some(limit as u64))
+}
+
+/// A number as C writes it in base 16: `0x1.8p3` is 12.
+fn hex_float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let rest = unsigned
+        .strip_prefix("0x")
+        .or_else(|| unsigned.strip_prefix("0X"))?;
+    let (digits, exponent) = match rest.split_once(['p', 'P']) {
+        Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
+        None => (rest, 0),
+    };
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() && part.is_empty() {
+        return None;
+    }
+    let mut number = 0.0;
+    for digit in whole.chars().chain(part.chars()) {
+        number = number * 16.0 + f64::from(digit.to_digit(16)?);
+    }
+    let behind_point = i32::try_from(part.len()).ok()?.checked_mul(4)?;
+    let number = number * f64::from(exponent.saturating_sub(behind_point)).exp2();
+    Some(match text.starts_with('-') {
+        true => -number,
+        false => number,
+    })
 }
 
 fn milliseconds(text: &[u8]) -> Result<Option<u64>, Vec<u8>> {
