@@ -151,6 +151,29 @@ def test_databases_change_places(shape: tuple[int, int, int], start_redis: Start
         assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
 
 
+def test_who_waits_for_a_key_gets_it_by_a_swap(cluster: Cluster) -> None:
+    """Without a change of the key itself; on both workers, with the swap from either."""
+    pushing = connected(cluster, 2)
+    waiting = [connected(cluster, 1) for _ in range(6)]
+    for round_number, (first, second) in enumerate(((1, 2), (2, 1), (0, 1), (1, 2))):
+        elsewhere = ({first, second} - {1}).pop()
+        pushing.ask("SELECT", elsewhere)
+        for number, client in enumerate(waiting):
+            client.raw.send(command("BLPOP", f"queue{number}", 0))
+        eventually(lambda: cluster.proxy.metric("shardproxy_clients_blocked") == len(waiting))
+        for number in range(len(waiting)):
+            assert pushing.ask("RPUSH", f"queue{number}", round_number) == 1
+        assert pushing.ask("SWAPDB", first, second) == b"OK"
+        for number, client in enumerate(waiting):
+            assert client.raw.read_reply() == command(f"queue{number}", round_number)
+        if round_number == 1:
+            assert pushing.ask("FLUSHALL") == b"OK"  # what was tracked is forgotten with it
+    for client in (pushing, *waiting):
+        assert client.ask("DBSIZE") == 0
+        client.raw.close()
+    assert cluster.differences() == {}
+
+
 def server_records(server: Server) -> dict[bytes, bytes]:
     """The proxy's own keys on a server."""
     with RedisStore(server.port) as direct:

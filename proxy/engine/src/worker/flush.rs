@@ -32,12 +32,20 @@ for _, set in ipairs(kept) do redis.call(unpack(set)) end
 return redis.status_reply('OK')
 ";
 
-/// Swaps two databases, the first of all with another; our own keys stay in it.
-const SWAP: &str = "redis.call('SWAPDB', 0, ARGV[1])
-redis.call('SELECT', ARGV[1])
-for _, key in ipairs(KEYS) do redis.call('MOVE', key, 0) end
+/// Swaps two databases; our own keys stay in the first of all. Whoever waits for a key that comes so is told
+/// by a key of its own, the first one (`ready.rs`): servers track keys by their names, whatever the database.
+const SWAP: &str = "redis.call('SWAPDB', ARGV[1], ARGV[2])
+if ARGV[1] == '0' then
+  redis.call('SELECT', ARGV[2])
+  for at = 2, #KEYS do redis.call('MOVE', KEYS[at], 0) end
+end
+redis.call('SET', KEYS[1], '')
+redis.call('DEL', KEYS[1])
 return redis.status_reply('OK')
 ";
+
+/// Written by who swaps databases, and never there.
+pub(super) const SWAPPED: &[u8] = b"__shardproxy:swapped";
 
 /// True for what `flush_request` has made.
 pub(super) fn is_made(args: &Args<'_>) -> bool {
@@ -64,13 +72,13 @@ pub(super) fn flush_request(args: &Args<'_>, reserved: &[Vec<u8>]) -> Vec<u8> {
 fn swap_request(first: u8, second: u8, reserved: &[Vec<u8>]) -> Vec<u8> {
     let (least, other) = (first.min(second), first.max(second));
     let (least, other) = (least.to_string(), other.to_string());
-    if first == second || least != "0" || reserved.is_empty() {
+    if first == second {
         return request(&[b"SWAPDB", least.as_bytes(), other.as_bytes()]);
     }
-    let count = reserved.len().to_string();
-    let mut words: Vec<&[u8]> = vec![b"EVAL", SWAP.as_bytes(), count.as_bytes()];
+    let count = (1 + reserved.len()).to_string();
+    let mut words: Vec<&[u8]> = vec![b"EVAL", SWAP.as_bytes(), count.as_bytes(), SWAPPED];
     words.extend(reserved.iter().map(Vec::as_slice));
-    words.push(other.as_bytes());
+    words.extend([least.as_bytes(), other.as_bytes()]);
     request(&words)
 }
 
@@ -233,12 +241,13 @@ mod tests {
     fn our_own_keys_stay_in_their_database() {
         let reserved = [b"__shardproxy:a".to_vec()];
         let text = |made: Vec<u8>| String::from_utf8(made).unwrap();
-        let plain = text(swap_request(2, 1, &reserved));
-        assert_eq!(plain, "*3\r\n$6\r\nSWAPDB\r\n$1\r\n1\r\n$1\r\n2\r\n");
+        let plain = text(swap_request(2, 2, &reserved));
+        assert_eq!(plain, "*3\r\n$6\r\nSWAPDB\r\n$1\r\n2\r\n$1\r\n2\r\n");
         for made in [swap_request(3, 0, &reserved), swap_request(0, 3, &reserved)] {
-            assert!(text(made).ends_with("$14\r\n__shardproxy:a\r\n$1\r\n3\r\n"));
+            let words = "$14\r\n__shardproxy:a\r\n$1\r\n0\r\n$1\r\n3\r\n";
+            assert!(text(made).ends_with(words));
         }
-        assert!(text(swap_request(0, 3, &[])).contains("SWAPDB\r\n$1\r\n0"));
+        assert!(text(swap_request(2, 1, &[])).ends_with("swapped\r\n$1\r\n1\r\n$1\r\n2\r\n"));
     }
 
     #[test]

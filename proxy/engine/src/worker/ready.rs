@@ -16,7 +16,8 @@
 //! is not a list or a sorted set afterwards has nothing; of a stream only another attempt knows. No server tells that a consumer group is gone, so those
 //! that are waited for are looked at once a second. When the connection or the leader is lost all keys are
 //! armed anew, and what may have changed in between shows the same way. Where tracking is not to be had, keys
-//! are tried once a second.
+//! are tried once a second. SWAPDB, which brings keys without a change of theirs, writes a key that is armed on
+//! each such connection, and then all are armed anew.
 //!
 //! Past 600 lines, as the argument above needs all of it.
 
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::ask::request;
 use super::blocking::{Stage, Verdict, Wait};
+use super::flush::SWAPPED;
 use super::*;
 use crate::command::blocking::{Holds, Kind};
 use crate::conn::{lane, ReplyTo};
@@ -383,6 +385,7 @@ impl Worker {
     /// The connection carries requests.
     pub(super) fn watch_opened(&mut self, number: u32) {
         self.ask_leader(number, &[b"CLIENT", b"TRACKING", b"ON"], Asked::Nothing);
+        self.ask_swaps(number);
         let watch = &mut self.watches[number as usize];
         watch.to_arm.clear();
         for (name, key) in &mut watch.keys {
@@ -390,6 +393,11 @@ impl Worker {
             watch.to_arm.push_back(Arc::clone(name));
         }
         self.arm(number);
+    }
+
+    /// Has the next SWAPDB told, by the key that it writes.
+    fn ask_swaps(&mut self, number: u32) {
+        self.ask_leader(number, &[b"TYPE", SWAPPED], Asked::Nothing);
     }
 
     /// It does so no more, and what changes now is not told.
@@ -514,19 +522,24 @@ impl Worker {
                 let mut rest = &rest[at..];
                 for _ in 0..count {
                     let (name, tail) = rest.split_at(resp::value_len(rest));
-                    if let Some(name) = resp::string(name) {
-                        self.disarm(number, name);
+                    match resp::string(name) {
+                        Some(SWAPPED) => self.disarm_all(number),
+                        Some(name) => self.disarm(number, name),
+                        None => {}
                     }
                     rest = tail;
                 }
             }
             // The server was emptied.
-            None => {
-                let names: Vec<_> = self.watches[number as usize].keys.keys().cloned().collect();
-                names.iter().for_each(|name| self.disarm(number, name));
-            }
+            None => self.disarm_all(number),
         }
         self.arm(number);
+    }
+
+    fn disarm_all(&mut self, number: u32) {
+        self.ask_swaps(number);
+        let names: Vec<_> = self.watches[number as usize].keys.keys().cloned().collect();
+        names.iter().for_each(|name| self.disarm(number, name));
     }
 
     fn disarm(&mut self, number: u32, name: &[u8]) {
