@@ -1,5 +1,6 @@
-"""What the proxy says of its shards together: INFO, WAIT, SLOWLOG, LATENCY, MEMORY."""
+"""What the proxy says of its shards together: INFO, WAIT, LASTSAVE, SLOWLOG, LATENCY, MEMORY."""
 
+import re
 import time
 
 import pytest
@@ -68,6 +69,35 @@ def test_info_sums_shards_and_shows_none(redis_server: RedisServer, workers: int
         assert ours.raw.ask(command("INFO", "keyspace")).startswith(b"=")
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_info_inside_a_transaction(workers: int, protocol: int) -> None:
+    with (
+        Cluster("redis", shards=2, replicas=2, workers=workers, **PATIENT) as cluster,
+        store(cluster) as ours,
+    ):
+        if protocol == 3:
+            ours.hello3()
+        for database in (0, 3):
+            ours.ask("SELECT", database)
+            for number in range(20):
+                ours.ask("SET", f"k{number}", "v")
+        for database in (0, 3):
+            ours.ask("SELECT", database)
+            ours.ask("MULTI")
+            for words in (("SET", "new", 1), ("INFO", "keyspace"), ("INFO", "replication"), ("DEL", "new")):
+                assert ours.ask(*words) == b"QUEUED"
+            done, keyspace, replication, deleted = ours.ask("EXEC")
+            assert (done, deleted) == (b"OK", 1)
+            lines = keyspace.decode().splitlines()
+            assert lines[0].removeprefix("txt:") == "# Keyspace"
+            counted = {line.split(":")[0]: int(re.split("[=,]", line)[1]) for line in lines[1:]}
+            assert counted == {"db0": 20, "db3": 20} | {f"db{database}": 21}, "without our own keys"
+            assert b"role:master" in replication
+            assert ours.ask("DBSIZE") == 20, "the database is what it was"
+        assert cluster.differences() == {}
+
+
 @pytest.mark.fault
 def test_info_is_quick_when_a_shard_is_not() -> None:
     with Cluster("redis", shards=2, replicas=1, **PATIENT) as cluster, store(cluster) as ours:
@@ -109,6 +139,55 @@ def test_wait_says_what_is_certain(redis_server: RedisServer, ack: str, replicas
             ("WAIT", 1, 2, 3),
         ):
             assert ours.raw.ask(command(*words)) == plain.raw.ask(command(*words)), words
+
+
+def test_what_any_server_would_say(redis_server: RedisServer) -> None:
+    with (
+        Cluster("redis", shards=2, replicas=2, workers=2, **PATIENT) as cluster,
+        store(cluster) as ours,
+        RedisStore(redis_server.port) as plain,
+    ):
+        for words in (
+            ("ACL", "CAT"),
+            ("ACL", "CAT", "nosuch"),
+            ("ACL", "GENPASS", "x"),
+            ("ACL", "GENPASS", 0),
+            ("LOLWUT", "VERSION", 5, 1, 1, 1),
+            ("LASTSAVE", "x"),
+        ):
+            assert ours.raw.ask(command(*words)) == plain.raw.ask(command(*words)), words
+        scripting = [sorted(each.ask("ACL", "CAT", "scripting")) for each in (ours, plain)]
+        assert scripting[0] == scripting[1]
+        assert re.fullmatch(b"[0-9a-f]{16}", ours.ask("ACL", "GENPASS", 64))
+        with RedisStore(cluster.servers[1][0].port) as direct:
+            began = direct.ask("LASTSAVE")
+            eventually(lambda: int(time.time()) > began, what="the clock goes on")
+            assert direct.ask("SAVE") == b"OK"
+            assert direct.ask("LASTSAVE") > began
+        with RedisStore(cluster.servers[0][0].port) as direct:
+            least = direct.ask("LASTSAVE")
+        assert ours.ask("LASTSAVE") == least, "since when all have"
+        assert [ours.ask(*words) for words in (("MULTI",), ("LASTSAVE",), ("ACL", "CAT"))][1:] == [
+            b"QUEUED"
+        ] * 2
+        assert ours.ask("EXEC") == [least, plain.ask("ACL", "CAT")]
+
+
+def test_nothing_is_known_to_be_on_a_disk() -> None:
+    """As of a server without an append-only file. The installed server has no WAITAOF to compare with."""
+    with Cluster("redis", shards=2, replicas=2, **PATIENT) as cluster, store(cluster) as ours:
+        for words, expected in {
+            (0, 0, 0): "*2\r\n:0\r\n:0\r\n",
+            (0, 1, 10_000): "*2\r\n:0\r\n:0\r\n",
+            (1, 0, 0): "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.\r\n",
+            (2, 0, 0): "-ERR value is out of range, must be between 0 and 1\r\n",
+            ("x", 0, 0): "-ERR value is not an integer or out of range\r\n",
+            (0, -1, 0): "-ERR value is out of range, must be positive\r\n",
+            (0, 0, -1): "-ERR timeout is negative\r\n",
+            (0, 0, "x"): "-ERR timeout is not an integer or out of range\r\n",
+            (0, 0): "-ERR wrong number of arguments for 'waitaof' command\r\n",
+        }.items():
+            assert ours.raw.ask(command("WAITAOF", *words)) == expected.encode(), words
 
 
 def test_what_servers_have_measured(redis_server: RedisServer) -> None:

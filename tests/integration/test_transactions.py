@@ -202,7 +202,6 @@ def test_what_is_refused() -> None:
         "CLIENT REPLY ON",
         "SELECT 1",
         "SCAN 0",
-        "INFO",
         "SLOWLOG LEN",
         "SCRIPT FLUSH",
         "SWAPDB 0 1",
@@ -217,6 +216,7 @@ def test_what_is_refused() -> None:
                 error = refused if "GET" not in request else b"-ERR keys beginning"
                 assert replies[2].startswith(error), request
                 assert replies[3:] == [ABORTED, b"+PONG\r\n"]
+            assert ask(client, "MULTI", "EVAL_RO return(1) 0", "EXEC")[-1] == b"*1\r\n:1\r\n"
             assert client.ask(command("MULTI")) == b"+OK\r\n"
             for _ in range(3):
                 assert client.ask(command("SET", "a", b"x" * 20_000)) == b"+QUEUED\r\n"

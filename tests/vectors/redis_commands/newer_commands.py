@@ -28,6 +28,8 @@ NEWER: list[list[Any]] = [
     # 7.2: what clients send on connecting.
     client_row("client|setinfo", 4),
     client_row("client|no-touch", 3),
+    ["waitaof", 4, ["blocking"], 0, 0, 0, ["@slow", "@blocking", "@connection"],
+     ["request_policy:all_shards", "response_policy:agg_min"], [], []],
     ["cluster|myshardid", 2, ["loading", "stale"], 0, 0, 0, ["@slow"], [], [], []],
     # 7.4: expiry of hash fields.
     *[hash_row(name, -6, ["write", "denyoom", "fast"], "RW", "update")

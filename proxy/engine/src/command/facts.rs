@@ -3,10 +3,12 @@
 //! Called by `local.rs`, and INFO by `worker/fan.rs`. Of the backends nothing is told but sums (`totals.rs`).
 
 use super::glob;
+use super::keys::number;
 use super::local::mode;
 use super::reply::Reply;
 use super::session::Context;
 use super::totals::{self, Totals};
+use crate::error::Wire;
 use crate::proto::Args;
 
 /// The sections of INFO in order. Each ends its lines itself; clients look for single fields, so
@@ -71,6 +73,29 @@ pub fn info(
         text.push_str(&format!("# {name}\r\n{}", lines(context, totals)));
     }
     Reply::new(out, resp3).text(text.as_bytes());
+}
+
+/// WAITAOF numlocal numreplicas timeout, as of a server without an append-only file whose replicas have none:
+/// nobody has it on a disk that we know of. There is nothing to wait for, so the answer comes at once.
+pub fn wait_aof(args: &Args<'_>, reply: &mut Reply<'_>) {
+    let local = match number(args.get(1)) {
+        None => return reply.wire(Wire::NotInteger),
+        Some(local @ (0 | 1)) => local,
+        Some(_) => return reply.error("value is out of range, must be between 0 and 1"),
+    };
+    match (number(args.get(2)), number(args.get(3))) {
+        (None | Some(..=-1), _) => reply.error("value is out of range, must be positive"),
+        (_, None) => reply.wire(Wire::TimeoutNotInteger),
+        (_, Some(..=-1)) => reply.wire(Wire::TimeoutNegative),
+        _ if local == 1 => {
+            reply.error("WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
+        }
+        _ => {
+            reply.array(2);
+            reply.integer(0);
+            reply.integer(0);
+        }
+    }
 }
 
 fn server(context: &Context<'_>) -> String {

@@ -112,6 +112,7 @@ pub fn answer(
             Some(_) => reply.wire(Wire::DatabaseIndex),
             None => reply.wire(Wire::NotInteger),
         },
+        LocalKind::WaitAof => facts::wait_aof(args, &mut reply),
         LocalKind::Time => {
             reply.array(2);
             reply.bulk((context.unix_time_us / 1_000_000).to_string());

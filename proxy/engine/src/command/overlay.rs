@@ -51,7 +51,7 @@ impl Handling {
         match self {
             Handling::Forward => "Runs on the shard that owns its keys.",
             Handling::Split(_) => "Split over the shards that own its keys, and merged.",
-            Handling::Fan(FanKind::First) => "Asked of one shard, as all hold the same.",
+            Handling::Fan(FanKind::First) => "Asked of one shard, as each would say the same or as good.",
             Handling::Fan(_) => "Concerns every shard; the answers are merged.",
             Handling::Block => "Waits in the proxy for the shards that own its keys.",
             Handling::Local(LocalKind::Cluster) => {
@@ -155,6 +155,8 @@ pub enum FanKind {
     Swap,
     /// Maps of numbers, summed by their names.
     Tally,
+    /// LASTSAVE: the least number, since when all have done it.
+    Least,
 }
 
 impl FanKind {
@@ -173,6 +175,8 @@ impl FanKind {
                 | FanKind::ScriptExists
                 | FanKind::FunctionStats
                 | FanKind::Wait
+                | FanKind::Info
+                | FanKind::Least
         )
     }
 }
@@ -232,6 +236,7 @@ pub enum LocalKind {
     Role,
     Select,
     Time,
+    WaitAof,
 }
 
 /// How a write reaches the other replicas of its shard. Each server expires keys by its own clock, so
@@ -329,6 +334,8 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("XREADGROUP", Forward),
     // Servers count acknowledgements of their own replicas, which the backends are not: the proxy knows.
     ("WAIT", Fan(FanKind::Wait)),
+    // What is on a disk only each server knows: as of one without an append-only file.
+    ("WAITAOF", Local(LocalKind::WaitAof)),
 
     // Belongs to the client's connection, of which a backend knows nothing.
     ("AUTH", Local(LocalKind::Auth)),
@@ -366,6 +373,8 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
 
     // About the server, which for the client is the proxy; a backend's answer is never shown.
     ("ACL", Container),
+    ("ACL|CAT", Fan(FanKind::First)),
+    ("ACL|GENPASS", Fan(FanKind::First)),
     ("ACL|WHOAMI", Local(LocalKind::AclWhoami)),
     ("ACL|HELP", Local(LocalKind::Help)),
     ("COMMAND", Local(LocalKind::Command)),
@@ -381,6 +390,8 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("CONFIG|HELP", Local(LocalKind::Help)),
     // With sums over the shards.
     ("INFO", Fan(FanKind::Info)),
+    ("LASTSAVE", Fan(FanKind::Least)),
+    ("LOLWUT", Fan(FanKind::First)),
     ("ROLE", Local(LocalKind::Role)),
     ("TIME", Local(LocalKind::Time)),
 

@@ -199,6 +199,9 @@ mod tests {
             ("MGET a b", Inside::Split),
             ("PUBLISH c m", Inside::Publish),
             ("SUBSCRIBE c", Inside::Not),
+            ("INFO", Inside::Fan(FanKind::Info)),
+            ("LASTSAVE", Inside::Fan(FanKind::Least)),
+            ("SCAN 0", Inside::Not),
             ("BLPOP a b 0", Inside::Forward),
             ("XREAD BLOCK 0 STREAMS a $", Inside::Forward),
         ] {

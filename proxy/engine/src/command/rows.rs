@@ -103,7 +103,7 @@ const S45: KeySpec = KeySpec { begin: Begin::Keyword { word: "STREAMS", from: 4 
 
 /// Sorted by name; the subcommands of a container follow it.
 #[rustfmt::skip]
-pub static RAW: [Raw; 381] = [
+pub static RAW: [Raw; 382] = [
     Raw { name: "ACL", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "ACL|CAT", arity: -2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "ACL|DELUSER", arity: -3, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
@@ -427,6 +427,7 @@ pub static RAW: [Raw; 381] = [
     Raw { name: "UNSUBSCRIBE", arity: -1, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::PUBSUB).with(Flags::STALE), legacy: (0, 0, 0), categories: &["pubsub", "slow"], tips: &[], specs: &[] },
     Raw { name: "UNWATCH", arity: 1, flags: Flags::ALLOW_BUSY.with(Flags::FAST).with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["fast", "transaction"], tips: &[], specs: &[] },
     Raw { name: "WAIT", arity: 3, flags: Flags::NOSCRIPT, legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &["request_policy:all_shards", "response_policy:agg_min"], specs: &[] },
+    Raw { name: "WAITAOF", arity: 4, flags: Flags::BLOCKING, legacy: (0, 0, 0), categories: &["slow", "blocking", "connection"], tips: &["request_policy:all_shards", "response_policy:agg_min"], specs: &[] },
     Raw { name: "WATCH", arity: -2, flags: Flags::ALLOW_BUSY.with(Flags::FAST).with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (1, -1, 1), categories: &["fast", "transaction"], tips: &[], specs: &[S13] },
     Raw { name: "XACK", arity: -4, flags: Flags::FAST.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "stream", "fast"], tips: &[], specs: &[S14] },
     Raw { name: "XADD", arity: -5, flags: Flags::DENYOOM.with(Flags::FAST).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "stream", "fast"], tips: &["nondeterministic_output"], specs: &[S14] },

@@ -195,6 +195,9 @@ impl Worker {
         if matches!(kind, FanKind::First | FanKind::ScriptLoad) {
             shards.truncate(1);
         }
+        if kind == FanKind::Info {
+            return self.cut_info(pool, lane, row, args, frame, shards, cut);
+        }
         if shards.is_empty() {
             return Piece::Own(Wire::ShardLost.redis().to_vec());
         }
@@ -229,6 +232,48 @@ impl Worker {
                 dice,
                 null,
             },
+        }
+    }
+
+    /// Adds what INFO asks of each shard, where our own keys are. A shard that is lost is left out.
+    #[allow(clippy::too_many_arguments)]
+    fn cut_info(
+        &self,
+        pool: u16,
+        lane: u8,
+        row: &'static Row,
+        args: &Args,
+        frame: &[u8],
+        mut shards: Vec<u16>,
+        cut: &mut Cut,
+    ) -> Piece {
+        shards.retain(|shard| self.shard_table(pool, *shard).lead.is_some());
+        let (database, resp3) = (lane::database(lane), lane::is_resp3(lane));
+        let Some(info) = facts::info_of_backends(args).filter(|_| !shards.is_empty()) else {
+            let mut text = Vec::new();
+            self.write_info(pool, resp3, frame, &[], &mut text);
+            return Piece::Own(text);
+        };
+        let select = |database: u8| request(&[b"SELECT", database.to_string().as_bytes()]);
+        let mut parts = Vec::with_capacity(shards.len());
+        for shard in shards {
+            let count = count_reserved(&self.shard_table(pool, shard).reserved);
+            let mut requests = vec![count, info.clone()];
+            if database != 0 {
+                requests.insert(0, select(0));
+                requests.push(select(database));
+            }
+            let part = cut.part(shard);
+            for bytes in &requests {
+                add_made(&mut cut.parts[part as usize], row, bytes);
+            }
+            parts.push(part);
+        }
+        Piece::Info {
+            parts,
+            selects: database != 0,
+            resp3,
+            asked: frame.to_vec(),
         }
     }
 
@@ -302,7 +347,18 @@ pub(super) enum Piece {
         dice: u64,
         null: &'static [u8],
     },
+    /// Of each of these parts how many of our own keys there are, and its INFO; `selects` if the database was
+    /// changed before and is changed back. `asked` is the client's request.
+    Info {
+        parts: Vec<u16>,
+        selects: bool,
+        resp3: bool,
+        asked: Vec<u8>,
+    },
 }
+
+/// Writes the answer to INFO (`Worker::write_info`): RESP3 or not, the client's request, what each shard said.
+pub(super) type WriteInfo<'a> = &'a dyn Fn(bool, &[u8], &[Vec<u8>], &mut Vec<u8>);
 
 /// Appends what the parts of a command over all shards come to.
 fn merge_fan(kind: FanKind, parts: &[Vec<u8>], dice: u64, null: &[u8], out: &mut Vec<u8>) {
@@ -320,6 +376,8 @@ fn merge_fan(kind: FanKind, parts: &[Vec<u8>], dice: u64, null: &[u8], out: &mut
             merge::all_of(parts).map(|flags| merge::write_flags(&mut made, &flags))
         }
         FanKind::FunctionStats => merge::running(parts).map(|part| made.extend_from_slice(part)),
+        FanKind::Least => merge::least(parts)
+            .map(|least| made.extend_from_slice(format!(":{least}\r\n").as_bytes())),
         _ => {
             split::merge_elements(Merge::Same, parts.to_vec(), Vec::new(), &mut made);
             Ok(())
@@ -333,7 +391,12 @@ fn merge_fan(kind: FanKind, parts: &[Vec<u8>], dice: u64, null: &[u8], out: &mut
 
 /// Merges the parts' replies in the order of the commands. A part that failed has its error in the place of
 /// each of its commands, as the others were carried out; if all failed, the first error is the answer.
-pub(super) fn merge(pieces: &[Piece], parts: &[Vec<u8>], out: &mut Vec<u8>) {
+pub(super) fn merge(
+    pieces: &[Piece],
+    parts: &[Vec<u8>],
+    write_info: WriteInfo<'_>,
+    out: &mut Vec<u8>,
+) {
     let is_null = |part: &&Vec<u8>| part.starts_with(b"*-1") || part.starts_with(b"_");
     if let Some(null) = parts.iter().find(is_null) {
         out.extend_from_slice(null);
@@ -388,6 +451,25 @@ pub(super) fn merge(pieces: &[Piece], parts: &[Vec<u8>], out: &mut Vec<u8>) {
                     .collect();
                 merge_fan(*kind, &elements, *dice, null, out);
             }
+            Piece::Info {
+                parts,
+                selects,
+                resp3,
+                asked,
+            } => {
+                let mut elements = Vec::with_capacity(parts.len());
+                for part in parts {
+                    let mut read = || next(*part).to_vec();
+                    if *selects {
+                        read();
+                    }
+                    elements.push([read(), read()].concat());
+                    if *selects {
+                        read();
+                    }
+                }
+                write_info(*resp3, asked, &elements, out);
+            }
         }
     }
     if !is_whole {
@@ -403,7 +485,11 @@ mod tests {
     fn merged(pieces: &[Piece], parts: &[&[u8]]) -> String {
         let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
         let mut out = Vec::new();
-        merge(pieces, &parts, &mut out);
+        let write_info: WriteInfo<'_> = &|_, asked, parts, out| {
+            out.extend_from_slice(asked);
+            parts.iter().for_each(|part| out.extend_from_slice(part));
+        };
+        merge(pieces, &parts, write_info, &mut out);
         String::from_utf8_lossy(&out).replace("\r\n", " ")
     }
 
@@ -464,6 +550,24 @@ mod tests {
             told.starts_with("*3 -CLUSTERDOWN x -CLUSTERDOWN x -ERR outcome unknown"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn info_is_written_from_what_each_shard_said() {
+        let info = |selects| Piece::Info {
+            parts: vec![0, 1],
+            selects,
+            resp3: false,
+            asked: b"+asked\r\n".to_vec(),
+        };
+        let parts = [
+            &b"*3\r\n:1\r\n$1\r\na\r\n+OK\r\n"[..],
+            b"*2\r\n:2\r\n$1\r\nb\r\n",
+        ];
+        let pieces = [info(false), Piece::Part(0)];
+        assert_eq!(merged(&pieces, &parts), "*2 +asked :1 $1 a :2 $1 b +OK ");
+        let parts = [&b"*4\r\n+OK\r\n:1\r\n$1\r\na\r\n+OK\r\n"[..]; 2];
+        assert_eq!(merged(&[info(true)], &parts), "*1 +asked :1 $1 a :1 $1 a ");
     }
 
     #[test]

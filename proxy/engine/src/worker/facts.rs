@@ -1,6 +1,6 @@
 //! What the proxy says of all shards from its own knowledge, or with sums of theirs: WAIT and INFO.
 
-use super::ask::{count_reserved, request, Ask, Fan};
+use super::ask::{count_reserved, request, Ask};
 use super::*;
 use crate::command::keys::number;
 use crate::command::totals::Totals;
@@ -37,13 +37,9 @@ impl Worker {
 
     /// What the leaders are asked for INFO. Nobody where nothing of theirs is in it.
     pub(super) fn ask_for_totals(&self, pool: u16, lane: u8, args: &Args<'_>) -> Vec<Ask> {
-        let sections = sections_of_backends(args);
-        if sections.is_empty() {
+        let Some(info) = info_of_backends(args) else {
             return Vec::new();
-        }
-        let mut words: Vec<&[u8]> = vec![b"INFO"];
-        words.extend(sections.iter().map(|name| name.as_bytes()));
-        let info = request(&words);
+        };
         // Where our own keys are.
         let lane = lane::of(0, lane::is_resp3(lane));
         let mut asks = Vec::new();
@@ -57,8 +53,15 @@ impl Worker {
         asks
     }
 
-    /// INFO from what has come by now.
-    pub(super) fn write_info(&self, pool: u16, fan: &Fan, parts: &[Vec<u8>], out: &mut Vec<u8>) {
+    /// INFO from what has come by now: of each shard how many of our own keys there are, and its INFO.
+    pub(super) fn write_info(
+        &self,
+        pool: u16,
+        resp3: bool,
+        asked: &[u8],
+        parts: &[Vec<u8>],
+        out: &mut Vec<u8>,
+    ) {
         let mut totals = Totals::new(self.table.pools[pool as usize].shards.len());
         for part in parts {
             let (reserved, info) = part.split_at(resp::value_len(part));
@@ -68,18 +71,19 @@ impl Worker {
             }
         }
         let mut list = Vec::new();
-        let limit = usize::MAX;
-        resp::request(&fan.request, &mut list, &mut Resume::default(), limit);
+        resp::request(asked, &mut list, &mut Resume::default(), usize::MAX);
         let args = Args {
-            buf: &fan.request,
+            buf: asked,
             list: &list,
         };
-        info(
-            &args,
-            &self.context(pool),
-            &totals,
-            lane::is_resp3(fan.lane),
-            out,
-        );
+        info(&args, &self.context(pool), &totals, resp3, out);
     }
+}
+
+/// What backends are asked for this INFO; nothing where nothing of theirs is in it.
+pub(super) fn info_of_backends(args: &Args<'_>) -> Option<Vec<u8>> {
+    let sections = sections_of_backends(args);
+    let mut words: Vec<&[u8]> = vec![b"INFO"];
+    words.extend(sections.iter().map(|name| name.as_bytes()));
+    (!sections.is_empty()).then(|| request(&words))
 }

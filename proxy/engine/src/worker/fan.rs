@@ -88,6 +88,7 @@ impl Worker {
                 self.of_all_members(pool, lane, frame)
             }
             FanKind::Keys
+            | FanKind::Least
             | FanKind::Concat
             | FanKind::Sum
             | FanKind::Texts
@@ -217,7 +218,8 @@ impl Worker {
                 merge::running(parts).map(|part| reply.extend_from_slice(part))
             }
             FanKind::Info => {
-                self.write_info(gather.pool, &fan, parts, &mut reply);
+                let resp3 = lane::is_resp3(fan.lane);
+                self.write_info(gather.pool, resp3, &fan.request, parts, &mut reply);
                 Ok(())
             }
             FanKind::Concat => {
@@ -229,6 +231,8 @@ impl Worker {
                 merge::sum(shards, parts)
                     .map(|sum| reply.extend_from_slice(format!(":{sum}\r\n").as_bytes()))
             }
+            FanKind::Least => merge::least(parts)
+                .map(|least| reply.extend_from_slice(format!(":{least}\r\n").as_bytes())),
             FanKind::Succeed => {
                 let shards = fan.asks.iter().map(|ask| ask.shard);
                 merge::one_of_each(shards, parts).map(|part| reply.extend_from_slice(part))

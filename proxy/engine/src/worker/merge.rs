@@ -173,6 +173,19 @@ pub(super) fn sum(shards: impl Iterator<Item = u16>, parts: &[Vec<u8>]) -> Merge
     Ok(parts.filter_map(|part| resp::integer(part)).sum())
 }
 
+/// The least number that any of them says.
+pub(super) fn least(parts: &[Vec<u8>]) -> Merged<'_, i64> {
+    let mut found = None;
+    for part in parts {
+        match resp::integer(part) {
+            Some(number) => found = Some(found.map_or(number, |least: i64| least.min(number))),
+            None if resp::is_error(part) => return Err(part),
+            None => return Err(Wire::BadReply.redis()),
+        }
+    }
+    found.ok_or(Wire::BadReply.redis())
+}
+
 /// All texts that came, each under its title.
 pub(super) fn texts<'a, 'b>(
     titles: impl Iterator<Item = &'b str>,
@@ -357,6 +370,8 @@ mod tests {
         assert!(lists([0, 1, 2].into_iter(), &logs).is_err());
         let lengths = parts(&[":4\r\n", "-CLUSTERDOWN x\r\n", ":3\r\n"]);
         assert_eq!(sum([0, 0, 1].into_iter(), &lengths), Ok(7));
+        assert_eq!(least(&parts(&[":4\r\n", ":3\r\n", ":9\r\n"])), Ok(3));
+        assert!(least(&lengths).is_err() && least(&[]).is_err());
         let reports = parts(&["$3\r\nA.\n\r\n", "=6\r\ntxt:B.\r\n"]);
         let text = texts(["one", "two"].into_iter(), &reports).unwrap();
         assert_eq!(text, b"one:\nA.\ntwo:\nB.\n");

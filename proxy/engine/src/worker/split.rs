@@ -328,7 +328,12 @@ impl Worker {
             Merge::Values => merge_values(&gather, &mut reply),
             Merge::Stats(sheet) => self.merge_stats(gather.pool, sheet, &gather.parts, &mut reply),
             Merge::TooLarge => merge_too_large(&gather, &mut reply),
-            Merge::Exec => cut::merge(&gather.pieces, &gather.parts, &mut reply),
+            Merge::Exec => {
+                let write_info: cut::WriteInfo<'_> = &|resp3, asked, parts, out| {
+                    self.write_info(gather.pool, resp3, asked, parts, out);
+                };
+                cut::merge(&gather.pieces, &gather.parts, write_info, &mut reply)
+            }
             Merge::Fan => {
                 self.scratch = reply;
                 self.finish_fan(gather);
