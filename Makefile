@@ -34,7 +34,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
 CRATE := proxy/engine
 BIN := .venv/bin
 
-.PHONY: help build run test clients redis-suite chaos model lint fmt bench recovery fuzz dist lock clean
+.PHONY: help build run test clients redis-suite chaos model lint fmt bench counts recovery fuzz dist lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -48,8 +48,10 @@ run: ## a proxy in front of private backends; Ctrl-C ends both
 	@exec $(BIN)/shardproxy demo --redis-port $(REDIS_PORT) --memcached-port $(MEMCACHED_PORT) --admin-port $(ADMIN_PORT)
 
 test: ## Rust and Python tests, against real servers
-	@.ci/setup cargo backends nutcracker engine
+	@.ci/setup cargo backends nutcracker engine valgrind
 	cd $(CRATE) && cargo test --locked --quiet
+	cd $(CRATE) && cargo build --locked --quiet --profile counted --bin replay
+	$(BIN)/python bench/instructions.py
 	@# Two processes: on the smallest machines the tests mostly wait for servers, more only adds noise.
 	$(BIN)/pytest -n 2 $(PYTEST)
 
@@ -85,6 +87,11 @@ bench: ## this proxy, nutcracker and no proxy in turn; prints ratios, writes ben
 	@.ci/setup cargo backends nutcracker engine
 	cd $(CRATE) && cargo build --locked --release --quiet --bin loadgen
 	$(BIN)/python bench/run.py $(BENCH)
+
+counts: ## the table of instructions per request, against which make test compares, made anew
+	@.ci/setup cargo venv valgrind
+	cd $(CRATE) && cargo build --locked --quiet --profile counted --bin replay
+	$(BIN)/python bench/instructions.py --renew
 
 recovery: ## what a lost backend costs, and how fast 1 GiB is back (RECOVERY="--mebibytes 200")
 	@.ci/setup cargo backends engine

@@ -15,6 +15,8 @@ import pytest
 # For `support`. Not in the package's own configuration: with --import-mode=importlib there is no
 # `tests` package, so that the checkout can never be imported instead of an installed wheel.
 sys.path.insert(0, str(Path(__file__).parent))
+# For the modules of the benchmarks, which have tests too.
+sys.path.append(str(Path(__file__).parent.parent / "bench"))
 
 from support import process
 from support.proxy_process import Config, ProxyProcess

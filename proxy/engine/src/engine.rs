@@ -298,7 +298,8 @@ fn pool_samples(
     }
 }
 
-fn worker_stats(config: &Config, table: &Table) -> WorkerStats {
+/// The counters of one worker.
+pub fn worker_stats(config: &Config, table: &Table) -> WorkerStats {
     let commands = |protocol| match protocol {
         // And one for all that were learned.
         Protocol::Redis => command::ROWS.len() + 1,

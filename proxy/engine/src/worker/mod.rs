@@ -81,7 +81,7 @@ use split::Gather;
 
 /// One read takes at most this much; also the fairness quantum between connections.
 const READ_BYTES: usize = 64 * 1024;
-const EVENTS_PER_TURN: usize = 512;
+pub const EVENTS_PER_TURN: usize = 512;
 /// Timeouts are looked at this often while something is under way.
 const TICK_MS: u64 = 10;
 /// Idle clients are looked for, and an idle worker wakes, this often.
@@ -287,39 +287,49 @@ impl Worker {
 
     /// Runs until the engine is shut down and the last client is gone or the grace is over.
     pub fn run(mut self) {
-        self.read_clock();
-        self.adopt_table();
+        self.begin();
         let mut events = PollEvents::new(EVENTS_PER_TURN);
-        while !self.is_finished() {
-            let timeout = self.poll_timeout();
-            if self.poll.wait(&mut events, timeout).is_err() {
-                break;
-            }
-            self.read_clock();
-            for i in 0..events.len() {
-                self.handle(events.get(i));
-            }
-            for token in std::mem::take(&mut self.again) {
-                let (readable, writable, closing) = (true, false, false);
-                self.handle(sys::Ready {
-                    token,
-                    readable,
-                    writable,
-                    closing,
-                });
-            }
-            if self.now_ms >= self.next_tick {
-                self.tick();
-            }
-            if self.next_timeout().is_some_and(|end| end <= self.now_ms) {
-                self.expire_blocked();
-            }
-            self.finish_turn();
-            self.report_quiet();
-        }
+        while !self.is_finished() && self.turn(&mut events).is_ok() {}
         for (index, generation) in self.clients.keys() {
             self.close_client(index, generation);
         }
+    }
+
+    /// What comes before the first turn.
+    pub fn begin(&mut self) {
+        self.read_clock();
+        self.adopt_table();
+    }
+
+    /// Waits for input and does all that follows from it: one round of the picture above.
+    ///
+    /// # Errors
+    /// The poll is broken.
+    pub fn turn(&mut self, events: &mut PollEvents) -> io::Result<()> {
+        let timeout = self.poll_timeout();
+        self.poll.wait(events, timeout)?;
+        self.read_clock();
+        for i in 0..events.len() {
+            self.handle(events.get(i));
+        }
+        for token in std::mem::take(&mut self.again) {
+            let (readable, writable, closing) = (true, false, false);
+            self.handle(sys::Ready {
+                token,
+                readable,
+                writable,
+                closing,
+            });
+        }
+        if self.now_ms >= self.next_tick {
+            self.tick();
+        }
+        if self.next_timeout().is_some_and(|end| end <= self.now_ms) {
+            self.expire_blocked();
+        }
+        self.finish_turn();
+        self.report_quiet();
+        Ok(())
     }
 
     fn pool_stats(&self, pool: u16) -> &PoolStats {
