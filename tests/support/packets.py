@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from support.raw import RawClient
+from support.store import Refused, Store
 
 HEADER = struct.Struct(">BBHBBHI4sQ")
 REQUEST = 0x80
@@ -18,6 +19,9 @@ GETQ, NOOP, VERSION, GETK, GETKQ, APPEND, PREPEND, STAT = range(0x09, 0x11)
 SETQ, ADDQ, REPLACEQ, DELETEQ, INCREMENTQ, DECREMENTQ, QUITQ, FLUSHQ, APPENDQ, PREPENDQ = range(0x11, 0x1B)
 TOUCH, GAT, GATQ = range(0x1C, 0x1F)
 SASL_LIST, SASL_AUTH, SASL_STEP, GATK, GATKQ = range(0x20, 0x25)
+
+OK, ABSENT, EXISTS, NOT_STORED = 0, 1, 2, 5
+"""Statuses."""
 
 NEVER_CREATE = 0xFFFFFFFF
 """The expiry of an increment that creates nothing."""
@@ -82,6 +86,28 @@ def read_until_noop(client: RawClient, opaque: bytes) -> list[Reply]:
     while (reply := read_packet(client)).opcode != NOOP or reply.opaque != opaque:
         replies.append(reply)
     return replies
+
+
+class BinaryStore(Store):
+    """A Memcached connection, binary."""
+
+    @staticmethod
+    def set_request(key: bytes, value: bytes) -> bytes:
+        return packet(SET, key, value, extras=item_extras())
+
+    @staticmethod
+    def get_request(key: bytes) -> bytes:
+        return packet(GET, key)
+
+    def read_set(self) -> None:
+        if (reply := read_packet(self.raw)).status:
+            raise Refused(reply)
+
+    def read_get(self) -> bytes | None:
+        reply = read_packet(self.raw)
+        if reply.status not in (OK, ABSENT):
+            raise Refused(reply)
+        return reply.value if reply.status == OK else None
 
 
 WORD_KEYS = [b"b%d" % n for n in range(12)]

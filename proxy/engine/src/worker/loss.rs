@@ -157,7 +157,8 @@ impl Worker {
     }
 
     /// It showed another record than the table's, so somebody changed the view or the process is
-    /// not the one we knew. Reads go elsewhere; writes wait here for the table that follows.
+    /// not the one we knew. Reads go elsewhere; writes wait here for the table that follows, and so do reads behind
+    /// writes that the others do not have yet.
     pub(super) fn hold_conn(&mut self, index: u32) {
         let is_outdated = self.conns[index as usize].greeted_epoch != self.table.epoch;
         let (inflight, out, _) = self.unplug(index, ConnState::Held);
@@ -166,10 +167,12 @@ impl Worker {
         conn.deadline = self.now_ms + self.shared.config.pools[pool as usize].request_timeout;
         conn.failing = true;
         let mut offset = 0;
+        let mut is_behind = false;
         for pending in inflight {
             let bytes = out.held_slice(offset, pending.len as usize);
             offset += pending.len as usize;
-            if pending.read && pending.tried != PARKED {
+            is_behind |= self.is_undecided(pending.to);
+            if pending.read && pending.tried != PARKED && !is_behind {
                 self.backend_stats(index).of(BackendCount::Inflight).sub(1);
                 self.retry_read(index, pool, shard, lane, &pending, bytes);
             } else {

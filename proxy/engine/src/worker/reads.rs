@@ -20,6 +20,9 @@ impl Worker {
     /// can take it; answers with an error when there is none.
     #[inline]
     pub(super) fn send_read(&mut self, to: ReplyTo, out: &Outgoing, tried: u32) {
+        if self.send_behind_undecided(to, out, tried) {
+            return;
+        }
         let mut tried = tried;
         loop {
             let Some(backend) = self.pick_read(out, tried) else {
@@ -57,6 +60,40 @@ impl Worker {
             );
             return;
         }
+    }
+
+    /// Sends a read behind the writes that the leader has yet to decide, on its connection, whatever is thought of
+    /// that leader: they may be the client's own, and the other replicas do not have them. If the connection is
+    /// lost the read shares their lot, as everything behind them there. False if there are none.
+    fn send_behind_undecided(&mut self, to: ReplyTo, out: &Outgoing, tried: u32) -> bool {
+        let state = &self.pools[out.pool as usize].shards[out.shard as usize];
+        let Some(last) = state.log.back() else {
+            return false;
+        };
+        let Some(lead) = self.ops.get(last.op, last.generation).map(|op| op.lead) else {
+            return false;
+        };
+        let has_others = match to {
+            ReplyTo::Slot {
+                client, generation, ..
+            } => self
+                .clients
+                .get_mut(client, generation)
+                .is_some_and(|client| client.slots.len() > 1),
+            _ => true,
+        };
+        let state = &self.pools[out.pool as usize].shards[out.shard as usize];
+        let index = state.conns[lead as usize][out.lane as usize];
+        if !has_others
+            || tried & (1 << lead) != 0
+            || index == NO_CONN
+            || self.conns[index as usize].state == ConnState::Closed
+        {
+            return false;
+        }
+        let pending = self.pending(to, out.kind, true, tried | 1 << lead);
+        self.enqueue(index, out.bytes, pending);
+        true
     }
 
     /// Has a read that nobody can take now wait on a held connection for the table that follows: while
