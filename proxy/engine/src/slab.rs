@@ -6,10 +6,26 @@ struct Entry<T> {
     value: Option<T>,
 }
 
-/// Values by index; `generation` tells an index's tenants apart.
+/// Names a value of a slab for good: once that is removed, no other answers to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle {
+    pub index: u32,
+    /// Tells an index's tenants apart.
+    pub generation: u32,
+}
+
+/// Values by handle.
 pub struct Slab<T> {
     entries: Vec<Entry<T>>,
     free: Vec<u32>,
+}
+
+impl Handle {
+    /// Of no value.
+    pub const NONE: Handle = Handle {
+        index: u32::MAX,
+        generation: 0,
+    };
 }
 
 impl<T> Default for Slab<T> {
@@ -22,9 +38,9 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Stores a value; returns its index and generation.
-    pub fn insert(&mut self, value: T) -> (u32, u32) {
-        if let Some(index) = self.free.pop() {
+    /// Stores a value.
+    pub fn insert(&mut self, value: T) -> Handle {
+        let (index, generation) = if let Some(index) = self.free.pop() {
             let entry = &mut self.entries[index as usize];
             entry.value = Some(value);
             (index, entry.generation)
@@ -34,14 +50,15 @@ impl<T> Slab<T> {
                 value: Some(value),
             });
             ((self.entries.len() - 1) as u32, 0)
-        }
+        };
+        Handle { index, generation }
     }
 
-    /// The value, if it is still the one of that generation.
+    /// The value, if it is still there.
     #[inline]
-    pub fn get(&self, index: u32, generation: u32) -> Option<&T> {
-        let entry = self.entries.get(index as usize)?;
-        if entry.generation == generation {
+    pub fn get(&self, handle: Handle) -> Option<&T> {
+        let entry = self.entries.get(handle.index as usize)?;
+        if entry.generation == handle.generation {
             entry.value.as_ref()
         } else {
             None
@@ -49,9 +66,9 @@ impl<T> Slab<T> {
     }
 
     #[inline]
-    pub fn get_mut(&mut self, index: u32, generation: u32) -> Option<&mut T> {
-        let entry = self.entries.get_mut(index as usize)?;
-        if entry.generation == generation {
+    pub fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
+        let entry = self.entries.get_mut(handle.index as usize)?;
+        if entry.generation == handle.generation {
             entry.value.as_mut()
         } else {
             None
@@ -64,26 +81,35 @@ impl<T> Slab<T> {
         self.entries.get_mut(index as usize)?.value.as_mut()
     }
 
-    /// Generation of whatever is at an index.
-    pub fn generation(&self, index: u32) -> u32 {
-        self.entries
-            .get(index as usize)
-            .map_or(0, |entry| entry.generation)
+    /// Of whatever is at an index.
+    pub fn handle(&self, index: u32) -> Handle {
+        let entry = self.entries.get(index as usize);
+        let generation = entry.map_or(0, |entry| entry.generation);
+        Handle { index, generation }
     }
 
-    pub fn remove(&mut self, index: u32) -> Option<T> {
-        let entry = self.entries.get_mut(index as usize)?;
+    /// Takes the value out, if it is still there.
+    pub fn remove(&mut self, handle: Handle) -> Option<T> {
+        let entry = self.entries.get_mut(handle.index as usize)?;
+        if entry.generation != handle.generation {
+            return None;
+        }
         let value = entry.value.take()?;
         entry.generation = entry.generation.wrapping_add(1);
-        self.free.push(index);
+        self.free.push(handle.index);
         Some(value)
     }
 
-    /// Indices and generations of all values.
-    pub fn keys(&self) -> Vec<(u32, u32)> {
-        let taken =
-            |(i, e): (usize, &Entry<T>)| e.value.is_some().then_some((i as u32, e.generation));
-        self.entries.iter().enumerate().filter_map(taken).collect()
+    /// Handles of all values.
+    pub fn handles(&self) -> Vec<Handle> {
+        let handle = |(index, entry): (usize, &Entry<T>)| {
+            let (index, generation) = (index as u32, entry.generation);
+            entry
+                .value
+                .is_some()
+                .then_some(Handle { index, generation })
+        };
+        self.entries.iter().enumerate().filter_map(handle).collect()
     }
 
     pub fn len(&self) -> usize {

@@ -6,43 +6,33 @@ use std::os::fd::OwnedFd;
 use crate::buf::OutBuf;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::Resume;
+use crate::slab::Handle;
 
 /// Whom a reply is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyTo {
     /// A client's slot.
-    Slot {
-        client: u32,
-        generation: u32,
-        seq: u32,
-    },
+    Slot { client: Handle, seq: u32 },
     /// One part of a split request. `last` is false for the earlier of its replies, where it has several.
     Part {
-        gather: u32,
-        generation: u32,
+        gather: Handle,
         part: u16,
         last: bool,
     },
     /// One replica's answer to a write. `last` is false for the earlier replies of a batch, which
     /// only matter when they are errors.
-    Leg {
-        op: u32,
-        generation: u32,
-        backend: u8,
-        last: bool,
-    },
+    Leg { op: Handle, backend: u8, last: bool },
     /// Something on another worker: a slot, or a part if `part` is not `NO_PART`, or a wait (`WAIT_PART`).
     Remote {
         worker: u8,
-        index: u32,
-        generation: u32,
+        target: Handle,
         seq: u32,
         part: u16,
     },
     /// What a backend knows of a command (`worker/learn.rs`).
-    Lesson { lesson: u32, generation: u32 },
+    Lesson(Handle),
     /// A client that waits, or will if there is nothing (`worker/blocking.rs`).
-    Try { wait: u32, generation: u32 },
+    Try(Handle),
     /// What tells when to try again (`worker/ready.rs`).
     Armed { watch: u32, generation: u32 },
     /// The record was asked for again (`worker/renew.rs`).
@@ -57,11 +47,10 @@ pub const WAIT_PART: u16 = u16::MAX - 1;
 /// What a connection of subscriptions was asked, whose confirmation is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// To begin a subscription: index and generation of the topic. One command asks for several; they
+    /// To begin the subscription of a topic. One command asks for several; they
     /// have its number in common, as an error is for all of them.
     Begin {
-        topic: u32,
-        generation: u32,
+        topic: Handle,
         command: u32,
     },
     End,
@@ -198,8 +187,8 @@ pub struct Conn {
     pub written: u32,
     /// Present on a connection of subscriptions.
     pub feed: Option<Box<Feed>>,
-    /// Index and generation of the list of keys it is made for (`worker/dump.rs`).
-    pub dump: Option<(u32, u32)>,
+    /// The list of keys it is made for (`worker/dump.rs`).
+    pub dump: Option<Handle>,
 }
 
 impl Conn {

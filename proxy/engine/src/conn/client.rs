@@ -7,6 +7,7 @@ use crate::buf::OutBuf;
 use crate::command::session::Session;
 use crate::proto::meta::Form;
 use crate::proto::Resume;
+use crate::slab::Handle;
 
 /// One request that is not answered yet, in its place in the client's order (P1).
 pub struct Slot {
@@ -108,8 +109,8 @@ pub struct Client {
     pub waiting_since: u64,
     /// Sequence number of the last write, or its like, that a PUBLISH must not overtake.
     pub barrier: u32,
-    /// While it is `Block::Blocked`: index and generation of its wait.
-    pub wait: (u32, u32),
+    /// While it is `Block::Blocked`.
+    pub wait: Handle,
     /// Id of the last command, once there was one.
     pub command: Option<u16>,
     pub active_second: u32,
@@ -157,7 +158,7 @@ impl Client {
             waiting_since: 0,
             // None yet: the one before the first.
             barrier: u32::MAX,
-            wait: (0, 0),
+            wait: Handle::default(),
             command: None,
             active_second: second,
             local: 0,

@@ -97,14 +97,7 @@ fn is_unanswered(reply: &[u8]) -> bool {
 
 impl Worker {
     /// Asks for a client's request whose place in its order is the next.
-    pub(super) fn ask_fan_for(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        pool: u16,
-        fan: Fan,
-    ) -> Flow {
+    pub(super) fn ask_fan_for(&mut self, who: Handle, meta: Meta, pool: u16, fan: Fan) -> Flow {
         let way = |ask: &Ask| match self.shard_table(pool, ask.shard).is_replicated()
             && self.owner(pool, ask.shard) != self.id
         {
@@ -112,12 +105,8 @@ impl Worker {
             false => Way::Here,
         };
         let ways: Vec<Way> = fan.asks.iter().map(way).collect();
-        let seq = self.open_slot(index, meta, &ways);
-        let to = ReplyTo::Slot {
-            client: index,
-            generation,
-            seq,
-        };
+        let seq = self.open_slot(who, meta, &ways);
+        let to = ReplyTo::Slot { client: who, seq };
         self.pool_stats(pool).of(PoolCount::Split).add(1);
         self.ask_fan(to, pool, fan);
         Flow::Taken
@@ -130,7 +119,7 @@ impl Worker {
         let count = fan.asks.len();
         let parts = (0..count).map(|_| self.spare.pop().unwrap_or_default());
         let parts = parts.collect();
-        let (gather, generation) = self.gathers.insert(Gather {
+        let gather = self.gathers.insert(Gather {
             to,
             pool,
             merge: Merge::Fan,
@@ -142,30 +131,29 @@ impl Worker {
             fan: Some(Box::new(fan)),
         });
         if let Some(limit) = limit {
-            self.fan_deadlines
-                .push_back((self.now_ms + limit, gather, generation));
+            self.fan_deadlines.push_back((self.now_ms + limit, gather));
         }
         for part in 0..count {
-            self.ask_next(gather, generation, part as u16);
+            self.ask_next(gather, part as u16);
         }
         if count == 0 {
-            self.end_fan(gather, generation);
+            self.end_fan(gather);
         }
     }
 
     /// Ends those that have waited long enough, with what has come.
     pub(super) fn expire_fans(&mut self) {
-        while let Some((deadline, gather, generation)) = self.fan_deadlines.front().copied() {
+        while let Some((deadline, gather)) = self.fan_deadlines.front().copied() {
             if deadline > self.now_ms {
                 return;
             }
             self.fan_deadlines.pop_front();
-            self.end_fan(gather, generation);
+            self.end_fan(gather);
         }
     }
 
-    fn end_fan(&mut self, gather: u32, generation: u32) {
-        if self.gathers.get(gather, generation).is_some() {
+    fn end_fan(&mut self, gather: Handle) {
+        if self.gathers.get(gather).is_some() {
             if let Some(gather) = self.gathers.remove(gather) {
                 self.finish_fan(gather);
             }
@@ -173,9 +161,9 @@ impl Worker {
     }
 
     /// Asks the next backend that can be; answers with an error if there is none. False then.
-    fn ask_next(&mut self, gather: u32, generation: u32, part: u16) -> bool {
+    fn ask_next(&mut self, gather: Handle, part: u16) -> bool {
         let Some((pool, lane, shard, tried, fixed)) =
-            self.gathers.get_mut(gather, generation).and_then(|gather| {
+            self.gathers.get_mut(gather).and_then(|gather| {
                 let (pool, fan) = (gather.pool, gather.fan.as_ref()?);
                 let ask = fan.asks.get(part as usize)?;
                 let fixed = ask.is_fixed.then_some(ask.backend);
@@ -186,7 +174,6 @@ impl Worker {
         };
         let to = ReplyTo::Part {
             gather,
-            generation,
             part,
             last: true,
         };
@@ -206,7 +193,7 @@ impl Worker {
             return false;
         };
         let tag = self.tag_of(pool, shard, backend);
-        let Some(state) = self.gathers.get_mut(gather, generation) else {
+        let Some(state) = self.gathers.get_mut(gather) else {
             return false;
         };
         state.parts[part as usize].clear();
@@ -226,14 +213,8 @@ impl Worker {
     }
 
     /// Looks at an answer that came: true if somebody else was asked instead.
-    pub(super) fn ask_again(
-        &mut self,
-        gather: u32,
-        generation: u32,
-        part: u16,
-        reply: &[u8],
-    ) -> bool {
-        let Some(state) = self.gathers.get_mut(gather, generation) else {
+    pub(super) fn ask_again(&mut self, gather: Handle, part: u16, reply: &[u8]) -> bool {
+        let Some(state) = self.gathers.get_mut(gather) else {
             return false;
         };
         let pool = state.pool;
@@ -247,28 +228,28 @@ impl Worker {
         let asked = fan.scan.as_ref().map(|scan| scan.tag);
         // A cursor is good for the process that it was meant for, not for its successor.
         if asked.is_some_and(|tag| tag != self.tag_of(pool, shard, backend)) {
-            return self.ask_anew(gather, generation, part);
+            return self.ask_anew(gather, part);
         }
         if !is_unanswered(reply) || tried == 0 {
             return false;
         }
-        if self.ask_next(gather, generation, part) {
+        if self.ask_next(gather, part) {
             return true;
         }
-        let fan = self.gathers.get_mut(gather, generation);
+        let fan = self.gathers.get_mut(gather);
         match fan.and_then(|gather| gather.fan.as_mut()) {
             Some(fan) if may_repeat => {
                 let ask = &mut fan.asks[part as usize];
                 (ask.is_again, ask.tried) = (true, 0);
-                self.ask_next(gather, generation, part)
+                self.ask_next(gather, part)
             }
             _ => false,
         }
     }
 
     /// Asks all of them once more.
-    fn ask_anew(&mut self, gather: u32, generation: u32, part: u16) -> bool {
-        let fan = self.gathers.get_mut(gather, generation);
+    fn ask_anew(&mut self, gather: Handle, part: u16) -> bool {
+        let fan = self.gathers.get_mut(gather);
         let Some(fan) = fan.and_then(|gather| gather.fan.as_mut()) else {
             return false;
         };
@@ -277,7 +258,7 @@ impl Worker {
             return false;
         }
         fan.asks[part as usize].tried = 0;
-        self.ask_next(gather, generation, part)
+        self.ask_next(gather, part)
     }
 
     /// Whom of a shard to ask: the leader first, then the others that serve reads; suspects last.
@@ -326,14 +307,8 @@ impl Worker {
         }
         for i in 0..replies {
             let to = match to {
-                ReplyTo::Part {
+                ReplyTo::Part { gather, part, .. } => ReplyTo::Part {
                     gather,
-                    generation,
-                    part,
-                    ..
-                } => ReplyTo::Part {
-                    gather,
-                    generation,
                     part,
                     last: i + 1 == replies,
                 },

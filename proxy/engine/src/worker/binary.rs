@@ -15,8 +15,8 @@ const TEXT_KEPT: usize = 4 * READ_BYTES;
 
 impl Worker {
     /// Takes the packet at the start of `bytes`.
-    pub(super) fn take_binary(&mut self, index: u32, generation: u32, bytes: &[u8]) -> Taken {
-        let Some(client) = self.clients.at(index) else {
+    pub(super) fn take_binary(&mut self, who: Handle, bytes: &[u8]) -> Taken {
+        let Some(client) = self.clients.get_mut(who) else {
             return Taken::Last;
         };
         client.binary = true;
@@ -37,67 +37,51 @@ impl Worker {
                         mute: false,
                     };
                     let (key, skip) = (refusal.key, refusal.skip);
-                    return self
-                        .refuse_large(index, generation, meta, key, removal, skip)
-                        .taken(len);
+                    return self.refuse_large(who, meta, key, removal, skip).taken(len);
                 }
                 client.skip = refusal.skip;
                 if refusal.status == Status::Unknown {
                     self.pool_stats(pool).of(PoolCount::Unsupported).add(1);
                 }
-                self.refuse_packet(
-                    index,
-                    generation,
-                    Verb::Unknown,
-                    refusal.ask,
-                    refusal.status,
-                );
+                self.refuse_packet(who, Verb::Unknown, refusal.ask, refusal.status);
                 match refusal.last {
                     true => Taken::Last,
                     false => Taken::Bytes(len),
                 }
             }
-            Seen::Request(len, request) => self
-                .binary_request(index, generation, pool, &request)
-                .taken(len),
+            Seen::Request(len, request) => self.binary_request(who, pool, &request).taken(len),
         }
     }
 
-    fn binary_request(
-        &mut self,
-        index: u32,
-        generation: u32,
-        pool: u16,
-        request: &Request,
-    ) -> Flow {
+    fn binary_request(&mut self, who: Handle, pool: u16, request: &Request) -> Flow {
         let command = request.opcode.command;
         match command {
-            Command::Noop => self.answer_packet(index, generation, request, b"MN\r\n"),
+            Command::Noop => self.answer_packet(who, request, b"MN\r\n"),
             Command::Version => {
                 let version = &self.shared.config.pools[pool as usize].server_version;
                 let line = format!("VERSION {version}\r\n");
-                self.answer_packet(index, generation, request, line.as_bytes());
+                self.answer_packet(who, request, line.as_bytes());
             }
             Command::Quit => {
-                self.answer_packet(index, generation, request, b"OK\r\n");
+                self.answer_packet(who, request, b"OK\r\n");
                 return Flow::Close;
             }
             Command::SaslList | Command::SaslAuth | Command::SaslStep => {
-                self.sasl(index, generation, pool, request);
+                self.sasl(who, pool, request);
             }
-            _ => return self.binary_as_text(index, generation, request),
+            _ => return self.binary_as_text(who, request),
         }
         Flow::Taken
     }
 
-    fn binary_as_text(&mut self, index: u32, generation: u32, request: &Request) -> Flow {
+    fn binary_as_text(&mut self, who: Handle, request: &Request) -> Flow {
         let mut bytes = std::mem::take(&mut self.inline);
         bytes.clear();
         let flow = match binary::write_text(request, &mut bytes) {
-            Ok(()) => self.text_of_packet(index, generation, request, &bytes),
+            Ok(()) => self.text_of_packet(who, request, &bytes),
             Err(status) => {
                 let verb = verb(request.opcode.command);
-                self.refuse_packet(index, generation, verb, request.ask, status);
+                self.refuse_packet(who, verb, request.ask, status);
                 Flow::Taken
             }
         };
@@ -108,27 +92,21 @@ impl Worker {
         flow
     }
 
-    fn text_of_packet(
-        &mut self,
-        index: u32,
-        generation: u32,
-        request: &Request,
-        bytes: &[u8],
-    ) -> Flow {
+    fn text_of_packet(&mut self, who: Handle, request: &Request, bytes: &[u8]) -> Flow {
         let form = form(request);
         if bytes[0] == b'm' {
-            return self.meta_bytes(index, generation, bytes, form);
+            return self.meta_bytes(who, bytes, form);
         }
         let mut list = std::mem::take(&mut self.args);
         let (step, parsed) = text::request(bytes, &mut list, &mut Resume::default(), usize::MAX);
-        let flow = match (step, parsed, self.clients.at(index)) {
+        let flow = match (step, parsed, self.clients.get_mut(who)) {
             (Step::Complete(_), Some(parsed), Some(client)) => {
                 client.form = form;
                 let args = Args {
                     buf: bytes,
                     list: &list,
                 };
-                self.memcache_request(index, generation, &parsed, args, bytes)
+                self.memcache_request(who, &parsed, args, bytes)
             }
             _ => Flow::Close,
         };
@@ -137,19 +115,19 @@ impl Worker {
     }
 
     /// Answers with what the text of a reply is as a packet.
-    fn answer_packet(&mut self, index: u32, generation: u32, request: &Request, text: &[u8]) {
+    fn answer_packet(&mut self, who: Handle, request: &Request, text: &[u8]) {
         let verb = verb(request.opcode.command);
-        self.reply_as(index, generation, verb, form(request), text);
+        self.reply_as(who, verb, form(request), text);
     }
 
-    fn refuse_packet(&mut self, index: u32, generation: u32, verb: Verb, ask: Ask, status: Status) {
+    fn refuse_packet(&mut self, who: Handle, verb: Verb, ask: Ask, status: Status) {
         let mut packet = Vec::new();
         binary::write_error(ask, status, &mut packet);
-        self.reply_as(index, generation, verb, Form::Same, &packet);
+        self.reply_as(who, verb, Form::Same, &packet);
     }
 
-    fn reply_as(&mut self, index: u32, generation: u32, verb: Verb, form: Form, reply: &[u8]) {
-        if let Some(client) = self.clients.at(index) {
+    fn reply_as(&mut self, who: Handle, verb: Verb, form: Form, reply: &[u8]) {
+        if let Some(client) = self.clients.get_mut(who) {
             client.form = form;
         }
         let meta = Meta {
@@ -157,12 +135,12 @@ impl Worker {
             write: false,
             mute: false,
         };
-        self.reply_now(index, generation, meta, reply);
+        self.reply_now(who, meta, reply);
     }
 
     /// SASL with the PLAIN mechanism, against the pool's users.
-    fn sasl(&mut self, index: u32, generation: u32, pool: u16, request: &Request) {
-        let Some(client) = self.clients.at(index) else {
+    fn sasl(&mut self, who: Handle, pool: u16, request: &Request) {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         let users = &self.shared.config.pools[pool as usize].users;
@@ -192,11 +170,11 @@ impl Worker {
             Status::Success if is_login => b"Authenticated",
             Status::Success => b"PLAIN",
             Status::Continue => b"",
-            _ => return self.refuse_packet(index, generation, verb(command), ask, status),
+            _ => return self.refuse_packet(who, verb(command), ask, status),
         };
         let mut packet = Vec::new();
         binary::write_reply(ask, status, body, &mut packet);
-        self.reply_as(index, generation, verb(command), Form::Same, &packet);
+        self.reply_as(who, verb(command), Form::Same, &packet);
     }
 }
 

@@ -65,8 +65,7 @@ pub(super) enum Verdict {
 }
 
 pub(super) struct Wait {
-    client: u32,
-    generation: u32,
+    client: Handle,
     seq: u32,
     pub pool: u16,
     pub lane: u8,
@@ -131,8 +130,7 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn block(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -142,33 +140,32 @@ impl Worker {
     ) -> Flow {
         let call = match blocking::take(row, &args) {
             Ok(Some(call)) => call,
-            Ok(None) => return self.forward(index, generation, meta, pool, lane, row, args, frame),
+            Ok(None) => return self.forward(who, meta, pool, lane, row, args, frame),
             Err(text) => {
-                self.reply_now(index, generation, meta, &text);
+                self.reply_now(who, meta, &text);
                 return Flow::Taken;
             }
         };
         let shards = match self.place_call(pool, &call) {
             Ok(shards) if self.waits_bytes + call.weight() <= WAITS_LIMIT => shards,
             Ok(_) => {
-                self.reply_now(index, generation, meta, Wire::TooManyWaits.redis());
+                self.reply_now(who, meta, Wire::TooManyWaits.redis());
                 return Flow::Taken;
             }
             Err(wire) => {
-                self.reply_now(index, generation, meta, wire.redis());
+                self.reply_now(who, meta, wire.redis());
                 return Flow::Taken;
             }
         };
         let session = self
             .clients
-            .at(index)
+            .get_mut(who)
             .and_then(|client| client.session.as_ref());
         let resp3 = session.is_some_and(|session| session.resp3);
         let (limit, weight) = (call.timeout_ms, call.weight());
         let deadline = limit.map_or(0, |limit| (self.now_ms + 1).saturating_add(limit));
         let mut wait = Wait {
-            client: index,
-            generation,
+            client: who,
             seq: 0,
             pool,
             lane,
@@ -201,35 +198,32 @@ impl Worker {
             copies: Copies::Same,
             trailer: b"",
         };
-        let way = self.way(index, &out);
+        let way = self.way(who, &out);
         if let Way::Wait(block) = way {
-            return self.wait(index, generation, meta, block, &out);
+            return self.wait(who, meta, block, &out);
         }
-        wait.seq = self.open_slot(index, meta, &[way]);
+        wait.seq = self.open_slot(who, meta, &[way]);
         self.next_wait += 1;
         self.waits_bytes += wait.weight;
         let order = wait.order;
-        let (at, wait_generation) = self.waits.insert(wait);
+        let at = self.waits.insert(wait);
         if deadline > 0 {
-            self.timeouts.insert((deadline, order, at, wait_generation));
+            self.timeouts.insert((deadline, order, at));
         }
-        if let Some(client) = self.clients.at(index) {
+        if let Some(client) = self.clients.get_mut(who) {
             client.block = Block::Blocked;
-            client.wait = (at, wait_generation);
+            client.wait = at;
         }
         match way {
             Way::There(worker) => {
-                let to = self.remote_wait(at, wait_generation);
+                let to = self.remote_wait(at);
                 self.hand_over(worker, to, &out);
             }
             _ => self.carry_out(&Handover {
                 pool,
                 shard,
                 lane,
-                to: ReplyTo::Try {
-                    wait: at,
-                    generation: wait_generation,
-                },
+                to: ReplyTo::Try(at),
                 bytes,
             }),
         }
@@ -256,29 +250,25 @@ impl Worker {
         Ok(shards)
     }
 
-    fn remote_wait(&self, wait: u32, generation: u32) -> ReplyTo {
+    fn remote_wait(&self, wait: Handle) -> ReplyTo {
         ReplyTo::Remote {
             worker: self.id as u8,
-            index: wait,
-            generation,
+            target: wait,
             seq: 0,
             part: WAIT_PART,
         }
     }
 
     /// Sends the request of a wait's stage, behind whatever waits for its shard.
-    fn launch(&mut self, at: u32, generation: u32) {
-        let Some(wait) = self.waits.get(at, generation) else {
+    fn launch(&mut self, at: Handle) {
+        let Some(wait) = self.waits.get(at) else {
             return;
         };
         let (pool, lane) = (wait.pool, wait.lane);
         let (shard, write, bytes) = wait.request();
         let is_replicated = self.shard_table(pool, shard).is_replicated();
         let owner = self.owner(pool, shard);
-        let mut to = ReplyTo::Try {
-            wait: at,
-            generation,
-        };
+        let mut to = ReplyTo::Try(at);
         if !write {
             let is_again = matches!(wait.stage, Stage::Again(_));
             self.read(pool, shard, lane, to, &bytes, is_again);
@@ -286,7 +276,7 @@ impl Worker {
         }
         let is_here = owner == self.id || !is_replicated;
         if !is_here {
-            to = self.remote_wait(at, generation);
+            to = self.remote_wait(at);
         }
         let handover = Handover {
             pool,
@@ -329,58 +319,58 @@ impl Worker {
     }
 
     /// Tries one key again, of a client that waits.
-    pub(super) fn try_again(&mut self, at: u32, generation: u32, key: usize) {
-        if let Some(wait) = self.waits.get_mut(at, generation) {
+    pub(super) fn try_again(&mut self, at: Handle, key: usize) {
+        if let Some(wait) = self.waits.get_mut(at) {
             wait.stage = Stage::Again(key);
-            self.launch(at, generation);
+            self.launch(at);
         }
     }
 
     /// The reply to a wait's request.
-    pub(super) fn tried(&mut self, at: u32, generation: u32, reply: &[u8]) {
-        let Some(wait) = self.waits.get_mut(at, generation) else {
+    pub(super) fn tried(&mut self, at: Handle, reply: &[u8]) {
+        let Some(wait) = self.waits.get_mut(at) else {
             return;
         };
         match wait.stage {
             Stage::Resolve(key) => {
                 if resp::is_error(reply) {
-                    return self.finish(at, generation, reply);
+                    return self.finish(at, reply);
                 }
                 wait.call.resolve(key, reply);
                 wait.stage = match wait.call.unresolved(key + 1) {
                     Some(next) => Stage::Resolve(next),
                     None => wait.part(0),
                 };
-                if !self.is_over(at, generation) {
-                    self.launch(at, generation);
+                if !self.is_over(at) {
+                    self.launch(at);
                 }
             }
             Stage::First(start, end) => match wait.call.found(start..end, reply) {
-                Found::Reply(reply) => self.finish(at, generation, &reply),
-                Found::Error => self.finish(at, generation, reply),
+                Found::Reply(reply) => self.finish(at, &reply),
+                Found::Error => self.finish(at, reply),
                 Found::Nothing if end < wait.shards.len() => {
                     wait.stage = wait.part(end);
-                    if !self.is_over(at, generation) {
-                        self.launch(at, generation);
+                    if !self.is_over(at) {
+                        self.launch(at);
                     }
                 }
                 Found::Nothing => {
                     wait.stage = Stage::Waiting;
-                    let (index, client_generation) = (wait.client, wait.generation);
-                    if !self.is_over(at, generation) {
-                        self.enlist(at, generation);
-                        self.check_hangup(index, client_generation);
+                    let who = wait.client;
+                    if !self.is_over(at) {
+                        self.enlist(at);
+                        self.check_hangup(who);
                     }
                 }
             },
-            Stage::Again(key) => self.tried_again(at, generation, key, reply),
-            Stage::PutBack => self.was_put_back(at, generation, reply),
+            Stage::Again(key) => self.tried_again(at, key, reply),
+            Stage::PutBack => self.was_put_back(at, reply),
             Stage::Waiting => {}
         }
     }
 
-    fn tried_again(&mut self, at: u32, generation: u32, key: usize, reply: &[u8]) {
-        let Some(wait) = self.waits.get_mut(at, generation) else {
+    fn tried_again(&mut self, at: Handle, key: usize, reply: &[u8]) {
+        let Some(wait) = self.waits.get_mut(at) else {
             return;
         };
         wait.stage = Stage::Waiting;
@@ -393,9 +383,9 @@ impl Worker {
             Found::Reply(reply) => Some(reply),
             Found::Nothing => None,
             Found::Error if is_postponed(reply) => {
-                self.attempt_over(place, &name, at, generation, Over::Failed);
+                self.attempt_over(place, &name, at, Over::Failed);
                 self.try_later(place, &name);
-                self.is_over(at, generation);
+                self.is_over(at);
                 return;
             }
             // The key has become something else, unless it is what the element should go to.
@@ -412,112 +402,105 @@ impl Worker {
             Some(reply) if resp::is_error(reply) => Over::Failed,
             Some(_) => Over::Taken,
         };
-        self.attempt_over(place, &name, at, generation, over);
+        self.attempt_over(place, &name, at, over);
         match end {
-            Some(reply) => self.finish(at, generation, &reply),
-            None if !self.is_over(at, generation) => self.pump_wait(at, generation),
+            Some(reply) => self.finish(at, &reply),
+            None if !self.is_over(at) => self.pump_wait(at),
             None => {}
         }
         self.pump(place, &name);
     }
 
     /// Ends a wait that has no attempt under way if its time is over, or its client has left.
-    fn is_over(&mut self, at: u32, generation: u32) -> bool {
-        let Some(wait) = self.waits.get(at, generation) else {
+    fn is_over(&mut self, at: Handle) -> bool {
+        let Some(wait) = self.waits.get(at) else {
             return true;
         };
         if wait.is_left {
-            self.drop_wait(at, generation);
+            self.drop_wait(at);
             return true;
         }
         let Some(verdict) = wait.verdict else {
             return false;
         };
-        let (client, client_generation) = (wait.client, wait.generation);
+        let client = wait.client;
         match verdict {
             Verdict::Nil => {
                 let reply = blocking::nil(wait.resp3);
-                self.finish(at, generation, reply);
+                self.finish(at, reply);
             }
-            Verdict::Error(wire) => self.finish(at, generation, wire.redis()),
+            Verdict::Error(wire) => self.finish(at, wire.redis()),
             Verdict::Close => {
-                self.drop_wait(at, generation);
-                self.close_client(client, client_generation);
+                self.drop_wait(at);
+                self.close_client(client);
             }
         }
         true
     }
 
     /// Has a wait end, at once or after the attempt under way.
-    pub(super) fn end_wait(&mut self, at: u32, generation: u32, verdict: Verdict) {
-        if let Some(wait) = self.waits.get_mut(at, generation) {
+    pub(super) fn end_wait(&mut self, at: Handle, verdict: Verdict) {
+        if let Some(wait) = self.waits.get_mut(at) {
             wait.verdict = wait.verdict.or(Some(verdict));
             if wait.stage == Stage::Waiting {
-                self.is_over(at, generation);
+                self.is_over(at);
             }
         }
     }
 
-    fn drop_wait(&mut self, at: u32, generation: u32) -> Option<Wait> {
-        self.unlist(at, generation);
-        self.waits.get(at, generation)?;
+    fn drop_wait(&mut self, at: Handle) -> Option<Wait> {
+        self.unlist(at);
+        self.waits.get(at)?;
         let wait = self.waits.remove(at)?;
         self.waits_bytes -= wait.weight;
-        self.timeouts
-            .remove(&(wait.deadline, wait.order, at, generation));
+        self.timeouts.remove(&(wait.deadline, wait.order, at));
         Some(wait)
     }
 
     /// Puts a wait into the lists of its keys.
-    pub(super) fn enlist(&mut self, at: u32, generation: u32) {
-        let Some(wait) = self.waits.get_mut(at, generation) else {
+    pub(super) fn enlist(&mut self, at: Handle) {
+        let Some(wait) = self.waits.get_mut(at) else {
             return;
         };
         wait.is_listed = true;
         let pool = wait.pool;
         self.pool_stats(pool).of(PoolCount::Blocked).add(1);
-        let count = self
-            .waits
-            .get(at, generation)
-            .map_or(0, |wait| wait.shards.len());
+        let count = self.waits.get(at).map_or(0, |wait| wait.shards.len());
         for key in 0..count {
-            self.want(at, generation, key);
+            self.want(at, key);
         }
-        self.pump_wait(at, generation);
+        self.pump_wait(at);
     }
 
     /// Nothing will say again that the client has closed its end.
-    fn check_hangup(&mut self, index: u32, generation: u32) {
-        let client = self.clients.get(index, generation);
+    fn check_hangup(&mut self, who: Handle) {
+        let client = self.clients.get(who);
         if client.is_some_and(|client| client.hangup && client.block == Block::Blocked) {
-            self.abandon_wait(index, generation);
+            self.abandon_wait(who);
         }
     }
 
-    fn unlist(&mut self, at: u32, generation: u32) {
-        let Some(wait) = self.waits.get_mut(at, generation) else {
+    fn unlist(&mut self, at: Handle) {
+        let Some(wait) = self.waits.get_mut(at) else {
             return;
         };
         if std::mem::take(&mut wait.is_listed) {
             let pool = wait.pool;
             self.pool_stats(pool).of(PoolCount::Blocked).sub(1);
-            self.unwant(at, generation);
+            self.unwant(at);
         }
     }
 
     /// Answers a client that waited.
-    fn finish(&mut self, at: u32, generation: u32, reply: &[u8]) {
-        let was_waiting = self
-            .waits
-            .get(at, generation)
-            .is_some_and(|wait| wait.is_listed);
-        let Some(wait) = self.drop_wait(at, generation) else {
+    fn finish(&mut self, at: Handle, reply: &[u8]) {
+        let was_waiting = self.waits.get(at).is_some_and(|wait| wait.is_listed);
+        let Some(wait) = self.drop_wait(at) else {
             return;
         };
         let started = self.now as u32;
         let client = match wait.is_left {
             true => None,
-            false => self.clients.get_mut(wait.client, wait.generation),
+            false => self.clients.get_mut(wait.client),
         };
         // What it would not read is better not sent to it.
         let client = client.filter(|client| !was_waiting || !sys::is_hung_up(&client.fd));
@@ -526,13 +509,13 @@ impl Worker {
                 true => None,
                 false => wait.call.put_back(reply),
             };
-            let (client, client_generation) = (wait.client, wait.generation);
+            let client = wait.client;
             let is_left = wait.is_left;
             if let Some(back) = back {
                 self.put_back(wait, back);
             }
             if !is_left {
-                self.close_client(client, client_generation);
+                self.close_client(client);
             }
             return;
         };
@@ -545,20 +528,19 @@ impl Worker {
         }
         let to = ReplyTo::Slot {
             client: wait.client,
-            generation: wait.generation,
             seq: wait.seq,
         };
         self.deliver(to, reply);
-        self.list_client(wait.client, wait.generation);
+        self.list_client(wait.client);
     }
 
     /// The client has closed its end and waits: it is answered what it asked before, and closed.
-    pub(super) fn abandon_wait(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else {
+    pub(super) fn abandon_wait(&mut self, who: Handle) {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
-        let (at, wait_generation) = client.wait;
-        let wait = self.waits.get(at, wait_generation);
+        let at = client.wait;
+        let wait = self.waits.get(at);
         // A first attempt is answered: it was asked for before the end.
         let is_first = |wait: &&Wait| matches!(wait.stage, Stage::Resolve(_) | Stage::First(..));
         let Some(wait) = wait.filter(|wait| !is_first(wait)) else {
@@ -566,23 +548,19 @@ impl Worker {
         };
         let seq = wait.seq;
         (client.block, client.closing, client.quitting) = (Block::None, true, true);
-        self.leave_wait(at, wait_generation);
-        let to = ReplyTo::Slot {
-            client: index,
-            generation,
-            seq,
-        };
+        self.leave_wait(at);
+        let to = ReplyTo::Slot { client: who, seq };
         self.deliver(to, b"");
-        self.mark_client(index, generation);
+        self.mark_client(who);
     }
 
     /// The client of a wait is gone.
-    pub(super) fn leave_wait(&mut self, at: u32, generation: u32) {
-        self.unlist(at, generation);
-        if let Some(wait) = self.waits.get_mut(at, generation) {
+    pub(super) fn leave_wait(&mut self, at: Handle) {
+        self.unlist(at);
+        if let Some(wait) = self.waits.get_mut(at) {
             wait.is_left = true;
             if wait.stage == Stage::Waiting {
-                self.drop_wait(at, generation);
+                self.drop_wait(at);
             }
         }
     }
@@ -601,12 +579,12 @@ impl Worker {
         (wait.stage, wait.is_left, wait.back) = (Stage::PutBack, true, back);
         (wait.deadline, wait.since) = (0, self.now_ms);
         self.waits_bytes += wait.weight;
-        let (at, generation) = self.waits.insert(wait);
-        self.launch(at, generation);
+        let at = self.waits.insert(wait);
+        self.launch(at);
     }
 
-    fn was_put_back(&mut self, at: u32, generation: u32, reply: &[u8]) {
-        let Some(wait) = self.waits.get(at, generation) else {
+    fn was_put_back(&mut self, at: Handle, reply: &[u8]) {
+        let Some(wait) = self.waits.get(at) else {
             return;
         };
         let pool = wait.pool;
@@ -614,7 +592,7 @@ impl Worker {
         let is_refused = is_postponed(reply) || is_condition(reply);
         if is_refused && has_time {
             self.put_backs
-                .push_back((self.now_ms + PUT_BACK_PACE_MS, at, generation));
+                .push_back((self.now_ms + PUT_BACK_PACE_MS, at));
             self.idle = false;
             return;
         }
@@ -623,7 +601,7 @@ impl Worker {
             false => PoolCount::PutBack,
         };
         self.pool_stats(pool).of(count).add(1);
-        self.drop_wait(at, generation);
+        self.drop_wait(at);
     }
 
     // --- time ------------------------------------------------------------------------------------
@@ -634,33 +612,33 @@ impl Worker {
     }
 
     pub(super) fn expire_blocked(&mut self) {
-        while let Some((deadline, _, at, generation)) = self.timeouts.first().copied() {
+        while let Some((deadline, _, at)) = self.timeouts.first().copied() {
             if deadline > self.now_ms {
                 break;
             }
             self.timeouts.pop_first();
-            self.end_wait(at, generation, Verdict::Nil);
+            self.end_wait(at, Verdict::Nil);
         }
-        while let Some((due, at, generation)) = self.put_backs.front().copied() {
+        while let Some((due, at)) = self.put_backs.front().copied() {
             if due > self.now_ms {
                 break;
             }
             self.put_backs.pop_front();
-            self.launch(at, generation);
+            self.launch(at);
         }
     }
 
     /// Lets all go, as a server that stops does: nobody is told that there was nothing.
     pub(super) fn release_blocked(&mut self) {
-        for (at, generation) in self.waits.keys() {
-            self.end_wait(at, generation, Verdict::Close);
+        for at in self.waits.handles() {
+            self.end_wait(at, Verdict::Close);
         }
     }
 
     /// Keys are with other shards now.
     pub(super) fn move_waits(&mut self, pool: u16) {
-        for (at, generation) in self.waits.keys() {
-            let Some(wait) = self.waits.get(at, generation) else {
+        for at in self.waits.handles() {
+            let Some(wait) = self.waits.get(at) else {
                 continue;
             };
             if wait.pool != pool || wait.stage == Stage::PutBack {
@@ -668,22 +646,22 @@ impl Worker {
             }
             let call = wait.call.clone();
             let placed = self.place_call(pool, &call);
-            let Some(wait) = self.waits.get_mut(at, generation) else {
+            let Some(wait) = self.waits.get_mut(at) else {
                 continue;
             };
             match placed {
                 Ok(shards) if shards == wait.shards => {}
                 Ok(shards) => {
                     let is_listed = wait.is_listed;
-                    self.unlist(at, generation);
-                    if let Some(wait) = self.waits.get_mut(at, generation) {
+                    self.unlist(at);
+                    if let Some(wait) = self.waits.get_mut(at) {
                         wait.shards = shards;
                     }
                     if is_listed {
-                        self.enlist(at, generation);
+                        self.enlist(at);
                     }
                 }
-                Err(wire) => self.end_wait(at, generation, Verdict::Error(wire)),
+                Err(wire) => self.end_wait(at, Verdict::Error(wire)),
             }
         }
     }

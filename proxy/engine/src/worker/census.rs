@@ -23,8 +23,8 @@ pub struct Told {
 /// A question on its way to another worker.
 pub struct Asked {
     from: u8,
-    /// Index and generation of the census there.
-    census: (u32, u32),
+    /// The census there.
+    census: Handle,
     pool: u16,
     asker: u64,
     question: Arc<Question>,
@@ -43,16 +43,15 @@ impl Worker {
     /// Asks all clients of the client's pool; the session is the one that asks.
     pub(super) fn ask_clients(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         asker: (u64, bool),
         question: Question,
     ) -> Flow {
-        let Some(pool) = self.clients.at(index).map(|client| client.pool) else {
+        let Some(pool) = self.clients.get_mut(who).map(|client| client.pool) else {
             return Flow::Taken;
         };
-        if let Some(client) = self.clients.at(index) {
+        if let Some(client) = self.clients.get_mut(who) {
             client.command = Some(meta.command);
         }
         let (asker, resp3) = asker;
@@ -66,16 +65,12 @@ impl Worker {
         if is_alone {
             let mut text = Vec::new();
             question.reply(told.count, &mut told.lines, resp3, &mut text);
-            self.reply_now(index, generation, meta, &text);
+            self.reply_now(who, meta, &text);
             return flow;
         }
-        let seq = self.open_slot(index, meta, &[Way::Here]);
+        let seq = self.open_slot(who, meta, &[Way::Here]);
         let question = Arc::new(question);
-        let to = ReplyTo::Slot {
-            client: index,
-            generation,
-            seq,
-        };
+        let to = ReplyTo::Slot { client: who, seq };
         let waiting = self.shared.config.workers - 1;
         let census = self.censuses.insert(Census {
             to,
@@ -88,7 +83,7 @@ impl Worker {
         flow
     }
 
-    fn ask_workers(&mut self, census: (u32, u32), pool: u16, asker: u64, question: &Arc<Question>) {
+    fn ask_workers(&mut self, census: Handle, pool: u16, asker: u64, question: &Arc<Question>) {
         for worker in (0..self.mail.len()).filter(|worker| *worker != self.id) {
             let from = self.id as u8;
             let question = Arc::clone(question);
@@ -114,7 +109,7 @@ impl Worker {
         let (asker, resp3) = asker;
         let mut told = self.survey(pool, asker, &question);
         question.reply(told.count, &mut told.lines, resp3, text);
-        self.ask_workers((u32::MAX, 0), pool, asker, &Arc::new(question));
+        self.ask_workers(Handle::NONE, pool, asker, &Arc::new(question));
         told.is_asker
     }
 
@@ -122,8 +117,8 @@ impl Worker {
     fn survey(&mut self, pool: u16, asker: u64, question: &Question) -> Told {
         let (unix_time_us, second) = (sys::unix_micros(), (self.now_ms / 1000) as u32);
         let mut told = Told::default();
-        for (index, generation) in self.clients.keys() {
-            let Some(client) = self.clients.get(index, generation) else {
+        for who in self.clients.handles() {
+            let Some(client) = self.clients.get(who) else {
                 continue;
             };
             if *question == Question::Conns && client.pool == pool {
@@ -148,13 +143,13 @@ impl Worker {
             match hit {
                 Hit::Line(line) => told.lines.push((id, line)),
                 Hit::Kill if id == asker => told.is_asker = true,
-                Hit::Kill => self.close_client(index, generation),
+                Hit::Kill => self.close_client(who),
                 Hit::Unblock { with_error } => {
                     let verdict = match with_error {
                         true => Verdict::Error(Wire::Unblocked),
                         false => Verdict::Nil,
                     };
-                    self.end_wait(wait.0, wait.1, verdict);
+                    self.end_wait(wait, verdict);
                 }
             }
         }
@@ -179,8 +174,8 @@ impl Worker {
     }
 
     /// Another worker's clients have answered.
-    pub(super) fn told(&mut self, (index, generation): (u32, u32), told: Told) {
-        let Some(census) = self.censuses.get_mut(index, generation) else {
+    pub(super) fn told(&mut self, at: Handle, told: Told) {
+        let Some(census) = self.censuses.get_mut(at) else {
             return;
         };
         census.told.count += told.count;
@@ -189,7 +184,7 @@ impl Worker {
         if census.waiting > 0 {
             return;
         }
-        if let Some(mut census) = self.censuses.remove(index) {
+        if let Some(mut census) = self.censuses.remove(at) {
             let (count, lines) = (census.told.count, &mut census.told.lines);
             let mut text = Vec::new();
             census.question.reply(count, lines, census.resp3, &mut text);

@@ -81,15 +81,15 @@ impl Worker {
         let mut client = Client::new(fd, pool, session, (self.now_ms / 1000) as u32);
         let config = &self.shared.config.pools[pool as usize];
         client.locked = client.session.is_none() && !config.users.is_empty();
-        let (index, generation) = self.clients.insert(client);
+        let who = self.clients.insert(client);
         self.pool_stats(pool).of(PoolCount::Clients).add(1);
-        let token = token(TOKEN_CLIENT, index, generation);
-        let added = match self.clients.at(index) {
+        let token = token(TOKEN_CLIENT, who.index, who.generation);
+        let added = match self.clients.get_mut(who) {
             Some(client) => self.poll.add_connection(&client.fd, token).is_ok(),
             None => false,
         };
         if !added {
-            self.close_client(index, generation);
+            self.close_client(who);
         }
     }
 
@@ -134,11 +134,11 @@ impl Worker {
         }
     }
 
-    pub(super) fn close_client(&mut self, index: u32, generation: u32) {
-        if self.clients.get(index, generation).is_none() {
+    pub(super) fn close_client(&mut self, who: Handle) {
+        if self.clients.get(who).is_none() {
             return;
         }
-        if let Some(client) = self.clients.remove(index) {
+        if let Some(client) = self.clients.remove(who) {
             self.poll.remove(&client.fd);
             self.pool_stats(client.pool).of(PoolCount::Clients).sub(1);
             self.shared.pool_clients[client.pool as usize].fetch_sub(1, SeqCst);
@@ -147,40 +147,40 @@ impl Worker {
                 self.unwatch(client.pool, watching, session.id);
             }
             if client.block == Block::Blocked {
-                self.leave_wait(client.wait.0, client.wait.1);
+                self.leave_wait(client.wait);
             }
             if client.session.is_some_and(|session| session.modal) {
-                self.leave_channels(client.pool, (index, generation));
+                self.leave_channels(client.pool, who);
             }
         }
     }
 
     pub(super) fn client_event(&mut self, index: u32, generation: u32, ready: sys::Ready) {
         // The token carries 28 bits of the generation.
-        let full = self.clients.generation(index);
-        if full & 0x0fff_ffff != generation {
+        let who = self.clients.handle(index);
+        if who.generation & 0x0fff_ffff != generation {
             return;
         }
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         client.hangup |= ready.closing;
         if ready.writable && client.out.waiting() > 0 {
-            self.mark_client(index, full);
+            self.mark_client(who);
         }
         if ready.readable || ready.closing {
-            self.read_client(index, full);
+            self.read_client(who);
         }
     }
 
     /// Reads once; after a hang-up again until the end shows, since no edge will follow.
-    pub(super) fn read_client(&mut self, index: u32, generation: u32) {
+    pub(super) fn read_client(&mut self, who: Handle) {
         let mut input = std::mem::take(&mut self.input);
-        while let Some(client) = self.clients.get_mut(index, generation) {
+        while let Some(client) = self.clients.get_mut(who) {
             if client.block != Block::None || client.closing {
                 client.readable = true;
                 if client.hangup && client.block == Block::Blocked {
-                    self.abandon_wait(index, generation);
+                    self.abandon_wait(who);
                 }
                 break;
             }
@@ -193,15 +193,16 @@ impl Worker {
                         .of(PoolCount::ReceivedBytes)
                         .add(count as u64);
                     let full = count == input.len();
-                    self.feed_client(index, generation, &input[..count]);
+                    self.feed_client(who, &input[..count]);
                     if hangup {
                         continue;
                     }
                     if full {
-                        self.again.push(token(TOKEN_CLIENT, index, generation));
+                        self.again
+                            .push(token(TOKEN_CLIENT, who.index, who.generation));
                         break;
                     } else {
-                        if let Some(client) = self.clients.get_mut(index, generation) {
+                        if let Some(client) = self.clients.get_mut(who) {
                             client.readable = false;
                         }
                         break;
@@ -214,11 +215,11 @@ impl Worker {
                 Io::End => {
                     // What was asked is still answered: `printf 'GET a\r\n' | nc -N` works.
                     client.closing = true;
-                    self.mark_client(index, generation);
+                    self.mark_client(who);
                     break;
                 }
                 Io::Broken => {
-                    self.close_client(index, generation);
+                    self.close_client(who);
                     break;
                 }
             }
@@ -227,28 +228,28 @@ impl Worker {
     }
 
     /// Handles what was read, together with what was left over before.
-    pub(super) fn feed_client(&mut self, index: u32, generation: u32, bytes: &[u8]) {
-        let Some(client) = self.clients.get_mut(index, generation) else {
+    pub(super) fn feed_client(&mut self, who: Handle, bytes: &[u8]) {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         if client.input.is_empty() {
-            let used = self.consume(index, generation, bytes);
-            if let Some(client) = self.clients.get_mut(index, generation) {
+            let used = self.consume(who, bytes);
+            if let Some(client) = self.clients.get_mut(who) {
                 client.input.extend_from_slice(&bytes[used..]);
             }
         } else {
             client.input.extend_from_slice(bytes);
-            self.consume_kept(index, generation);
+            self.consume_kept(who);
         }
     }
 
-    pub(super) fn consume_kept(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else {
+    pub(super) fn consume_kept(&mut self, who: Handle) {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         let mut input = std::mem::take(&mut client.input);
-        let used = self.consume(index, generation, &input);
-        let Some(client) = self.clients.get_mut(index, generation) else {
+        let used = self.consume(who, &input);
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         if used == input.len() {
@@ -260,10 +261,10 @@ impl Worker {
     }
 
     /// Takes requests from `bytes` until they are used up or one has to wait. Returns bytes used.
-    fn consume(&mut self, index: u32, generation: u32, bytes: &[u8]) -> usize {
+    fn consume(&mut self, who: Handle, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
-            let Some(client) = self.clients.get_mut(index, generation) else {
+            let Some(client) = self.clients.get_mut(who) else {
                 return bytes.len();
             };
             if client.quitting {
@@ -296,14 +297,14 @@ impl Worker {
             }
             let rest = &bytes[at..];
             let taken = match self.pools[pool].protocol {
-                Protocol::Redis => self.take_redis(index, generation, rest),
-                Protocol::Memcached => self.take_memcache(index, generation, rest),
+                Protocol::Redis => self.take_redis(who, rest),
+                Protocol::Memcached => self.take_memcache(who, rest),
             };
             match taken {
                 Taken::Bytes(len) => at += len,
                 Taken::Nothing => break,
                 Taken::Last => {
-                    self.quit(index, generation);
+                    self.quit(who);
                     return bytes.len();
                 }
             }
@@ -317,17 +318,17 @@ impl Worker {
     }
 
     /// Takes no more requests; what was asked before is still answered.
-    pub(super) fn quit(&mut self, index: u32, generation: u32) {
-        if let Some(client) = self.clients.get_mut(index, generation) {
+    pub(super) fn quit(&mut self, who: Handle) {
+        if let Some(client) = self.clients.get_mut(who) {
             client.quitting = true;
             client.closing = true;
-            self.mark_client(index, generation);
+            self.mark_client(who);
         }
     }
 
     /// Looks at a client's kept input again after a wait, then at its socket.
-    pub(super) fn resume_client(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else {
+    pub(super) fn resume_client(&mut self, who: Handle) {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         client.listed = false;
@@ -336,40 +337,41 @@ impl Worker {
         }
         client.block = Block::None;
         if !client.input.is_empty() {
-            self.consume_kept(index, generation);
+            self.consume_kept(who);
         }
-        if let Some(client) = self.clients.get_mut(index, generation) {
+        if let Some(client) = self.clients.get_mut(who) {
             if client.readable && client.block == Block::None {
                 client.readable = false;
-                self.again.push(token(TOKEN_CLIENT, index, generation));
+                self.again
+                    .push(token(TOKEN_CLIENT, who.index, who.generation));
             }
             if client.closing {
-                self.mark_client(index, generation);
+                self.mark_client(who);
             }
         }
     }
 
     /// Has the client's next request looked at again before the turn ends.
-    pub(super) fn list_client(&mut self, index: u32, generation: u32) {
-        if let Some(client) = self.clients.get_mut(index, generation) {
+    pub(super) fn list_client(&mut self, who: Handle) {
+        if let Some(client) = self.clients.get_mut(who) {
             if !client.listed {
                 client.listed = true;
-                self.resumable.push((index, generation));
+                self.resumable.push(who);
             }
         }
     }
 
-    pub(super) fn mark_client(&mut self, index: u32, generation: u32) {
-        if let Some(client) = self.clients.get_mut(index, generation) {
+    pub(super) fn mark_client(&mut self, who: Handle) {
+        if let Some(client) = self.clients.get_mut(who) {
             if !client.dirty {
                 client.dirty = true;
-                self.dirty_clients.push((index, generation));
+                self.dirty_clients.push(who);
             }
         }
     }
 
-    pub(super) fn flush_client(&mut self, index: u32, generation: u32) {
-        let Some(client) = self.clients.get_mut(index, generation) else {
+    pub(super) fn flush_client(&mut self, who: Handle) {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         client.dirty = false;
@@ -404,17 +406,17 @@ impl Worker {
             self.pool_stats(pool).of(PoolCount::OutputClosed).add(1);
         }
         if broken || is_over || is_done {
-            self.close_client(index, generation);
+            self.close_client(who);
         } else if resume {
-            self.list_client(index, generation);
+            self.list_client(who);
         }
     }
 
     /// Closes clients that are idle for too long, and takes the buffers of those that rest.
     pub(super) fn sweep(&mut self) {
         let second = (self.now_ms / 1000) as u32;
-        for (index, generation) in self.clients.keys() {
-            let Some(client) = self.clients.get_mut(index, generation) else {
+        for who in self.clients.handles() {
+            let Some(client) = self.clients.get_mut(who) else {
                 continue;
             };
             if !client.slots.is_empty() {
@@ -425,7 +427,7 @@ impl Worker {
             let limit = self.shared.config.pools[client.pool as usize].client_idle_timeout;
             let idle = u64::from(second.saturating_sub(client.active_second)) * 1000;
             if limit > 0 && idle >= limit.max(1000) && !listens {
-                self.close_client(index, generation);
+                self.close_client(who);
             } else if idle >= LEAN_MS && !client.lean {
                 client.shed();
             }

@@ -21,34 +21,20 @@ impl Worker {
     #[inline]
     pub(super) fn deliver(&mut self, to: ReplyTo, bytes: &[u8]) {
         match to {
-            ReplyTo::Slot {
-                client,
-                generation,
-                seq,
-            } => self.fill_slot(client, generation, seq, bytes),
-            ReplyTo::Part {
-                gather,
-                generation,
-                part,
-                last,
-            } => match last {
-                true => self.fill_part(gather, generation, part, bytes),
-                false => self.begin_part(gather, generation, part, bytes),
+            ReplyTo::Slot { client, seq } => self.fill_slot(client, seq, bytes),
+            ReplyTo::Part { gather, part, last } => match last {
+                true => self.fill_part(gather, part, bytes),
+                false => self.begin_part(gather, part, bytes),
             },
-            ReplyTo::Leg {
-                op,
-                generation,
-                backend,
-                last,
-            } => {
-                self.leg_replied(op, generation, backend, last, bytes);
+            ReplyTo::Leg { op, backend, last } => {
+                self.leg_replied(op, backend, last, bytes);
             }
-            ReplyTo::Lesson { lesson, generation } => self.taught(lesson, generation, bytes),
+            ReplyTo::Lesson(lesson) => self.taught(lesson, bytes),
             ReplyTo::Remote { worker, .. } => {
                 let bytes = bytes.to_vec();
                 self.mail[worker as usize].push(Message::Reply { to, bytes });
             }
-            ReplyTo::Try { wait, generation } => self.tried(wait, generation, bytes),
+            ReplyTo::Try(wait) => self.tried(wait, bytes),
             ReplyTo::Armed { watch, generation } => self.armed(watch, generation, bytes),
             ReplyTo::Record | ReplyTo::Nobody => {}
         }
@@ -68,13 +54,11 @@ impl Worker {
     }
 
     #[inline]
-    fn fill_slot(&mut self, index: u32, generation: u32, seq: u32, bytes: &[u8]) {
-        if bytes.starts_with(b"-NOSCRIPT No matching script")
-            && self.call_again(index, generation, seq)
-        {
+    fn fill_slot(&mut self, who: Handle, seq: u32, bytes: &[u8]) {
+        if bytes.starts_with(b"-NOSCRIPT No matching script") && self.call_again(who, seq) {
             return;
         }
-        let Some(client) = self.clients.get_mut(index, generation) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         let pool = client.pool;
@@ -127,8 +111,8 @@ impl Worker {
                 }
                 client.head = client.head.wrapping_add(1);
             }
-            self.mark_client(index, generation);
-            let Some(client) = self.clients.get_mut(index, generation) else {
+            self.mark_client(who);
+            let Some(client) = self.clients.get_mut(who) else {
                 return;
             };
             let limit = self.shared.config.pools[pool as usize].client_inflight_limit;
@@ -138,11 +122,11 @@ impl Worker {
                 _ => false,
             };
             if go_on {
-                self.list_client(index, generation);
+                self.list_client(who);
             }
         } else if parked_bytes > PARKED_CHECK {
             // Counts against the output limit, which is looked at when the client is flushed.
-            self.mark_client(index, generation);
+            self.mark_client(who);
         }
         self.count(pool, command, write, started, bytes);
         if command == EXEC && memmem::find(bytes, b"\r\n-NOSCRIPT ").is_some() {
@@ -159,9 +143,9 @@ impl Worker {
     }
 
     /// Answers a request that needs no backend, in its place behind the unanswered ones.
-    pub(super) fn reply_now(&mut self, index: u32, generation: u32, meta: Meta, bytes: &[u8]) {
+    pub(super) fn reply_now(&mut self, who: Handle, meta: Meta, bytes: &[u8]) {
         let started = self.now as u32;
-        let Some(client) = self.clients.get_mut(index, generation) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         let pool = client.pool;
@@ -171,7 +155,7 @@ impl Worker {
             if !meta.mute {
                 form.write(bytes, client.out.tail());
             }
-            self.mark_client(index, generation);
+            self.mark_client(who);
         } else {
             let mut parked = self.spare.pop().unwrap_or_default();
             if !meta.mute {

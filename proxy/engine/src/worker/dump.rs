@@ -42,8 +42,8 @@ enum Stage {
 }
 
 pub(super) struct Dump {
-    /// Index, generation and slot of the client; the slot is its first.
-    client: (u32, u32),
+    /// The client and its slot, which is its first.
+    client: Handle,
     seq: u32,
     pool: u16,
     kind: Kind,
@@ -67,13 +67,12 @@ impl Worker {
     /// Begins a list for a client.
     pub(super) fn begin_dump(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         kind: Kind,
         request: Vec<u8>,
     ) -> Flow {
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         let pool = client.pool;
@@ -82,14 +81,14 @@ impl Worker {
             return Flow::Wait;
         }
         if self.dumps.len() >= DUMPS_LIMIT {
-            self.reply_now(index, generation, meta, BUSY);
+            self.reply_now(who, meta, BUSY);
             return Flow::Taken;
         }
         let mut shards = self.present(pool);
         shards.reverse();
-        let seq = self.open_slot(index, meta, &[Way::Here]);
-        let (dump, dump_generation) = self.dumps.insert(Dump {
-            client: (index, generation),
+        let seq = self.open_slot(who, meta, &[Way::Here]);
+        let dump = self.dumps.insert(Dump {
+            client: who,
             seq,
             pool,
             kind,
@@ -105,29 +104,25 @@ impl Worker {
             busy_since: 0,
         });
         self.idle = false;
-        self.step_dump(dump, dump_generation);
+        self.step_dump(dump);
         Flow::Taken
     }
 
     /// Goes on with every list; called by the tick.
     pub(super) fn tend_dumps(&mut self) {
-        for (dump, generation) in self.dumps.keys() {
-            self.step_dump(dump, generation);
+        for dump in self.dumps.handles() {
+            self.step_dump(dump);
         }
     }
 
-    fn step_dump(&mut self, at: u32, generation: u32) {
+    fn step_dump(&mut self, at: Handle) {
         let now = self.now_ms;
-        let Some(dump) = self.dumps.get_mut(at, generation) else {
+        let Some(dump) = self.dumps.get_mut(at) else {
             return;
         };
         let (pool, client) = (dump.pool, dump.client);
         let limit = self.shared.config.pools[pool as usize].client_output_limit;
-        let Some(waiting) = self
-            .clients
-            .get(client.0, client.1)
-            .map(|client| client.out.waiting())
-        else {
+        let Some(waiting) = self.clients.get(client).map(|client| client.out.waiting()) else {
             self.remove_dump(at);
             return;
         };
@@ -135,7 +130,7 @@ impl Worker {
             Stage::Next => match dump.shards.pop() {
                 Some(shard) => {
                     (dump.shard, dump.busy_since) = (shard, 0);
-                    self.ask_dump(at, generation);
+                    self.ask_dump(at);
                 }
                 None => {
                     let end = dump.kind.end();
@@ -143,7 +138,7 @@ impl Worker {
                 }
             },
             Stage::Later(due) if now < due => {}
-            Stage::Later(_) => self.ask_dump(at, generation),
+            Stage::Later(_) => self.ask_dump(at),
             Stage::Asked => {
                 let conn = dump.conn;
                 let (stalled_at, heard_at) = (dump.stalled_at, dump.heard_at);
@@ -160,7 +155,7 @@ impl Worker {
                     self.read_conn(conn, true);
                 } else if stalled_at > 0 && now > stalled_at + STALL_MS {
                     self.pool_stats(pool).of(PoolCount::OutputClosed).add(1);
-                    self.close_client(client.0, client.1);
+                    self.close_client(client);
                     self.remove_dump(at);
                 }
             }
@@ -168,8 +163,8 @@ impl Worker {
     }
 
     /// Connects to the leader of the list's shard.
-    fn ask_dump(&mut self, at: u32, generation: u32) {
-        let Some(dump) = self.dumps.get_mut(at, generation) else {
+    fn ask_dump(&mut self, at: Handle) {
+        let Some(dump) = self.dumps.get_mut(at) else {
             return;
         };
         let (pool, shard) = (dump.pool, dump.shard);
@@ -188,34 +183,32 @@ impl Worker {
         let conn = &mut self.conns[index as usize];
         *conn = Conn {
             generation: conn.generation,
-            dump: Some((at, generation)),
+            dump: Some(at),
             ..Conn::new(pool, shard, lead, 0, false)
         };
-        if let Some(dump) = self.dumps.get_mut(at, generation) {
+        if let Some(dump) = self.dumps.get_mut(at) {
             dump.conn = index;
         }
         self.connect(index);
     }
 
     /// The connection of a list may be used.
-    pub(super) fn dump_opened(&mut self, index: u32, (at, generation): (u32, u32)) {
-        if let Some(dump) = self.dumps.get(at, generation) {
+    pub(super) fn dump_opened(&mut self, index: u32, at: Handle) {
+        if let Some(dump) = self.dumps.get(at) {
             self.conns[index as usize].out.extend(&dump.request);
             self.mark_conn(index);
         }
     }
 
     /// True while what the server has sent is not to be read.
-    pub(super) fn is_dump_stalled(&self, (at, generation): (u32, u32)) -> bool {
-        self.dumps
-            .get(at, generation)
-            .is_some_and(|dump| dump.stalled_at > 0)
+    pub(super) fn is_dump_stalled(&self, at: Handle) -> bool {
+        self.dumps.get(at).is_some_and(|dump| dump.stalled_at > 0)
     }
 
     /// Takes what a server has sent of its list.
-    pub(super) fn dump_read(&mut self, (at, generation): (u32, u32), bytes: &[u8]) {
+    pub(super) fn dump_read(&mut self, at: Handle, bytes: &[u8]) {
         let now = self.now_ms;
-        let Some(dump) = self.dumps.get_mut(at, generation) else {
+        let Some(dump) = self.dumps.get_mut(at) else {
             return;
         };
         if dump.stage != Stage::Asked {
@@ -242,9 +235,9 @@ impl Worker {
             dump.rest.drain(..from);
         }
         dump.has_begun |= !text.is_empty();
-        let (index, client_generation) = dump.client;
+        let who = dump.client;
         let limit = self.shared.config.pools[dump.pool as usize].client_output_limit;
-        if let Some(client) = self.clients.get_mut(index, client_generation) {
+        if let Some(client) = self.clients.get_mut(who) {
             client.out.extend(&text);
             if client.out.waiting() > full_mark(limit) {
                 dump.stalled_at = now;
@@ -279,7 +272,7 @@ impl Worker {
             }
         }
         if !text.is_empty() {
-            self.mark_client(index, client_generation);
+            self.mark_client(who);
         }
         text.clear();
         self.spare.push(text);
@@ -287,24 +280,20 @@ impl Worker {
 
     /// Answers the client with the last line. Whoever has seen half a list must not take it for a whole one,
     /// whatever it makes of an error in it.
-    fn end_dump(&mut self, at: u32, line: &[u8], is_whole: bool) {
+    fn end_dump(&mut self, at: Handle, line: &[u8], is_whole: bool) {
         let Some(dump) = self.remove_dump(at) else {
             return;
         };
-        let (client, generation) = dump.client;
+        let client = dump.client;
         let seq = dump.seq;
-        let to = ReplyTo::Slot {
-            client,
-            generation,
-            seq,
-        };
+        let to = ReplyTo::Slot { client, seq };
         self.deliver(to, line);
         if dump.has_begun && !is_whole {
-            self.quit(client, generation);
+            self.quit(client);
         }
     }
 
-    fn remove_dump(&mut self, at: u32) -> Option<Dump> {
+    fn remove_dump(&mut self, at: Handle) -> Option<Dump> {
         let dump = self.dumps.remove(at)?;
         if dump.conn != NO_CONN && dump.stage == Stage::Asked {
             self.free_dump_conn(dump.conn);

@@ -22,14 +22,7 @@ const CLASSES: u64 = 64;
 
 impl Worker {
     /// stats [name ...]
-    pub(super) fn stats_text(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        pool: u16,
-        args: Args,
-    ) -> Flow {
+    pub(super) fn stats_text(&mut self, who: Handle, meta: Meta, pool: u16, args: Args) -> Flow {
         let name = args.get(1);
         let refused: &[u8] = match name {
             b"reset" => {
@@ -37,11 +30,9 @@ impl Worker {
                     write: true,
                     ..meta
                 };
-                return self.everywhere(index, generation, write, pool, RESET, Merge::Same);
+                return self.everywhere(who, write, pool, RESET, Merge::Same);
             }
-            b"conns" => {
-                return self.ask_clients(index, generation, meta, (0, false), Question::Conns)
-            }
+            b"conns" => return self.ask_clients(who, meta, (0, false), Question::Conns),
             b"cachedump" => {
                 let number =
                     |at| text::unsigned(args.get(at)).filter(|n| *n <= u64::from(u32::MAX));
@@ -53,7 +44,7 @@ impl Worker {
                     }
                     (_, Some((class, count))) => {
                         let request = format!("stats cachedump {class} {count}\r\n").into_bytes();
-                        return self.begin_dump(index, generation, meta, Kind::Cache, request);
+                        return self.begin_dump(who, meta, Kind::Cache, request);
                     }
                 }
             }
@@ -71,25 +62,18 @@ impl Worker {
                     }
                     bytes.extend_from_slice(b"\r\n");
                     let merge = Merge::Stats(sheet);
-                    return self.everywhere(index, generation, meta, pool, &bytes, merge);
+                    return self.everywhere(who, meta, pool, &bytes, merge);
                 }
                 None => Fault::Unknown.text(),
             },
         };
-        self.reply_now(index, generation, meta, refused);
+        self.reply_now(who, meta, refused);
         Flow::Taken
     }
 
     /// flush_all [delay]. A delay is the proxy's: a server would drop our record with the rest, and one that is
     /// filled meanwhile would not know of it.
-    pub(super) fn flush_text(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        pool: u16,
-        args: Args,
-    ) -> Flow {
+    pub(super) fn flush_text(&mut self, who: Handle, meta: Meta, pool: u16, args: Args) -> Flow {
         let delay = delay_seconds(args.get(1), (sys::unix_micros() / 1_000_000) as i64);
         let due = match delay {
             0 => 0,
@@ -100,9 +84,9 @@ impl Worker {
             flags.flush_at.store(due, SeqCst);
         }
         if due == 0 {
-            return self.everywhere(index, generation, meta, pool, FLUSH, Merge::Same);
+            return self.everywhere(who, meta, pool, FLUSH, Merge::Same);
         }
-        self.reply_now(index, generation, meta, b"OK\r\n");
+        self.reply_now(who, meta, b"OK\r\n");
         Flow::Taken
     }
 
@@ -139,42 +123,29 @@ impl Worker {
     }
 
     /// lru_crawler metadump|mgdump all|hash|CLASSES; what else it can do is the operator's.
-    pub(super) fn crawl_text(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        args: Args,
-    ) -> Flow {
+    pub(super) fn crawl_text(&mut self, who: Handle, meta: Meta, args: Args) -> Flow {
         let kind = match args.get(1) {
             b"metadump" if args.len() == 3 => Some(Kind::Meta),
             b"mgdump" if args.len() == 3 => Some(Kind::Mg),
             _ => None,
         };
         let Some(kind) = kind else {
-            self.reply_now(index, generation, meta, Fault::Unknown.text());
+            self.reply_now(who, meta, Fault::Unknown.text());
             return Flow::Taken;
         };
         let request = [b"lru_crawler metadump ", args.get(2), b"\r\n"].concat();
-        self.begin_dump(index, generation, meta, kind, request)
+        self.begin_dump(who, meta, kind, request)
     }
 
     /// config get cluster, and what stands for it with older servers: a cluster of one node, which is the
     /// address the client has connected to. False if it asks for something else, or came over a unix socket.
-    pub(super) fn cluster_text(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        verb: Verb,
-        args: Args,
-    ) -> bool {
+    pub(super) fn cluster_text(&mut self, who: Handle, meta: Meta, verb: Verb, args: Args) -> bool {
         let is_config = verb == Verb::Config;
         let is_asked = match is_config {
             true => args.len() == 3 && args.get(1) == b"get" && args.get(2) == b"cluster",
             false => args.len() == 2 && args.get(1) == CLUSTER_KEY,
         };
-        let Some(client) = self.clients.at(index).filter(|_| is_asked) else {
+        let Some(client) = self.clients.get_mut(who).filter(|_| is_asked) else {
             return false;
         };
         let name = sys::names(&client.fd).1;
@@ -190,15 +161,14 @@ impl Worker {
                 nodes.len()
             ),
         };
-        self.reply_now(index, generation, meta, text.as_bytes());
+        self.reply_now(who, meta, text.as_bytes());
         true
     }
 
     /// The same request of each shard.
     fn everywhere(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         bytes: &[u8],
@@ -226,7 +196,7 @@ impl Worker {
             // Any text: each shard has its own, filled in when its part is sent.
             trailer: if is_flush { b"restore" } else { b"" },
         };
-        self.dispatch_parts(index, generation, meta, merge, parts, &out)
+        self.dispatch_parts(who, meta, merge, parts, &out)
     }
 
     /// flush_all or stats of one shard, handed over by another worker or waiting for its turn.

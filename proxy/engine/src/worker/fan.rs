@@ -44,8 +44,7 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn fan(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -54,7 +53,7 @@ impl Worker {
         args: Args,
         frame: &[u8],
     ) -> Flow {
-        let Some(client) = self.clients.get_mut(index, generation) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         if !client.slots.is_empty() {
@@ -70,15 +69,13 @@ impl Worker {
             asks.collect::<Vec<_>>()
         };
         let asks = match kind {
-            FanKind::Flush => return self.flush(index, generation, meta, pool, lane, args, frame),
-            FanKind::Swap => return self.swap(index, generation, meta, pool, lane, args, frame),
-            FanKind::Scan => return self.scan(index, generation, meta, pool, lane, args),
-            FanKind::Write => {
-                return self.write_everywhere(index, generation, meta, pool, lane, frame)
-            }
+            FanKind::Flush => return self.flush(who, meta, pool, lane, args, frame),
+            FanKind::Swap => return self.swap(who, meta, pool, lane, args, frame),
+            FanKind::Scan => return self.scan(who, meta, pool, lane, args),
+            FanKind::Write => return self.write_everywhere(who, meta, pool, lane, frame),
             FanKind::Wait => {
                 let text = self.wait_for_replicas(pool, &args);
-                self.reply_now(index, generation, meta, &text);
+                self.reply_now(who, meta, &text);
                 return Flow::Taken;
             }
             FanKind::Info => self.ask_for_totals(pool, lane, &args),
@@ -141,7 +138,7 @@ impl Worker {
             scan,
             request,
         };
-        self.ask_fan_for(index, generation, meta, pool, fan)
+        self.ask_fan_for(who, meta, pool, fan)
     }
 
     /// The same question to each backend of each shard that gets its writes.

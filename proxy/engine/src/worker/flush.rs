@@ -103,8 +103,7 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn flush(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -112,18 +111,17 @@ impl Worker {
         frame: &[u8],
     ) -> Flow {
         if !is_flush(&args) {
-            self.reply_now(index, generation, meta, Wire::Syntax.redis());
+            self.reply_now(who, meta, Wire::Syntax.redis());
             return Flow::Taken;
         }
-        self.write_everywhere(index, generation, meta, pool, lane, frame)
+        self.write_everywhere(who, meta, pool, lane, frame)
     }
 
     /// SWAPDB. Who copies a shard key by key would miss those that change places meanwhile.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn swap(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -138,17 +136,16 @@ impl Worker {
             Ok(_) => None,
         };
         if let Some(wire) = refused {
-            self.reply_now(index, generation, meta, wire.redis());
+            self.reply_now(who, meta, wire.redis());
             return Flow::Taken;
         }
-        self.write_everywhere(index, generation, meta, pool, lane, frame)
+        self.write_everywhere(who, meta, pool, lane, frame)
     }
 
     /// The same request as a write of every shard.
     pub(super) fn write_everywhere(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -171,7 +168,7 @@ impl Worker {
             copies,
             trailer: b"",
         };
-        self.dispatch_parts(index, generation, meta, Merge::Same, parts, &out)
+        self.dispatch_parts(who, meta, Merge::Same, parts, &out)
     }
 
     /// FLUSHALL, FLUSHDB or SWAPDB for one shard, made from the bytes that the client sent.

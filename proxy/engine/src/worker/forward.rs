@@ -192,50 +192,36 @@ impl Worker {
 
     /// Sends a client's request for one shard, or has the client wait.
     #[inline]
-    pub(super) fn dispatch(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        out: &Outgoing,
-    ) -> Flow {
-        if !out.write && self.is_watched(index, out) {
-            return self.dispatch_watched(index, generation, meta, out);
+    pub(super) fn dispatch(&mut self, who: Handle, meta: Meta, out: &Outgoing) -> Flow {
+        if !out.write && self.is_watched(who, out) {
+            return self.dispatch_watched(who, meta, out);
         }
-        let way = self.way(index, out);
+        let way = self.way(who, out);
         if let Way::Wait(block) = way {
-            return self.wait(index, generation, meta, block, out);
+            return self.wait(who, meta, block, out);
         }
-        let seq = self.open_slot(index, meta, &[way]);
+        let seq = self.open_slot(who, meta, &[way]);
         match way {
             Way::There(worker) => {
                 let part = NO_PART;
                 let to = ReplyTo::Remote {
                     worker: self.id as u8,
-                    index,
-                    generation,
+                    target: who,
                     seq,
                     part,
                 };
                 self.hand_over(worker, to, out);
             }
-            _ => self.send(
-                ReplyTo::Slot {
-                    client: index,
-                    generation,
-                    seq,
-                },
-                out,
-            ),
+            _ => self.send(ReplyTo::Slot { client: who, seq }, out),
         }
         Flow::Taken
     }
 
     /// A place in the client's order for a request whose parts go these ways.
     #[inline]
-    pub(super) fn open_slot(&mut self, index: u32, meta: Meta, ways: &[Way]) -> u32 {
+    pub(super) fn open_slot(&mut self, who: Handle, meta: Meta, ways: &[Way]) -> u32 {
         let started = self.now as u32;
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return 0;
         };
         client.waiting_since = 0;
@@ -267,13 +253,13 @@ impl Worker {
 
     /// Decides which way a request goes; see `handover.rs` for the rules between workers.
     #[inline]
-    pub(super) fn way(&mut self, index: u32, out: &Outgoing) -> Way {
+    pub(super) fn way(&mut self, who: Handle, out: &Outgoing) -> Way {
         let shard = self.shard_table(out.pool, out.shard);
         let mut here = Way::Here;
         if shard.is_replicated() {
             let owner = self.owner(out.pool, out.shard);
             if owner != self.id {
-                let Some(client) = self.clients.at(index) else {
+                let Some(client) = self.clients.get_mut(who) else {
                     return Way::Here;
                 };
                 if out.write || client.handover || client.remote > 0 {
@@ -293,7 +279,7 @@ impl Worker {
                 .is_empty()
             && self
                 .clients
-                .at(index)
+                .get_mut(who)
                 .is_some_and(|client| !client.slots.is_empty());
         if !must_wait && self.may_go(out.pool, out.shard, out.lane, out.reach()) {
             here
@@ -303,16 +289,9 @@ impl Worker {
     }
 
     /// Makes a client wait, or answers its request with an error when it has waited too long.
-    pub(super) fn wait(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        block: Block,
-        out: &Outgoing,
-    ) -> Flow {
+    pub(super) fn wait(&mut self, who: Handle, meta: Meta, block: Block, out: &Outgoing) -> Flow {
         let now = self.now_ms;
-        let Some(client) = self.clients.get_mut(index, generation) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         if client.expired {
@@ -324,7 +303,7 @@ impl Worker {
                 Wire::BackendUnreachable
             };
             let text = self.wire_text(out.pool, wire);
-            self.reply_now(index, generation, meta, text);
+            self.reply_now(who, meta, text);
             return Flow::Taken;
         }
         client.block = block;
@@ -334,9 +313,7 @@ impl Worker {
         }
         if block == Block::Shard {
             self.idle = false;
-            self.shard_state(out.pool, out.shard)
-                .waiting
-                .push_back((index, generation));
+            self.shard_state(out.pool, out.shard).waiting.push_back(who);
         }
         Flow::Wait
     }
@@ -541,8 +518,8 @@ impl Worker {
         self.pump_queue(pool, shard);
         self.pump_leases(pool, shard);
         let waiting = std::mem::take(&mut self.shard_state(pool, shard).waiting);
-        for (index, generation) in waiting {
-            self.list_client(index, generation);
+        for who in waiting {
+            self.list_client(who);
         }
         self.end_yield(pool, shard);
     }
@@ -579,8 +556,8 @@ impl Worker {
             for shard in 0..self.pools[pool].shards.len() {
                 let state = &self.pools[pool].shards[shard];
                 let mut expired = false;
-                for (index, generation) in &state.waiting {
-                    if let Some(client) = self.clients.get_mut(*index, *generation) {
+                for who in &state.waiting {
+                    if let Some(client) = self.clients.get_mut(*who) {
                         if client.waiting_since > 0
                             && self.now_ms >= client.waiting_since + 2 * timeout
                         {

@@ -51,28 +51,19 @@ impl Worker {
                 Message::Told { census, told } => self.told(census, told),
                 Message::Reply { to, bytes } => {
                     if let ReplyTo::Remote {
-                        index,
-                        generation,
-                        seq,
-                        part,
-                        ..
+                        target, seq, part, ..
                     } = to
                     {
                         let to = if part == WAIT_PART {
-                            ReplyTo::Try {
-                                wait: index,
-                                generation,
-                            }
+                            ReplyTo::Try(target)
                         } else if part == NO_PART {
                             ReplyTo::Slot {
-                                client: index,
-                                generation,
+                                client: target,
                                 seq,
                             }
                         } else {
                             ReplyTo::Part {
-                                gather: index,
-                                generation,
+                                gather: target,
                                 part,
                                 last: true,
                             }

@@ -18,7 +18,7 @@ const LESSONS_LIMIT: usize = 16;
 pub(super) struct Lesson {
     pool: u16,
     name: Vec<u8>,
-    clients: Vec<(u32, u32)>,
+    clients: Vec<Handle>,
 }
 
 /// What is known of a request's command.
@@ -36,27 +36,20 @@ impl Worker {
     }
 
     /// What is known of a command that the table does not have.
-    pub(super) fn teach(
-        &mut self,
-        index: u32,
-        generation: u32,
-        pool: u16,
-        args: &Args<'_>,
-    ) -> Taught {
+    pub(super) fn teach(&mut self, who: Handle, pool: u16, args: &Args<'_>) -> Taught {
         let name = args.get(0);
         match self.shared.learned[pool as usize].get(name, self.now_ms) {
             Known::Command(learned) => learned.find(args).map_or(Taught::Unknown, Taught::Row),
             Known::Nothing => Taught::Unknown,
-            Known::Unasked => self.ask_about(index, generation, pool, name),
+            Known::Unasked => self.ask_about(who, pool, name),
         }
     }
 
-    fn ask_about(&mut self, index: u32, generation: u32, pool: u16, name: &[u8]) -> Taught {
-        let client = (index, generation);
-        for (lesson, generation) in self.lessons.keys() {
-            if let Some(lesson) = self.lessons.get_mut(lesson, generation) {
+    fn ask_about(&mut self, who: Handle, pool: u16, name: &[u8]) -> Taught {
+        for lesson in self.lessons.handles() {
+            if let Some(lesson) = self.lessons.get_mut(lesson) {
                 if lesson.pool == pool && lesson.name.eq_ignore_ascii_case(name) {
-                    lesson.clients.push(client);
+                    lesson.clients.push(who);
                     return Taught::Later;
                 }
             }
@@ -68,10 +61,10 @@ impl Worker {
         let Some(shard) = shard.filter(|_| self.lessons.len() < LESSONS_LIMIT) else {
             return Taught::Unknown;
         };
-        let (lesson, lesson_generation) = self.lessons.insert(Lesson {
+        let lesson = self.lessons.insert(Lesson {
             pool,
             name: name.to_vec(),
-            clients: vec![client],
+            clients: vec![who],
         });
         let bytes = request(&[b"COMMAND", b"INFO", name]);
         let out = Outgoing {
@@ -84,20 +77,17 @@ impl Worker {
             copies: Copies::Same,
             trailer: b"",
         };
-        let to = ReplyTo::Lesson {
-            lesson,
-            generation: lesson_generation,
-        };
+        let to = ReplyTo::Lesson(lesson);
         self.send_read(to, &out, 0);
-        if self.lessons.get(lesson, lesson_generation).is_none() {
+        if self.lessons.get(lesson).is_none() {
             return Taught::Unknown; // nobody could be asked
         }
         Taught::Later
     }
 
     /// A backend has said what it knows, or could not be asked.
-    pub(super) fn taught(&mut self, lesson: u32, generation: u32, reply: &[u8]) {
-        if self.lessons.get(lesson, generation).is_none() {
+    pub(super) fn taught(&mut self, lesson: Handle, reply: &[u8]) {
+        if self.lessons.get(lesson).is_none() {
             return;
         }
         let Some(lesson) = self.lessons.remove(lesson) else {
@@ -105,8 +95,8 @@ impl Worker {
         };
         let registry = &self.shared.learned[lesson.pool as usize];
         registry.learn(&lesson.name, reply, self.now_ms);
-        for (index, generation) in lesson.clients {
-            self.list_client(index, generation);
+        for who in lesson.clients {
+            self.list_client(who);
         }
     }
 }

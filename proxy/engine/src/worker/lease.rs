@@ -98,7 +98,7 @@ enum Exclusive {
     /// An EXEC waits for the writes in flight; no new ones go.
     Wanted,
     /// This op is one, and the leader has not answered.
-    Running(u32),
+    Running(Handle),
 }
 
 #[derive(Clone, Copy)]
@@ -441,14 +441,13 @@ impl Worker {
             since: self.now_ms,
             ..Op::blank()
         };
-        let (op, generation) = self.ops.insert(entry);
+        let op = self.ops.insert(entry);
         let state = self.shard_state(pool, shard);
         state.begin_write(lane, facts.reach);
         if is_held {
             state.leases.exclusive = Exclusive::Running(op);
             state.log.push_back(LogEntry {
                 op,
-                generation,
                 bytes: Vec::new(),
                 replies: 1,
                 kind: ReplyKind::Line,
@@ -458,7 +457,6 @@ impl Worker {
         for i in 0..plan.replies {
             let leg = ReplyTo::Leg {
                 op,
-                generation,
                 backend: lead,
                 last: i + 1 == plan.replies,
             };
@@ -468,7 +466,7 @@ impl Worker {
     }
 
     /// The leader has answered an EXEC, or will not: other writes may go.
-    pub(super) fn end_exclusive(&mut self, pool: u16, shard: u16, op: u32) {
+    pub(super) fn end_exclusive(&mut self, pool: u16, shard: u16, op: Handle) {
         let leases = &mut self.shard_state(pool, shard).leases;
         if leases.exclusive == Exclusive::Running(op) {
             (leases.exclusive, leases.yields) = (Exclusive::No, true);

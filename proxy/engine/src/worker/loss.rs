@@ -76,12 +76,12 @@ impl Worker {
             }
             let sent = (written.wrapping_sub(pending.end.wrapping_sub(pending.len)) as i32) > 0;
             match pending.to {
-                ReplyTo::Leg { op, generation, .. } => {
+                ReplyTo::Leg { op, .. } => {
                     // Without bytes it is a later entry of a batch, whose first one knows.
                     if !sent && pending.len > 0 {
-                        self.leg_unsent(op, generation, backend);
+                        self.leg_unsent(op, backend);
                     }
-                    self.leg_failed(op, generation, backend, failure);
+                    self.leg_failed(op, backend, failure);
                 }
                 to if pending.read && keep => {
                     let bytes = out.held_slice(start, pending.len as usize);
@@ -300,8 +300,8 @@ impl Worker {
                 );
             }
             match pending.to {
-                ReplyTo::Leg { op, generation, .. } => {
-                    self.leg_failed(op, generation, backend, Failure::Timeout);
+                ReplyTo::Leg { op, .. } => {
+                    self.leg_failed(op, backend, Failure::Timeout);
                 }
                 to if pending.read => {
                     let others = u32::from(self.shard_table(pool, shard).in_sync) & !pending.tried;

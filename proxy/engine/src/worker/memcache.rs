@@ -18,15 +18,15 @@ const ITEM_FLAGS_BYTES: u64 = 4;
 
 impl Worker {
     /// Takes the request at the start of `bytes`, which are not empty.
-    pub(super) fn take_memcache(&mut self, index: u32, generation: u32, bytes: &[u8]) -> Taken {
-        let Some(client) = self.clients.at(index) else {
+    pub(super) fn take_memcache(&mut self, who: Handle, bytes: &[u8]) -> Taken {
+        let Some(client) = self.clients.get_mut(who) else {
             return Taken::Last;
         };
         if client.binary || (client.command.is_none() && bytes[0] == binary::MAGIC) {
-            return self.take_binary(index, generation, bytes);
+            return self.take_binary(who, bytes);
         }
         if client.locked {
-            return self.take_login(index, generation, bytes);
+            return self.take_login(who, bytes);
         }
         let mut list = std::mem::take(&mut self.args);
         let pool = client.pool;
@@ -35,8 +35,7 @@ impl Worker {
             (Step::Complete(len), Some(request)) => {
                 let (frame, list) = (&bytes[..len], &list[..]);
                 let args = Args { buf: frame, list };
-                self.memcache_request(index, generation, &request, args, frame)
-                    .taken(len)
+                self.memcache_request(who, &request, args, frame).taken(len)
             }
             (Step::Incomplete, _) | (Step::Complete(_), None) => Taken::Nothing,
             (Step::Invalid(_), _) => {
@@ -49,8 +48,8 @@ impl Worker {
     }
 
     /// Takes a login, or one line of what may not be asked before it.
-    fn take_login(&mut self, index: u32, generation: u32, bytes: &[u8]) -> Taken {
-        let Some(client) = self.clients.at(index) else {
+    fn take_login(&mut self, who: Handle, bytes: &[u8]) -> Taken {
+        let Some(client) = self.clients.get_mut(who) else {
             return Taken::Last;
         };
         let pool = client.pool;
@@ -79,19 +78,18 @@ impl Worker {
             write: false,
             mute: false,
         };
-        self.reply_now(index, generation, meta, text);
+        self.reply_now(who, meta, text);
         Taken::Bytes(len)
     }
 
     pub(super) fn memcache_request(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         request: &Request,
         args: Args,
         frame: &[u8],
     ) -> Flow {
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         let pool = client.pool;
@@ -106,54 +104,52 @@ impl Worker {
                 Fault::Http => return Flow::Close,
                 Fault::TooLarge { skip } if verb == Verb::Set => {
                     let (key, bytes) = (args.get(1), behind::delete(args.get(1)));
-                    return self.refuse_large(index, generation, meta, key, bytes, skip);
+                    return self.refuse_large(who, meta, key, bytes, skip);
                 }
                 Fault::TooLarge { skip } if verb == Verb::Ms => {
                     let mut space = [0; text::KEY_LIMIT];
                     let key = dialect::key(&args, request.flags, &mut space);
                     let mark: &[u8] = if request.flags.has(b'b') { b" b" } else { b"" };
                     let bytes = [b"md ", args.get(1), mark, b"\r\n"].concat();
-                    return self.refuse_large(index, generation, meta, key, bytes, skip);
+                    return self.refuse_large(who, meta, key, bytes, skip);
                 }
                 Fault::TooLarge { skip } => client.skip = skip,
                 Fault::Unknown => self.pool_stats(pool).of(PoolCount::Unsupported).add(1),
                 _ => {}
             }
-            self.reply_now(index, generation, meta, fault.text());
+            self.reply_now(who, meta, fault.text());
             return Flow::Taken;
         }
         match verb {
-            Verb::Get | Verb::Config if self.cluster_text(index, generation, meta, verb, args) => {
-                Flow::Taken
-            }
+            Verb::Get | Verb::Config if self.cluster_text(who, meta, verb, args) => Flow::Taken,
             Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
-                self.retrieve(index, generation, meta, pool, verb, args, frame)
+                self.retrieve(who, meta, pool, verb, args, frame)
             }
             Verb::Version => {
                 let version = &self.shared.config.pools[pool as usize].server_version;
                 let line = format!("VERSION {version}\r\n");
-                self.reply_now(index, generation, meta, line.as_bytes());
+                self.reply_now(who, meta, line.as_bytes());
                 Flow::Taken
             }
             Verb::Verbosity => {
-                self.reply_now(index, generation, meta, b"OK\r\n");
+                self.reply_now(who, meta, b"OK\r\n");
                 Flow::Taken
             }
             Verb::Quit | Verb::Unknown => Flow::Close,
             Verb::Mg | Verb::Ms | Verb::Md | Verb::Ma | Verb::Me | Verb::Mn => {
-                self.meta_text(index, generation, request, args, frame)
+                self.meta_text(who, request, args, frame)
             }
-            Verb::Stats => self.stats_text(index, generation, meta, pool, args),
-            Verb::FlushAll => self.flush_text(index, generation, meta, pool, args),
-            Verb::LruCrawler => self.crawl_text(index, generation, meta, args),
+            Verb::Stats => self.stats_text(who, meta, pool, args),
+            Verb::FlushAll => self.flush_text(who, meta, pool, args),
+            Verb::LruCrawler => self.crawl_text(who, meta, args),
             Verb::Config => {
-                self.reply_now(index, generation, meta, Fault::Unknown.text());
+                self.reply_now(who, meta, Fault::Unknown.text());
                 Flow::Taken
             }
             _ => {
                 let key = args.get(1);
                 if command::is_reserved(key) {
-                    self.reply_now(index, generation, meta, Wire::ReservedKey.memcached());
+                    self.reply_now(who, meta, Wire::ReservedKey.memcached());
                     return Flow::Taken;
                 }
                 let shard = self.shard_of(pool, key);
@@ -161,9 +157,9 @@ impl Worker {
                 if length > 0 && self.is_too_large(pool, shard, args) {
                     if verb == Verb::Set {
                         let bytes = behind::delete(key);
-                        return self.refuse_large(index, generation, meta, key, bytes, 0);
+                        return self.refuse_large(who, meta, key, bytes, 0);
                     }
-                    self.reply_now(index, generation, meta, Wire::RequestTooLarge.memcached());
+                    self.reply_now(who, meta, Wire::RequestTooLarge.memcached());
                     return Flow::Taken;
                 }
                 let mut bytes = std::mem::take(&mut self.scratch);
@@ -177,11 +173,11 @@ impl Worker {
                 let flow = if is_tagged && self.owner(pool, shard) == self.id {
                     let bare = self.untag(pool, shard, args, sent);
                     self.with_outgoing(pool, shard, verb, args, &bare, |worker, out| {
-                        worker.dispatch(index, generation, meta, out)
+                        worker.dispatch(who, meta, out)
                     })
                 } else {
                     self.with_outgoing(pool, shard, verb, args, sent, |worker, out| {
-                        worker.dispatch(index, generation, meta, out)
+                        worker.dispatch(who, meta, out)
                     })
                 };
                 self.scratch = bytes;
@@ -218,18 +214,17 @@ impl Worker {
     /// not the one the client believes to be there.
     pub(super) fn refuse_large(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         key: &[u8],
         bytes: Vec<u8>,
         skip: u64,
     ) -> Flow {
-        let Some(pool) = self.clients.at(index).map(|client| client.pool) else {
+        let Some(pool) = self.clients.get_mut(who).map(|client| client.pool) else {
             return Flow::Taken;
         };
         let flow = if command::is_reserved(key) {
-            self.reply_now(index, generation, meta, Wire::ReservedKey.memcached());
+            self.reply_now(who, meta, Wire::ReservedKey.memcached());
             Flow::Taken
         } else {
             let parts = Parts {
@@ -247,9 +242,9 @@ impl Worker {
                 copies: Copies::FromBytes,
                 trailer: b"",
             };
-            self.dispatch_parts(index, generation, meta, Merge::TooLarge, parts, &out)
+            self.dispatch_parts(who, meta, Merge::TooLarge, parts, &out)
         };
-        if let Some(client) = self.clients.at(index).filter(|_| flow == Flow::Taken) {
+        if let Some(client) = self.clients.get_mut(who).filter(|_| flow == Flow::Taken) {
             client.skip = skip;
         }
         flow
@@ -352,8 +347,7 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     fn retrieve(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         verb: Verb,
@@ -364,12 +358,12 @@ impl Worker {
         let count = args.len() - first;
         if count == 0 {
             // Of a gat without keys the server finds none of them.
-            self.reply_now(index, generation, meta, b"END\r\n");
+            self.reply_now(who, meta, b"END\r\n");
             return Flow::Taken;
         }
         let key = |i: usize| args.get(first + i);
         if (0..count).any(|i| command::is_reserved(key(i))) {
-            self.reply_now(index, generation, meta, Wire::ReservedKey.memcached());
+            self.reply_now(who, meta, Wire::ReservedKey.memcached());
             return Flow::Taken;
         }
         let mut out = Outgoing {
@@ -384,14 +378,14 @@ impl Worker {
         };
         if count == 1 && !meta.write {
             out.shard = self.shard_of(pool, key(0));
-            return self.dispatch(index, generation, meta, &out);
+            return self.dispatch(who, meta, &out);
         }
         self.place(pool, count, key);
         out.shard = self.placed.first().map_or(0, |first| first.0);
         if self.is_one_shard() {
             let touches = touches(verb, args);
             out.copies = self.copies_of_touches(pool, out.shard, &touches, args);
-            return self.dispatch(index, generation, meta, &out);
+            return self.dispatch(who, meta, &out);
         }
         let mut parts = Parts {
             order: vec![0; count],
@@ -414,7 +408,7 @@ impl Worker {
             parts.bytes.push(bytes);
         }
         parts.keys = (0..count).map(|i| key(i).to_vec()).collect();
-        self.dispatch_parts(index, generation, meta, Merge::Values, parts, &out)
+        self.dispatch_parts(who, meta, Merge::Values, parts, &out)
     }
 
     /// What a get or gat of one shard sends to those that do not answer it.

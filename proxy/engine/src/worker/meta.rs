@@ -16,8 +16,7 @@ impl Worker {
     /// Takes a meta request as a text client wrote it.
     pub(super) fn meta_text(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         request: &Request,
         args: Args,
         frame: &[u8],
@@ -29,26 +28,20 @@ impl Worker {
             _ => Form::of_text(verb, &args, flags, hides_key),
         };
         if dialect::is_canonical(verb, flags, frame, hides_key) {
-            return self.meta_request(index, generation, request, args, frame, form);
+            return self.meta_request(who, request, args, frame, form);
         }
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         dialect::write_canonical(&mut bytes, verb, &args, flags, hides_key);
         bytes.extend_from_slice(&frame[request.line_end..]);
-        let flow = self.meta_bytes(index, generation, &bytes, form);
+        let flow = self.meta_bytes(who, &bytes, form);
         self.scratch = bytes;
         flow
     }
 
     /// Takes a whole meta request without `q`, whoever made it; `form` says how its reply is written for the
     /// client.
-    pub(super) fn meta_bytes(
-        &mut self,
-        index: u32,
-        generation: u32,
-        bytes: &[u8],
-        form: Form,
-    ) -> Flow {
+    pub(super) fn meta_bytes(&mut self, who: Handle, bytes: &[u8], form: Form) -> Flow {
         let mut list = Vec::new();
         let (step, request) = text::request(bytes, &mut list, &mut Resume::default(), usize::MAX);
         let (Step::Complete(_), Some(request)) = (step, request) else {
@@ -59,19 +52,18 @@ impl Worker {
             buf: bytes,
             list: &list,
         };
-        self.meta_request(index, generation, &request, args, bytes, form)
+        self.meta_request(who, &request, args, bytes, form)
     }
 
     fn meta_request(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         request: &Request,
         args: Args,
         bytes: &[u8],
         form: Form,
     ) -> Flow {
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         client.form = form;
@@ -94,7 +86,7 @@ impl Worker {
             None => None,
         };
         if let Some(answer) = answer {
-            self.reply_now(index, generation, meta, answer);
+            self.reply_now(who, meta, answer);
             return Flow::Taken;
         }
         let shard = self.shard_of(pool, key);
@@ -103,11 +95,11 @@ impl Worker {
             if table.is_replicated() {
                 // Its owner makes of it what servers are sent.
                 let out = outgoing(pool, shard, request, bytes, Copies::Same);
-                return self.dispatch(index, generation, meta, &out);
+                return self.dispatch(who, meta, &out);
             }
         }
         self.with_meta(pool, shard, request, args, bytes, |worker, out| {
-            worker.dispatch(index, generation, meta, out)
+            worker.dispatch(who, meta, out)
         })
     }
 

@@ -72,7 +72,7 @@ use crate::conn::{Block, Client, Conn, ConnState, LANES};
 use crate::error::Wire;
 use crate::proto::Arg;
 use crate::route::Table;
-use crate::slab::Slab;
+use crate::slab::{Handle, Slab};
 use crate::stats::{PoolCount, PoolStats};
 use crate::sys::{self, Io, Poll, PollEvents};
 use op::{LogEntry, Op};
@@ -112,8 +112,8 @@ fn listener_token(pool: usize, listener: usize) -> u64 {
 /// A shard as this worker knows it.
 struct ShardState {
     conns: Vec<[u32; LANES]>,
-    /// Clients (index, generation) whose next request waits for this shard.
-    waiting: VecDeque<(u32, u32)>,
+    /// Clients whose next request waits for this shard.
+    waiting: VecDeque<Handle>,
     /// Handed-over requests that wait, with the millisecond they came; in order.
     queue: VecDeque<(Handover, u64)>,
     /// Writes that go before all others once there is a new view (`retry.rs`).
@@ -154,10 +154,10 @@ pub struct Worker {
     waits: Slab<blocking::Wait>,
     watches: Vec<ready::Watch>,
     watch_index: HashMap<ready::Place, u32>,
-    /// Ends of waits, the next first: millisecond of the worker clock, order, index, generation.
-    timeouts: BTreeSet<(u64, u64, u32, u32)>,
-    /// What could not be put back yet: due, index, generation.
-    put_backs: VecDeque<(u64, u32, u32)>,
+    /// Ends of waits, the next first: millisecond of the worker clock, order, wait.
+    timeouts: BTreeSet<(u64, u64, Handle)>,
+    /// What could not be put back yet: due, wait.
+    put_backs: VecDeque<(u64, Handle)>,
     /// What `waits` take, and the order of the next one.
     waits_bytes: usize,
     next_wait: u64,
@@ -172,18 +172,18 @@ pub struct Worker {
     inline: Vec<u8>,
     /// Emptied buffers for parked replies.
     spare: Vec<Vec<u8>>,
-    dirty_clients: Vec<(u32, u32)>,
+    dirty_clients: Vec<Handle>,
     dirty_conns: Vec<u32>,
     /// Connections whose socket had more than one buffer's worth.
     again: Vec<u64>,
     /// Clients whose next request may go on now.
-    resumable: Vec<(u32, u32)>,
+    resumable: Vec<Handle>,
     /// Shards whose waiters may go on: (pool, shard).
     woken: Vec<(u16, u16)>,
     mail: Vec<Vec<Message>>,
     known: scripts::Known,
-    /// When gathers end whatever has come (millisecond, index, generation), in order.
-    fan_deadlines: VecDeque<(u64, u32, u32)>,
+    /// When gathers end whatever has come (millisecond, gather), in order.
+    fan_deadlines: VecDeque<(u64, Handle)>,
     /// Microseconds and milliseconds of the clock, read once per turn.
     now: u64,
     now_ms: u64,
@@ -290,8 +290,8 @@ impl Worker {
         self.begin();
         let mut events = PollEvents::new(EVENTS_PER_TURN);
         while !self.is_finished() && self.turn(&mut events).is_ok() {}
-        for (index, generation) in self.clients.keys() {
-            self.close_client(index, generation);
+        for who in self.clients.handles() {
+            self.close_client(who);
         }
     }
 
@@ -411,14 +411,14 @@ impl Worker {
             for (pool, shard) in std::mem::take(&mut self.woken) {
                 self.wake_shard(pool, shard);
             }
-            for (index, generation) in std::mem::take(&mut self.resumable) {
-                self.resume_client(index, generation);
+            for who in std::mem::take(&mut self.resumable) {
+                self.resume_client(who);
             }
             for index in std::mem::take(&mut self.dirty_conns) {
                 self.flush_conn(index);
             }
-            for (index, generation) in std::mem::take(&mut self.dirty_clients) {
-                self.flush_client(index, generation);
+            for who in std::mem::take(&mut self.dirty_clients) {
+                self.flush_client(who);
             }
             let dirty = !self.dirty_conns.is_empty() || !self.dirty_clients.is_empty();
             if !dirty && self.woken.is_empty() && self.resumable.is_empty() {
@@ -475,12 +475,12 @@ impl Worker {
             }
         }
         self.release_blocked();
-        for (index, generation) in self.clients.keys() {
-            if let Some(client) = self.clients.get_mut(index, generation) {
+        for who in self.clients.handles() {
+            if let Some(client) = self.clients.get_mut(who) {
                 let is_idle = client.slots.is_empty() && client.out.waiting() == 0;
                 if is_idle && client.input.is_empty() && !client.is_in_transaction() {
                     client.closing = true;
-                    self.mark_client(index, generation);
+                    self.mark_client(who);
                 }
             }
         }

@@ -109,10 +109,8 @@ impl Worker {
         let (pool, shard) = (conn.pool, conn.shard);
         let asked = conn.feed.as_mut().and_then(|feed| feed.asked.pop_front());
         match asked {
-            Some(Asked::Begin {
-                topic, generation, ..
-            }) if begins => {
-                let joins = self.topics(pool).confirmed((topic, generation), shard);
+            Some(Asked::Begin { topic, .. }) if begins => {
+                let joins = self.topics(pool).confirmed(topic, shard);
                 self.finish_joins(pool, joins);
             }
             Some(Asked::End) if !begins => {}
@@ -135,22 +133,17 @@ impl Worker {
             return;
         };
         let mut refused = Vec::new();
-        while let Some(Asked::Begin {
-            topic,
-            generation,
-            command,
-        }) = feed.asked.front().copied()
-        {
+        while let Some(Asked::Begin { topic, command }) = feed.asked.front().copied() {
             if command != first {
                 break;
             }
             feed.asked.pop_front();
-            refused.push((topic, generation));
+            refused.push(topic);
         }
         let mut is_served = false;
-        for (topic, generation) in refused {
-            let topics = self.topics(pool);
-            if topics.handle(topic) != (topic, generation) || topics.get(topic).is_none() {
+        for handle in refused {
+            let (topic, topics) = (handle.index, self.topics(pool));
+            if topics.handle(topic) != handle || topics.get(topic).is_none() {
                 continue;
             }
             topics.withdraw(topic, shard);
@@ -180,8 +173,8 @@ impl Worker {
         let mut sent = 0;
         let mut sent_bytes = 0;
         let is_large = frame.len() * subscribers.len() > BURST_BYTES;
-        for &(index, generation) in &subscribers {
-            let Some(client) = self.clients.get_mut(index, generation) else {
+        for &who in &subscribers {
+            let Some(client) = self.clients.get_mut(who) else {
                 continue;
             };
             if client.quitting {
@@ -198,7 +191,7 @@ impl Worker {
                 frame
             };
             if client.out.waiting() + client.parked + bytes.len() > limit {
-                cut.push((index, generation));
+                cut.push(who);
                 continue;
             }
             client.out.extend(bytes);
@@ -214,7 +207,7 @@ impl Worker {
             }
             if !client.dirty {
                 client.dirty = true;
-                self.dirty_clients.push((index, generation));
+                self.dirty_clients.push(who);
             }
         }
         self.scratch = pushed;
@@ -224,8 +217,8 @@ impl Worker {
         stats.of(PoolCount::SentBytes).add(sent_bytes);
         stats.of(PoolCount::SubscribersCut).add(cut.len() as u64);
         stats.of(PoolCount::OutputClosed).add(cut.len() as u64);
-        for (index, generation) in cut {
-            self.close_client(index, generation);
+        for who in cut {
+            self.close_client(who);
         }
         self.channels.burst += if is_large {
             0
@@ -234,8 +227,8 @@ impl Worker {
         };
         if self.channels.burst > BURST_BYTES {
             self.channels.burst = 0;
-            for (index, generation) in std::mem::take(&mut self.dirty_clients) {
-                self.flush_client(index, generation);
+            for who in std::mem::take(&mut self.dirty_clients) {
+                self.flush_client(who);
             }
         }
     }

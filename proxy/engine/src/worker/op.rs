@@ -5,6 +5,7 @@ use super::legs::{Held, Shape};
 use super::repair::Check;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
+use crate::slab::Handle;
 
 /// No reply yet.
 pub(super) const NOBODY: u8 = u8::MAX;
@@ -38,15 +39,14 @@ pub(super) struct Op {
     /// Present while it is not known whether all came out alike.
     pub check: Option<Box<Check>>,
     /// The write whose outcome this one makes equal everywhere.
-    pub repairs: Option<(u32, u32)>,
+    pub repairs: Option<Handle>,
     /// Milliseconds of the worker clock.
     pub since: u64,
 }
 
 /// Bytes for the replicas that do not lead, not sent yet.
 pub(super) struct LogEntry {
-    pub op: u32,
-    pub generation: u32,
+    pub op: Handle,
     pub bytes: Vec<u8>,
     pub replies: u32,
     pub kind: ReplyKind,

@@ -19,8 +19,7 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn publish(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -29,10 +28,10 @@ impl Worker {
     ) -> Flow {
         let name = args.get(1);
         if command::is_reserved(name) {
-            self.reply_now(index, generation, meta, Wire::ReservedKey.redis());
+            self.reply_now(who, meta, Wire::ReservedKey.redis());
             return Flow::Taken;
         }
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         if client.slot(client.barrier).is_some_and(|slot| !slot.ready) {
@@ -45,29 +44,25 @@ impl Worker {
         let (lead, others) = (table.lead, table.in_sync.count_ones() > 1);
         let Some(lead) = lead else {
             self.pool_stats(pool).of(PoolCount::ShardLost).add(1);
-            self.reply_now(index, generation, meta, Wire::ShardLost.redis());
+            self.reply_now(who, meta, Wire::ShardLost.redis());
             return Flow::Taken;
         };
         let awaits = self.shard_state(pool, shard).awaiting_view;
         if awaits || !self.may_go(pool, shard, lane, Reach::Nothing) {
-            return self.wait(index, generation, meta, Block::Shard, &out);
+            return self.wait(who, meta, Block::Shard, &out);
         }
         let conn = self.conn_for(pool, shard, lead, lane);
         if self.conns[conn as usize].state == ConnState::Closed {
             if others {
                 // Another will lead, or this one can be reached again.
                 self.channels.held.push((pool, shard));
-                return self.wait(index, generation, meta, Block::Shard, &out);
+                return self.wait(who, meta, Block::Shard, &out);
             }
-            self.reply_now(index, generation, meta, Wire::BackendUnreachable.redis());
+            self.reply_now(who, meta, Wire::BackendUnreachable.redis());
             return Flow::Taken;
         }
-        let seq = self.open_slot(index, meta, &[]);
-        let to = ReplyTo::Slot {
-            client: index,
-            generation,
-            seq,
-        };
+        let seq = self.open_slot(who, meta, &[]);
+        let to = ReplyTo::Slot { client: who, seq };
         let publishes = true;
         let pending = Pending {
             publishes,
@@ -94,8 +89,7 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn query(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -107,14 +101,14 @@ impl Worker {
         if lists && args.len() > 3 {
             let mut text = Vec::new();
             error::subcommand_syntax(args.get(0), args.get(1), &mut text);
-            self.reply_now(index, generation, meta, &text);
+            self.reply_now(who, meta, &text);
             return Flow::Taken;
         }
         let shards = 0..self.table.pools[pool as usize].shards.len() as u16;
         let shards: Vec<u16> = shards.filter(|shard| !self.is_off(pool, *shard)).collect();
         if shards.is_empty() {
             self.pool_stats(pool).of(PoolCount::ShardLost).add(1);
-            self.reply_now(index, generation, meta, Wire::ShardLost.redis());
+            self.reply_now(who, meta, Wire::ShardLost.redis());
             return Flow::Taken;
         }
         if let Some(full) = shards
@@ -122,22 +116,17 @@ impl Worker {
             .find(|shard| !self.may_go(pool, **shard, lane, Reach::Nothing))
         {
             let out = self.to_leader(pool, *full, lane, frame);
-            return self.wait(index, generation, meta, Block::Shard, &out);
+            return self.wait(who, meta, Block::Shard, &out);
         }
         let names = args.iter().skip(2).map(<[u8]>::to_vec).collect();
-        let seq = self.open_slot(index, meta, &[]);
-        let to = ReplyTo::Slot {
-            client: index,
-            generation,
-            seq,
-        };
+        let seq = self.open_slot(who, meta, &[]);
+        let to = ReplyTo::Slot { client: who, seq };
         let gather = Gather::unordered(to, pool, Merge::Channels(kind), shards.len(), names);
-        let (gather, generation) = self.gathers.insert(gather);
+        let gather = self.gathers.insert(gather);
         for (part, shard) in shards.into_iter().enumerate() {
             let part = part as u16;
             let to = ReplyTo::Part {
                 gather,
-                generation,
                 part,
                 last: true,
             };

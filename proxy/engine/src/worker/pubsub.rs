@@ -52,8 +52,7 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn channel(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -62,9 +61,9 @@ impl Worker {
         frame: &[u8],
     ) -> Flow {
         if act == Act::Publish {
-            return self.publish(index, generation, meta, pool, lane, args, frame);
+            return self.publish(who, meta, pool, lane, args, frame);
         }
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         if !client.slots.is_empty() {
@@ -72,9 +71,9 @@ impl Worker {
             return Flow::Wait;
         }
         match act {
-            Act::Subscribe(kind) => self.subscribe(index, generation, meta, pool, kind, args),
-            Act::Unsubscribe(kind) => self.unsubscribe(index, generation, meta, pool, kind, args),
-            Act::Query(kind) => self.query(index, generation, meta, pool, lane, kind, args, frame),
+            Act::Subscribe(kind) => self.subscribe(who, meta, pool, kind, args),
+            Act::Unsubscribe(kind) => self.unsubscribe(who, meta, pool, kind, args),
+            Act::Query(kind) => self.query(who, meta, pool, lane, kind, args, frame),
             Act::Publish => Flow::Taken,
         }
     }
@@ -114,22 +113,14 @@ impl Worker {
 
     // --- SUBSCRIBE -------------------------------------------------------------------------------
 
-    fn subscribe(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        pool: u16,
-        kind: Kind,
-        args: Args,
-    ) -> Flow {
-        let client = (index, generation);
+    fn subscribe(&mut self, who: Handle, meta: Meta, pool: u16, kind: Kind, args: Args) -> Flow {
+        let client = who;
         if kind == Kind::Monitor {
             if !self.shared.config.pools[pool as usize].monitor {
                 let mut text = Vec::new();
                 error::unknown_command(args.get(0), args.iter().skip(1), &mut text);
                 self.pool_stats(pool).of(PoolCount::Unsupported).add(1);
-                self.reply_now(index, generation, meta, &text);
+                self.reply_now(who, meta, &text);
                 return Flow::Taken;
             }
             if !self.topics(pool).topics_of(client, Some(kind)).is_empty() {
@@ -150,7 +141,7 @@ impl Worker {
             None
         };
         if let Some(wire) = refused {
-            self.reply_now(index, generation, meta, wire.redis());
+            self.reply_now(who, meta, wire.redis());
             return Flow::Taken;
         }
         let mut join = Join::new(client, self.now_ms);
@@ -175,7 +166,7 @@ impl Worker {
             let gone = self.topics(pool).abandon(&join);
             self.unask(pool, gone);
             self.pool_stats(pool).of(PoolCount::ShardLost).add(1);
-            self.reply_now(index, generation, meta, Wire::ShardLost.redis());
+            self.reply_now(who, meta, Wire::ShardLost.redis());
             return Flow::Taken;
         }
         // What announces messages is sent whatever CLIENT REPLY says.
@@ -183,8 +174,8 @@ impl Worker {
             mute: meta.mute && kind == Kind::Monitor,
             ..meta
         };
-        join.seq = self.open_slot(index, meta, &[]);
-        if let Some(client) = self.clients.at(index) {
+        join.seq = self.open_slot(who, meta, &[]);
+        if let Some(client) = self.clients.get_mut(who) {
             client.barrier = join.seq;
             if let Some(session) = client.session.as_mut() {
                 session.joining = true;
@@ -232,11 +223,11 @@ impl Worker {
         self.pool_stats(pool)
             .of(PoolCount::Subscriptions)
             .add(count);
-        let (index, generation) = join.client;
+        let who = join.client;
         let topics = &self.channels.pools[pool as usize].topics;
         let Some(session) = self
             .clients
-            .get_mut(index, generation)
+            .get_mut(who)
             .and_then(|client| client.session.as_mut())
         else {
             return; // `close_client` has ended its joins, so this cannot be
@@ -270,36 +261,24 @@ impl Worker {
     }
 
     fn end_join(&mut self, join: &Join, text: &[u8]) {
-        let (client, generation) = join.client;
-        let found = self.clients.get_mut(client, generation);
+        let client = join.client;
+        let found = self.clients.get_mut(client);
         if let Some(session) = found.and_then(|client| client.session.as_mut()) {
             session.joining = false;
             session.settle();
         }
         let seq = join.seq;
-        let to = ReplyTo::Slot {
-            client,
-            generation,
-            seq,
-        };
+        let to = ReplyTo::Slot { client, seq };
         self.deliver(to, text);
     }
 
     // --- UNSUBSCRIBE -----------------------------------------------------------------------------
 
-    fn unsubscribe(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        pool: u16,
-        kind: Kind,
-        args: Args,
-    ) -> Flow {
-        let client = (index, generation);
+    fn unsubscribe(&mut self, who: Handle, meta: Meta, pool: u16, kind: Kind, args: Args) -> Flow {
+        let client = who;
         let Some(session) = self
             .clients
-            .at(index)
+            .get_mut(who)
             .and_then(|client| client.session.as_ref())
         else {
             return Flow::Taken;
@@ -340,15 +319,14 @@ impl Worker {
             .sub(ended);
         if let Some(session) = self
             .clients
-            .at(index)
+            .get_mut(who)
             .and_then(|client| client.session.as_mut())
         {
             session.subscriptions = subscriptions;
             session.settle();
         }
         self.reply_now(
-            index,
-            generation,
+            who,
             Meta {
                 mute: false,
                 ..meta

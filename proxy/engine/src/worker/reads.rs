@@ -70,15 +70,13 @@ impl Worker {
         let Some(last) = state.log.back() else {
             return false;
         };
-        let Some(lead) = self.ops.get(last.op, last.generation).map(|op| op.lead) else {
+        let Some(lead) = self.ops.get(last.op).map(|op| op.lead) else {
             return false;
         };
         let has_others = match to {
-            ReplyTo::Slot {
-                client, generation, ..
-            } => self
+            ReplyTo::Slot { client, .. } => self
                 .clients
-                .get_mut(client, generation)
+                .get_mut(client)
                 .is_some_and(|client| client.slots.len() > 1),
             _ => true,
         };

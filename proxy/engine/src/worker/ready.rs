@@ -80,8 +80,7 @@ enum Asked {
 }
 
 struct Waiter {
-    wait: u32,
-    generation: u32,
+    wait: Handle,
     /// Position of the key in the request.
     key: usize,
     wants: Holds,
@@ -103,7 +102,7 @@ struct Key {
     allowed: u32,
     burst: u32,
     /// The wait that an attempt is under way for: one at a time, so that they keep their order.
-    busy: Option<(u32, u32)>,
+    busy: Option<Handle>,
     /// By `Wait::order`.
     waiters: BTreeMap<u64, Waiter>,
     /// When the last one left. Milliseconds of the worker clock.
@@ -132,8 +131,8 @@ impl Worker {
     }
 
     /// A client waits for a key from now on; it has tried. Its attempts are up to `pump`.
-    pub(super) fn want(&mut self, at: u32, generation: u32, key: usize) {
-        let Some(wait) = self.waits.get(at, generation) else {
+    pub(super) fn want(&mut self, at: Handle, key: usize) {
+        let Some(wait) = self.waits.get(at) else {
             return;
         };
         let place = (wait.pool, wait.shards[key], listening(wait.lane));
@@ -162,7 +161,6 @@ impl Worker {
         let is_overtaken = entry.holds == Some(wants) && entry.told > wait.began;
         let waiter = Waiter {
             wait: at,
-            generation,
             key,
             wants,
             is_read: wait.call.kind == Kind::Read,
@@ -177,8 +175,8 @@ impl Worker {
     }
 
     /// It does so no more.
-    pub(super) fn unwant(&mut self, at: u32, generation: u32) {
-        let Some(wait) = self.waits.get(at, generation) else {
+    pub(super) fn unwant(&mut self, at: Handle) {
+        let Some(wait) = self.waits.get(at) else {
             return;
         };
         for (name, shard) in wait.call.keys.iter().zip(&wait.shards) {
@@ -188,7 +186,7 @@ impl Worker {
             };
             if let Some(key) = self.watches[*number as usize].keys.get_mut(&name[..]) {
                 key.waiters.remove(&wait.order);
-                if key.busy == Some((at, generation)) {
+                if key.busy == Some(at) {
                     key.busy = None;
                 }
                 key.left_at = self.now_ms;
@@ -203,21 +201,14 @@ impl Worker {
     }
 
     /// An attempt has ended.
-    pub(super) fn attempt_over(
-        &mut self,
-        place: Place,
-        name: &[u8],
-        at: u32,
-        generation: u32,
-        over: Over,
-    ) {
+    pub(super) fn attempt_over(&mut self, place: Place, name: &[u8], at: Handle, over: Over) {
         let Some(number) = self.watch_of(place) else {
             return;
         };
         let Some(key) = self.watches[number as usize].keys.get_mut(name) else {
             return;
         };
-        if key.busy == Some((at, generation)) {
+        if key.busy == Some(at) {
             key.busy = None;
         }
         if over == Over::Failed {
@@ -225,7 +216,7 @@ impl Worker {
             key.allowed += 1;
         }
         let (waits, round) = (&self.waits, key.round);
-        let wait = waits.get(at, generation);
+        let wait = waits.get(at);
         // An attempt of an earlier round may be older than what began this one.
         let is_of_round = |wait: &&Wait| {
             let waiter = key.waiters.get(&wait.order);
@@ -235,7 +226,7 @@ impl Worker {
             return;
         };
         for waiter in key.waiters.values_mut() {
-            let other = waits.get(waiter.wait, waiter.generation);
+            let other = waits.get(waiter.wait);
             if other.is_some_and(|other| wait.call.is_like(&other.call)) {
                 waiter.seen = round;
             }
@@ -279,7 +270,7 @@ impl Worker {
             }
             let (waits, round, holds, allowed) = (&self.waits, key.round, key.holds, key.allowed);
             let may_try = |waiter: &Waiter| {
-                let wait = waits.get(waiter.wait, waiter.generation);
+                let wait = waits.get(waiter.wait);
                 waiter.seen != round
                     && holds.is_none_or(|holds| holds == waiter.wants)
                     && (allowed > 0 || waiter.wants == Holds::Stream)
@@ -289,25 +280,22 @@ impl Worker {
                 return;
             };
             waiter.seen = round;
-            let (at, generation, position) = (waiter.wait, waiter.generation, waiter.key);
+            let (at, position) = (waiter.wait, waiter.key);
             if waiter.wants != Holds::Stream {
                 key.allowed -= 1;
             }
             if !waiter.is_read {
-                key.busy = Some((at, generation));
+                key.busy = Some(at);
             }
-            self.try_again(at, generation, position);
+            self.try_again(at, position);
         }
     }
 
     /// The same for all keys of a wait.
-    pub(super) fn pump_wait(&mut self, at: u32, generation: u32) {
-        let count = self
-            .waits
-            .get(at, generation)
-            .map_or(0, |wait| wait.shards.len());
+    pub(super) fn pump_wait(&mut self, at: Handle) {
+        let count = self.waits.get(at).map_or(0, |wait| wait.shards.len());
         for key in 0..count {
-            let Some(wait) = self.waits.get(at, generation) else {
+            let Some(wait) = self.waits.get(at) else {
                 return;
             };
             if wait.stage != Stage::Waiting {
@@ -470,15 +458,12 @@ impl Worker {
             return;
         };
         let waits = &self.waits;
-        let waiters = key
-            .waiters
-            .values()
-            .map(|waiter| (waiter.wait, waiter.generation));
+        let waiters = key.waiters.values().map(|waiter| waiter.wait);
         let ended: Vec<_> = waiters
-            .filter(|wait| waits.get(wait.0, wait.1).is_some_and(&is_it))
+            .filter(|wait| waits.get(*wait).is_some_and(&is_it))
             .collect();
-        for (at, generation) in ended {
-            self.end_wait(at, generation, Verdict::Error(wire));
+        for at in ended {
+            self.end_wait(at, Verdict::Error(wire));
         }
     }
 
@@ -492,7 +477,7 @@ impl Worker {
                 .values()
                 .filter(|waiter| waiter.wants == Holds::Stream)
             {
-                let wait = self.waits.get(waiter.wait, waiter.generation);
+                let wait = self.waits.get(waiter.wait);
                 if let Some(group) = wait.and_then(|wait| wait.call.group()) {
                     groups.insert((Arc::clone(name), group.clone()));
                 }

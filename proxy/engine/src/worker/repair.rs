@@ -84,12 +84,12 @@ fn members(mask: u16) -> impl Iterator<Item = u8> {
 impl Worker {
     /// Compares the answers to a write that every in-sync replica has answered or failed. The op's
     /// `check` is gone when there is nothing (more) to wait for.
-    pub(super) fn verify(&mut self, op: u32, generation: u32) {
-        let Some((pool, shard)) = self.ops.get(op, generation).map(|op| (op.pool, op.shard)) else {
+    pub(super) fn verify(&mut self, op: Handle) {
+        let Some((pool, shard)) = self.ops.get(op).map(|op| (op.pool, op.shard)) else {
             return;
         };
         let in_sync = self.shard_table(pool, shard).in_sync;
-        let Some(state) = self.ops.get_mut(op, generation) else {
+        let Some(state) = self.ops.get_mut(op) else {
             return;
         };
         let Some(check) = state.check.as_mut().filter(|check| check.differ == 0) else {
@@ -111,20 +111,20 @@ impl Worker {
             state.check = None;
         } else if has_lead && check.keys.is_empty() {
             // Nobody knows what it wrote.
-            self.give_up(op, generation, differ, false);
+            self.give_up(op, differ, false);
         } else if has_lead {
             check.differ = differ;
             self.pool_stats(pool).of(PoolCount::Repairs).add(1);
-            self.repair(op, generation);
+            self.repair(op);
         } else {
             // The leader is lost, and who is right with it.
-            self.give_up(op, generation, differ, true);
+            self.give_up(op, differ, true);
         }
     }
 
     /// Sends the leader's state of a write's keys to all others, as a write of its own.
-    fn repair(&mut self, op: u32, generation: u32) {
-        let Some(parent) = self.ops.get(op, generation) else {
+    fn repair(&mut self, op: Handle) {
+        let Some(parent) = self.ops.get(op) else {
             return;
         };
         let Some(check) = &parent.check else { return };
@@ -163,17 +163,16 @@ impl Worker {
             targets,
             shape,
             held: Some(held),
-            repairs: Some((op, generation)),
+            repairs: Some(op),
             since: self.now_ms,
             ..Op::blank()
         };
-        let (op, generation) = self.ops.insert(entry);
+        let op = self.ops.insert(entry);
         let kind = ReplyKind::Line;
         self.shard_state(pool, shard).begin_write(lane, Reach::Lane);
         // First into the log: sending may fail at once and looks for it there.
         self.shard_state(pool, shard).log.push_back(LogEntry {
             op,
-            generation,
             bytes: Vec::new(),
             replies: 1,
             kind,
@@ -186,29 +185,29 @@ impl Worker {
             then,
             trailer: b"",
         };
-        self.send_leg(op, generation, lead, batch);
+        self.send_leg(op, lead, batch);
         self.flush_log(pool, shard);
     }
 
     /// The repair of a write has ended.
-    pub(super) fn repaired(&mut self, op: u32, generation: u32, repair: &Op) {
-        let Some(state) = self.ops.get_mut(op, generation) else {
+    pub(super) fn repaired(&mut self, op: Handle, repair: &Op) {
+        let Some(state) = self.ops.get_mut(op) else {
             return;
         };
         let lead = 1u16 << repair.lead;
         let differ = state.check.as_ref().map_or(0, |check| check.differ);
         if repair.replied & lead & !repair.refused != 0 {
             state.check = None;
-            self.check_op(op, generation);
+            self.check_op(op);
         } else {
-            self.give_up(op, generation, differ, repair.failed & lead != 0);
+            self.give_up(op, differ, repair.failed & lead != 0);
         }
     }
 
     /// The replicas in `differ` cannot be made equal to the leader, so they leave the view. If the leader
     /// is lost, its answer does not count, and one of those that are left has to stay.
-    fn give_up(&mut self, op: u32, generation: u32, differ: u16, lead_lost: bool) {
-        let Some(state) = self.ops.get_mut(op, generation) else {
+    fn give_up(&mut self, op: Handle, differ: u16, lead_lost: bool) {
+        let Some(state) = self.ops.get_mut(op) else {
             return;
         };
         state.check = None;
@@ -231,6 +230,6 @@ impl Worker {
         if unknown {
             self.fail(pool, to, Wire::WriteLost);
         }
-        self.check_op(op, generation);
+        self.check_op(op);
     }
 }

@@ -98,7 +98,7 @@ impl Worker {
             Copies::Same | Copies::FromBytes => Plan::plain(),
         };
         let is_held = plan.held.is_some();
-        let (op, generation) = self.ops.insert(Op {
+        let op = self.ops.insert(Op {
             to,
             pool: out.pool,
             shard: out.shard,
@@ -130,8 +130,8 @@ impl Worker {
             then: plan.then,
             trailer,
         };
-        self.send_leg(op, generation, lead, batch);
-        if self.ops.get(op, generation).is_none() {
+        self.send_leg(op, lead, batch);
+        if self.ops.get(op).is_none() {
             self.flush_log(out.pool, out.shard);
             return; // it failed at once, and is to be made again
         }
@@ -140,7 +140,7 @@ impl Worker {
             _ => (first, replies, kind),
         };
         if is_held || !self.shard_state(out.pool, out.shard).log.is_empty() {
-            if let Some(state) = self.ops.get_mut(op, generation) {
+            if let Some(state) = self.ops.get_mut(op) {
                 state.request = out.bytes.to_vec();
             }
             let bytes = [bytes, out.trailer].concat();
@@ -148,7 +148,6 @@ impl Worker {
             let replies = replies + u32::from(!out.trailer.is_empty());
             let entry = LogEntry {
                 op,
-                generation,
                 bytes,
                 replies,
                 kind,
@@ -166,34 +165,29 @@ impl Worker {
                     then: ReplyKind::Line,
                     trailer,
                 };
-                self.send_leg(op, generation, backend, batch);
+                self.send_leg(op, backend, batch);
             }
         }
     }
 
     /// Queues a write on one replica; the last of its replies ends the leg.
-    pub(super) fn send_leg(&mut self, op: u32, generation: u32, backend: u8, batch: Batch<'_>) {
+    pub(super) fn send_leg(&mut self, op: Handle, backend: u8, batch: Batch<'_>) {
         let Batch {
             bytes,
             replies,
             trailer,
             ..
         } = batch;
-        let Some(state) = self.ops.get(op, generation) else {
+        let Some(state) = self.ops.get(op) else {
             return;
         };
         let (pool, shard, lane) = (state.pool, state.shard, state.lane);
         let index = self.conn_for(pool, shard, backend, lane);
         if self.conns[index as usize].state == ConnState::Closed {
-            self.leg_failed(op, generation, backend, Failure::Refused);
+            self.leg_failed(op, backend, Failure::Refused);
             return;
         }
-        let leg = |last| ReplyTo::Leg {
-            op,
-            generation,
-            backend,
-            last,
-        };
+        let leg = |last| ReplyTo::Leg { op, backend, last };
         for i in 0..replies {
             let kind = if i == 0 { batch.kind } else { batch.then };
             let pending = self.pending(leg(i + 1 == replies), kind, false, 0);
@@ -207,19 +201,12 @@ impl Worker {
     }
 
     /// A replica answered.
-    pub(super) fn leg_replied(
-        &mut self,
-        op: u32,
-        generation: u32,
-        backend: u8,
-        last: bool,
-        bytes: &[u8],
-    ) {
-        let Some(pool) = self.ops.get(op, generation).map(|state| state.pool) else {
+    pub(super) fn leg_replied(&mut self, op: Handle, backend: u8, last: bool, bytes: &[u8]) {
+        let Some(pool) = self.ops.get(op).map(|state| state.pool) else {
             return;
         };
         let is_error = self.is_error(pool, bytes);
-        let Some(state) = self.ops.get_mut(op, generation) else {
+        let Some(state) = self.ops.get_mut(op) else {
             return;
         };
         let bit = 1u16 << backend;
@@ -241,7 +228,7 @@ impl Worker {
                 _ => {}
             }
             if last {
-                self.decide(op, generation, bytes);
+                self.decide(op, bytes);
                 return;
             }
         }
@@ -270,19 +257,19 @@ impl Worker {
             state.take_error(backend, bytes);
         }
         if last {
-            self.check_op(op, generation);
+            self.check_op(op);
         }
     }
 
     /// The leader has answered a held write: what do the others get?
-    fn decide(&mut self, op: u32, generation: u32, reply: &[u8]) {
-        let Some((pool, shard)) = self.ops.get(op, generation).map(|op| (op.pool, op.shard)) else {
+    fn decide(&mut self, op: Handle, reply: &[u8]) {
+        let Some((pool, shard)) = self.ops.get(op).map(|op| (op.pool, op.shard)) else {
             return;
         };
         self.end_exclusive(pool, shard, op);
         let is_error = self.is_error(pool, reply);
         let joining = self.shard_table(pool, shard).joining;
-        let Some(state) = self.ops.get_mut(op, generation) else {
+        let Some(state) = self.ops.get_mut(op) else {
             return;
         };
         let bit = 1u16 << state.lead;
@@ -402,11 +389,11 @@ impl Worker {
         for bytes in back {
             self.tell_backend(pool, shard, lead, &bytes);
         }
-        self.settle_entry(op, generation, pool, shard, copy);
+        self.settle_entry(op, pool, shard, copy);
         for backend in (0..16u8).filter(|backend| lost & (1 << backend) != 0) {
             self.write_failed(pool, shard, backend, Failure::RefusedWrite);
         }
-        self.check_op(op, generation);
+        self.check_op(op);
     }
 
     /// Sends a backend something whose answer is of no interest.
@@ -419,19 +406,9 @@ impl Worker {
     }
 
     /// Makes a held entry ready, or takes it out; then sends what stands ready in front.
-    fn settle_entry(
-        &mut self,
-        op: u32,
-        generation: u32,
-        pool: u16,
-        shard: u16,
-        copy: Option<(Vec<u8>, u32)>,
-    ) {
+    fn settle_entry(&mut self, op: Handle, pool: u16, shard: u16, copy: Option<(Vec<u8>, u32)>) {
         let log = &mut self.shard_state(pool, shard).log;
-        if let Some(at) = log
-            .iter()
-            .position(|entry| entry.op == op && entry.generation == generation)
-        {
+        if let Some(at) = log.iter().position(|entry| entry.op == op) {
             match copy {
                 Some((bytes, replies)) => {
                     let entry = &mut log[at];
@@ -456,7 +433,7 @@ impl Worker {
             let Some(entry) = self.shard_state(pool, shard).log.pop_front() else {
                 break;
             };
-            let Some(state) = self.ops.get(entry.op, entry.generation) else {
+            let Some(state) = self.ops.get(entry.op) else {
                 continue;
             };
             let others = state.targets & !state.failed & !(1 << state.lead);
@@ -470,9 +447,9 @@ impl Worker {
                         then: ReplyKind::Line,
                         trailer: b"",
                     };
-                    self.send_leg(entry.op, entry.generation, backend, batch);
+                    self.send_leg(entry.op, backend, batch);
                 } else if others & (1 << backend) != 0 {
-                    self.leg_failed(entry.op, entry.generation, backend, Failure::Closed);
+                    self.leg_failed(entry.op, backend, Failure::Closed);
                 }
             }
         }
@@ -480,12 +457,12 @@ impl Worker {
 
     /// The leg that is about to fail was never sent. If the others wait for what the leader says, nobody
     /// has applied the write.
-    pub(super) fn leg_unsent(&mut self, op: u32, generation: u32, backend: u8) {
-        if let Some(state) = self.ops.get_mut(op, generation) {
+    pub(super) fn leg_unsent(&mut self, op: Handle, backend: u8) {
+        if let Some(state) = self.ops.get_mut(op) {
             let (pool, shard, is_lead) = (state.pool, state.shard, backend == state.lead);
             let is_alone = state.targets == 1 << backend;
-            let is_unsent = is_lead && (is_alone || self.is_logged(op, generation, pool, shard));
-            if let Some(state) = self.ops.get_mut(op, generation) {
+            let is_unsent = is_lead && (is_alone || self.is_logged(op, pool, shard));
+            if let Some(state) = self.ops.get_mut(op) {
                 state.unsent |= is_unsent;
             }
         }
@@ -493,38 +470,32 @@ impl Worker {
 
     /// True for the leg of a leader whose answer the others wait for.
     pub(super) fn is_undecided(&self, to: ReplyTo) -> bool {
-        let ReplyTo::Leg {
-            op,
-            generation,
-            backend,
-            ..
-        } = to
-        else {
+        let ReplyTo::Leg { op, backend, .. } = to else {
             return false;
         };
-        self.ops.get(op, generation).is_some_and(|state| {
-            state.lead == backend && self.is_logged(op, generation, state.pool, state.shard)
+        self.ops.get(op).is_some_and(|state| {
+            state.lead == backend && self.is_logged(op, state.pool, state.shard)
         })
     }
 
     /// True if only the leader was sent it so far.
-    fn is_logged(&self, op: u32, generation: u32, pool: u16, shard: u16) -> bool {
+    fn is_logged(&self, op: Handle, pool: u16, shard: u16) -> bool {
         let log = &self.pools[pool as usize].shards[shard as usize].log;
-        let is_it = |entry: &LogEntry| entry.op == op && entry.generation == generation;
+        let is_it = |entry: &LogEntry| entry.op == op;
         log.iter().any(is_it)
     }
 
     /// Takes an entry out. What stands behind it may go now (`flush_log`), but not before the writes that
     /// failed with this one are out as well.
-    pub(super) fn drop_entry(&mut self, op: u32, generation: u32, pool: u16, shard: u16) {
+    pub(super) fn drop_entry(&mut self, op: Handle, pool: u16, shard: u16) {
         let log = &mut self.shard_state(pool, shard).log;
-        log.retain(|entry| entry.op != op || entry.generation != generation);
+        log.retain(|entry| entry.op != op);
     }
 
     /// A replica did not answer, and will not, or its answer is lost. When all that failed with it have been
     /// told, the log is to be flushed.
-    pub(super) fn leg_failed(&mut self, op: u32, generation: u32, backend: u8, failure: Failure) {
-        let Some(state) = self.ops.get_mut(op, generation) else {
+    pub(super) fn leg_failed(&mut self, op: Handle, backend: u8, failure: Failure) {
+        let Some(state) = self.ops.get_mut(op) else {
             return;
         };
         let bit = 1u16 << backend;
@@ -533,24 +504,24 @@ impl Worker {
         }
         state.failed |= bit;
         let (pool, shard) = (state.pool, state.shard);
-        if backend == state.lead && self.is_logged(op, generation, pool, shard) {
+        if backend == state.lead && self.is_logged(op, pool, shard) {
             self.end_exclusive(pool, shard, op);
             // The others never heard of it, so only the leader can know the outcome.
-            if self.retry_held(op, generation, failure) {
+            if self.retry_held(op, failure) {
                 return;
             }
-            if let Some(state) = self.ops.get_mut(op, generation) {
+            if let Some(state) = self.ops.get_mut(op) {
                 (state.held, state.check, state.targets) = (None, None, bit);
             }
-            self.drop_entry(op, generation, pool, shard);
+            self.drop_entry(op, pool, shard);
         }
         self.write_failed(pool, shard, backend, failure);
-        self.check_op(op, generation);
+        self.check_op(op);
     }
 
     /// Answers the client if everything needed for that is there, and forgets what is finished.
-    pub(super) fn check_op(&mut self, op: u32, generation: u32) {
-        let Some(state) = self.ops.get_mut(op, generation) else {
+    pub(super) fn check_op(&mut self, op: Handle) {
+        let Some(state) = self.ops.get_mut(op) else {
             return;
         };
         let (pool, shard) = (state.pool, state.shard);
@@ -568,10 +539,10 @@ impl Worker {
         let table = self.shard_table(pool, shard);
         let (in_sync, required) = (table.in_sync, table.members());
         if outstanding & required == 0 {
-            self.verify(op, generation);
+            self.verify(op);
         }
         let ack = self.shared.config.pools[pool as usize].ack;
-        let Some(state) = self.ops.get_mut(op, generation) else {
+        let Some(state) = self.ops.get_mut(op) else {
             return;
         };
         let members = state.targets & required;
@@ -604,13 +575,13 @@ impl Worker {
                     Shape::Tail { .. } => self.deliver(to, &exec::told(&reply)),
                     _ => self.deliver(to, &reply),
                 }
-                if let Some(state) = self.ops.get_mut(op, generation) {
+                if let Some(state) = self.ops.get_mut(op) {
                     state.reply = reply;
                 }
             }
             // Otherwise: not before a view without the failed ones is recorded (`recheck_ops`).
         }
-        let Some(state) = self.ops.get_mut(op, generation) else {
+        let Some(state) = self.ops.get_mut(op) else {
             return;
         };
         let outstanding = state.targets & !(state.replied | state.failed);
@@ -621,8 +592,8 @@ impl Worker {
                 self.wake_later(pool, shard);
             }
             let Some(mut ended) = ended else { return };
-            if let Some((op, generation)) = ended.repairs {
-                self.repaired(op, generation, &ended);
+            if let Some(op) = ended.repairs {
+                self.repaired(op, &ended);
             }
             ended.reply.clear();
             self.spare.push(ended.reply);
@@ -633,8 +604,8 @@ impl Worker {
     /// again. Proxies hold their writes for that moment; only one that was cut off gets here.
     pub(super) fn fail_gained(&mut self, pool: u16, shard: u16, gained: u16) {
         let mut missed = 0;
-        for (op, generation) in self.ops.keys() {
-            let Some(state) = self.ops.get_mut(op, generation) else {
+        for op in self.ops.handles() {
+            let Some(state) = self.ops.get_mut(op) else {
                 continue;
             };
             let lacks = gained & !state.members;
@@ -651,21 +622,21 @@ impl Worker {
 
     /// After a new table: writes that waited for it.
     pub(super) fn recheck_ops(&mut self, pool: u16, shard: u16) {
-        for (op, generation) in self.ops.keys() {
+        for op in self.ops.handles() {
             if self
                 .ops
-                .get(op, generation)
+                .get(op)
                 .is_some_and(|op| op.pool == pool && op.shard == shard)
             {
-                self.check_op(op, generation);
+                self.check_op(op);
             }
         }
     }
 
     /// Ends waits for a view that does not come.
     pub(super) fn expire_ops(&mut self, pool: u16, shard: u16, timeout: u64) {
-        for (op, generation) in self.ops.keys() {
-            let Some(state) = self.ops.get_mut(op, generation) else {
+        for op in self.ops.handles() {
+            let Some(state) = self.ops.get_mut(op) else {
                 continue;
             };
             // One timeout for the legs to answer, one for the view to be recorded.
@@ -674,7 +645,7 @@ impl Worker {
                 state.answered = true;
                 let to = state.to;
                 self.fail(pool, to, Wire::WriteNotReplicated);
-                self.check_op(op, generation);
+                self.check_op(op);
             }
         }
     }

@@ -16,49 +16,37 @@ use crate::proto::{resp, Args, Step};
 impl Worker {
     /// Takes the request at the start of `bytes`, which are not empty.
     #[inline]
-    pub(super) fn take_redis(&mut self, index: u32, generation: u32, bytes: &[u8]) -> Taken {
+    pub(super) fn take_redis(&mut self, who: Handle, bytes: &[u8]) -> Taken {
         let mut list = std::mem::take(&mut self.args);
         let taken = if bytes[0] == b'*' {
-            self.take_multibulk(index, generation, bytes, &mut list)
+            self.take_multibulk(who, bytes, &mut list)
         } else {
-            self.take_inline(index, generation, bytes, &mut list)
+            self.take_inline(who, bytes, &mut list)
         };
         self.args = list;
         taken
     }
 
     #[inline]
-    fn take_multibulk(
-        &mut self,
-        index: u32,
-        generation: u32,
-        bytes: &[u8],
-        list: &mut Vec<Arg>,
-    ) -> Taken {
-        let Some(client) = self.clients.at(index) else {
+    fn take_multibulk(&mut self, who: Handle, bytes: &[u8], list: &mut Vec<Arg>) -> Taken {
+        let Some(client) = self.clients.get_mut(who) else {
             return Taken::Last;
         };
         let limit = self.shared.config.pools[client.pool as usize].request_bytes_limit;
         match resp::request(bytes, list, &mut client.resume, limit) {
             Step::Complete(len) => {
                 let frame = &bytes[..len];
-                self.redis_request(index, generation, Args { buf: frame, list }, frame)
+                self.redis_request(who, Args { buf: frame, list }, frame)
                     .taken(len)
             }
             Step::Incomplete => Taken::Nothing,
-            Step::Invalid(error) => self.protocol_error(index, generation, &error.text()),
+            Step::Invalid(error) => self.protocol_error(who, &error.text()),
         }
     }
 
-    fn take_inline(
-        &mut self,
-        index: u32,
-        generation: u32,
-        bytes: &[u8],
-        list: &mut Vec<Arg>,
-    ) -> Taken {
+    fn take_inline(&mut self, who: Handle, bytes: &[u8], list: &mut Vec<Arg>) -> Taken {
         let mut frame = std::mem::take(&mut self.inline);
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Taken::Last;
         };
         let taken = match resp::inline(bytes, &mut client.resume, &mut frame) {
@@ -67,18 +55,18 @@ impl Worker {
                 if !frame.is_empty() {
                     resp::request(&frame, list, &mut Default::default(), usize::MAX);
                 }
-                self.redis_request(index, generation, Args { buf: &frame, list }, &frame)
+                self.redis_request(who, Args { buf: &frame, list }, &frame)
                     .taken(len)
             }
             Step::Incomplete => Taken::Nothing,
-            Step::Invalid(error) => self.protocol_error(index, generation, &error.text()),
+            Step::Invalid(error) => self.protocol_error(who, &error.text()),
         };
         self.inline = frame;
         taken
     }
 
-    fn protocol_error(&mut self, index: u32, generation: u32, text: &[u8]) -> Taken {
-        if let Some(client) = self.clients.at(index) {
+    fn protocol_error(&mut self, who: Handle, text: &[u8]) -> Taken {
+        if let Some(client) = self.clients.get_mut(who) {
             let pool = client.pool;
             self.pool_stats(pool).of(PoolCount::ProtocolErrors).add(1);
         }
@@ -87,12 +75,12 @@ impl Worker {
             write: false,
             mute: false,
         };
-        self.reply_now(index, generation, meta, text);
+        self.reply_now(who, meta, text);
         Taken::Last
     }
 
     #[inline]
-    fn redis_request(&mut self, index: u32, generation: u32, args: Args, frame: &[u8]) -> Flow {
+    fn redis_request(&mut self, who: Handle, args: Args, frame: &[u8]) -> Flow {
         if args.is_empty() {
             // `*0`, an empty line: nothing was asked.
             return Flow::Taken;
@@ -101,7 +89,7 @@ impl Worker {
         scratch.clear();
         let mut row = command::admit(&args, &mut scratch);
         if row.is_none() && command::lookup(args.get(0)).is_none() {
-            match self.learned_row(index, generation, &args) {
+            match self.learned_row(who, &args) {
                 Taught::Row(found) => {
                     scratch.clear();
                     row = command::admit_row(found, &args, &mut scratch);
@@ -113,7 +101,7 @@ impl Worker {
                 }
             }
         }
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         let pool = client.pool;
@@ -130,9 +118,9 @@ impl Worker {
                 write,
                 mute,
             };
-            let flow = self.queue_request(index, generation, meta, row, args, frame, &scratch);
+            let flow = self.queue_request(who, meta, row, args, frame, &scratch);
             self.scratch = scratch;
-            return self.keep_mode(index, kept_mode, flow);
+            return self.keep_mode(who, kept_mode, flow);
         }
         let Some(row) = row else {
             if command::is_http(args.get(0)) {
@@ -145,7 +133,7 @@ impl Worker {
                 mute,
             };
             self.pool_stats(pool).of(PoolCount::Unsupported).add(1);
-            self.reply_now(index, generation, meta, &scratch);
+            self.reply_now(who, meta, &scratch);
             self.scratch = scratch;
             return Flow::Taken;
         };
@@ -157,7 +145,7 @@ impl Worker {
         if !session.allows(row) {
             self.scratch = scratch;
             let text = command::admit::no_auth(row);
-            self.reply_now(index, generation, meta, &text);
+            self.reply_now(who, meta, &text);
             return Flow::Taken;
         }
         if session.modal && session.joining {
@@ -168,43 +156,33 @@ impl Worker {
             return Flow::Wait;
         }
         if session.modal && session.refuses(row, &mut scratch) {
-            self.reply_now(index, generation, meta, &scratch);
+            self.reply_now(who, meta, &scratch);
             self.scratch = scratch;
             return Flow::Taken;
         }
         self.scratch = scratch;
         let flow = match row.handling {
-            Handling::Block => self.block(index, generation, meta, pool, lane, row, args, frame),
+            Handling::Block => self.block(who, meta, pool, lane, row, args, frame),
             Handling::Forward if row.flags.has(Flags::BLOCKING) => {
-                self.block(index, generation, meta, pool, lane, row, args, frame)
+                self.block(who, meta, pool, lane, row, args, frame)
             }
-            Handling::Forward => {
-                self.forward(index, generation, meta, pool, lane, row, args, frame)
-            }
-            Handling::Split(kind) => {
-                self.split(index, generation, meta, pool, lane, row, kind, args, frame)
-            }
-            Handling::Transaction(kind) => {
-                self.transaction(index, generation, meta, kind, args, frame)
-            }
-            Handling::Channel(act) => {
-                self.channel(index, generation, meta, pool, lane, act, args, frame)
-            }
-            Handling::Fan(kind) => {
-                self.fan(index, generation, meta, pool, lane, row, kind, args, frame)
-            }
-            _ => self.answer(index, generation, meta, row, args),
+            Handling::Forward => self.forward(who, meta, pool, lane, row, args, frame),
+            Handling::Split(kind) => self.split(who, meta, pool, lane, row, kind, args, frame),
+            Handling::Transaction(kind) => self.transaction(who, meta, kind, args, frame),
+            Handling::Channel(act) => self.channel(who, meta, pool, lane, act, args, frame),
+            Handling::Fan(kind) => self.fan(who, meta, pool, lane, row, kind, args, frame),
+            _ => self.answer(who, meta, row, args),
         };
-        self.keep_mode(index, kept_mode, flow)
+        self.keep_mode(who, kept_mode, flow)
     }
 
     /// A request that waits is looked at again, so its turn in CLIENT REPLY SKIP is not used up.
     #[inline]
-    fn keep_mode(&mut self, index: u32, kept_mode: ReplyMode, flow: Flow) -> Flow {
+    fn keep_mode(&mut self, who: Handle, kept_mode: ReplyMode, flow: Flow) -> Flow {
         if flow == Flow::Wait {
             if let Some(session) = self
                 .clients
-                .at(index)
+                .get_mut(who)
                 .and_then(|client| client.session.as_mut())
             {
                 session.reply = kept_mode;
@@ -214,8 +192,8 @@ impl Worker {
     }
 
     /// What is known of a command that is not in the table. Nobody is asked for clients that may not log in.
-    fn learned_row(&mut self, index: u32, generation: u32, args: &Args) -> Taught {
-        let Some(client) = self.clients.at(index) else {
+    fn learned_row(&mut self, who: Handle, args: &Args) -> Taught {
+        let Some(client) = self.clients.get_mut(who) else {
             return Taught::Unknown;
         };
         let pool = client.pool;
@@ -226,8 +204,8 @@ impl Worker {
         if !may_ask || command::is_http(args.get(0)) {
             return Taught::Unknown;
         }
-        let taught = self.teach(index, generation, pool, args);
-        if let (Taught::Later, Some(client)) = (&taught, self.clients.at(index)) {
+        let taught = self.teach(who, pool, args);
+        if let (Taught::Later, Some(client)) = (&taught, self.clients.get_mut(who)) {
             client.block = Block::Command;
         }
         taught
@@ -238,8 +216,7 @@ impl Worker {
     #[inline]
     pub(super) fn forward(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -279,7 +256,7 @@ impl Worker {
                     self.keys = keys;
                     let mut text = Vec::new();
                     command::keys::refuse(row, error, &mut text);
-                    self.reply_now(index, generation, meta, &text);
+                    self.reply_now(who, meta, &text);
                     return Flow::Taken;
                 }
             },
@@ -292,7 +269,7 @@ impl Worker {
                 };
                 if effect == Effect::Moved && !self.has_databases(pool, row, &args, lane) {
                     self.keys = keys;
-                    self.reply_now(index, generation, meta, Wire::DatabaseIndex.redis());
+                    self.reply_now(who, meta, Wire::DatabaseIndex.redis());
                     return Flow::Taken;
                 }
                 let (write, kind) = (effect != Effect::Nothing, ReplyKind::Line);
@@ -313,15 +290,15 @@ impl Worker {
                     copies,
                     trailer: b"",
                 };
-                let flow = self.dispatch(index, generation, meta, &out);
+                let flow = self.dispatch(who, meta, &out);
                 let is_script = row.flags.has(Flags::NO_MANDATORY_KEYS) && !is_wrong;
                 if flow == Flow::Taken && is_script {
-                    self.keep_call(index, pool, shard, lane, row, frame);
+                    self.keep_call(who, pool, shard, lane, row, frame);
                 }
                 flow
             }
             Err(wire) => {
-                self.reply_now(index, generation, meta, wire.redis());
+                self.reply_now(who, meta, wire.redis());
                 Flow::Taken
             }
         };
@@ -377,8 +354,7 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     fn split(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
@@ -391,7 +367,7 @@ impl Worker {
         let count = (args.len() - 1) / stride;
         let key = |i: usize| args.get(1 + i * stride);
         if (0..count).any(|i| command::is_reserved(key(i))) {
-            self.reply_now(index, generation, meta, Wire::ReservedKey.redis());
+            self.reply_now(who, meta, Wire::ReservedKey.redis());
             return Flow::Taken;
         }
         self.place(pool, count, key);
@@ -406,11 +382,11 @@ impl Worker {
             trailer: b"",
         };
         if self.is_one_shard() {
-            return self.dispatch(index, generation, meta, &out);
+            return self.dispatch(who, meta, &out);
         }
         if !self.shared.config.pools[pool as usize].cross_shard {
             self.pool_stats(pool).of(PoolCount::CrossShard).add(1);
-            self.reply_now(index, generation, meta, Wire::CrossSlot.redis());
+            self.reply_now(who, meta, Wire::CrossSlot.redis());
             return Flow::Taken;
         }
         let mut parts = Parts {
@@ -427,19 +403,18 @@ impl Worker {
             parts.bytes.push(bytes);
         }
         out.bytes = b"";
-        self.dispatch_parts(index, generation, meta, kind.merge(row), parts, &out)
+        self.dispatch_parts(who, meta, kind.merge(row), parts, &out)
     }
 
     /// A command that the proxy answers itself.
     pub(super) fn answer(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         row: &'static Row,
         args: Args,
     ) -> Flow {
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         let switches = matches!(
@@ -459,21 +434,21 @@ impl Worker {
         let mut text = self.spare.pop().unwrap_or_default();
         let asker = (session.id, session.resp3);
         let outcome = local::answer(&mut session, row, &args, &self.context(pool), &mut text);
-        if let Some(client) = self.clients.at(index) {
+        if let Some(client) = self.clients.get_mut(who) {
             client.session = Some(session);
         }
         if row.handling == Handling::Local(LocalKind::Reset) {
-            self.end_watch(index);
-            self.leave_channels(pool, (index, generation));
+            self.end_watch(who);
+            self.leave_channels(pool, who);
         }
         if !text.is_empty() {
-            self.reply_now(index, generation, meta, &text);
+            self.reply_now(who, meta, &text);
         }
         text.clear();
         self.spare.push(text);
         match outcome {
             Outcome::Reply => Flow::Taken,
-            Outcome::Ask(question) => self.ask_clients(index, generation, meta, asker, question),
+            Outcome::Ask(question) => self.ask_clients(who, meta, asker, question),
             Outcome::Close => Flow::Close,
         }
     }

@@ -26,8 +26,8 @@ pub(super) struct Retry {
 impl Worker {
     /// Takes a write whose leader has failed, and that the others were not sent yet, out of flight. False if
     /// it cannot be made again.
-    pub(super) fn retry_held(&mut self, op: u32, generation: u32, failure: Failure) -> bool {
-        let Some(state) = self.ops.get_mut(op, generation) else {
+    pub(super) fn retry_held(&mut self, op: Handle, failure: Failure) -> bool {
+        let Some(state) = self.ops.get_mut(op) else {
             return false;
         };
         if state.answered || state.repairs.is_some() || state.request.is_empty() {
@@ -38,7 +38,7 @@ impl Worker {
         let (doubted, to) = ((!state.unsent).then_some(lead), state.to);
         let bytes = std::mem::take(&mut state.request);
         self.ops.remove(op);
-        self.drop_entry(op, generation, pool, shard);
+        self.drop_entry(op, pool, shard);
         self.write_failed(pool, shard, lead, failure);
         let since = self.now_ms;
         let shard_state = self.shard_state(pool, shard);

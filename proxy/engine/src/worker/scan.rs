@@ -39,15 +39,14 @@ impl Worker {
     /// SCAN cursor [option ...]
     pub(super) fn scan(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         pool: u16,
         lane: u8,
         args: Args,
     ) -> Flow {
         let Some(number) = cursor::parse(args.get(1)) else {
-            self.reply_now(index, generation, meta, Wire::InvalidCursor.redis());
+            self.reply_now(who, meta, Wire::InvalidCursor.redis());
             return Flow::Taken;
         };
         let present = self.present(pool);
@@ -56,7 +55,7 @@ impl Worker {
         // What nobody gave out, and a shard that has left with all behind it, is the end.
         let shard = place.and_then(|place| present.iter().find(|shard| **shard >= place.shard));
         let (Some(place), Some(&shard)) = (place, shard) else {
-            self.reply_now(index, generation, meta, b"*2\r\n$1\r\n0\r\n*0\r\n");
+            self.reply_now(who, meta, b"*2\r\n$1\r\n0\r\n*0\r\n");
             return Flow::Taken;
         };
         let is_same = shard == place.shard;
@@ -74,7 +73,7 @@ impl Worker {
             scan: Some(scan),
             request: Vec::new(),
         };
-        self.ask_fan_for(index, generation, meta, pool, fan)
+        self.ask_fan_for(who, meta, pool, fan)
     }
 
     /// The tag of the process that the table says is there.

@@ -206,7 +206,7 @@ impl Worker {
     /// Keeps an EVALSHA that is its client's only request under way, to be made again as EVAL.
     pub(super) fn keep_call(
         &mut self,
-        index: u32,
+        who: Handle,
         pool: u16,
         shard: u16,
         lane: u8,
@@ -216,7 +216,7 @@ impl Worker {
         if !row.name.starts_with("EVALSHA") {
             return;
         }
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         let seq = client.head;
@@ -235,8 +235,8 @@ impl Worker {
 
     /// A client's request is about to be answered with NOSCRIPT: true if it was made again.
     #[cold]
-    pub(super) fn call_again(&mut self, index: u32, generation: u32, seq: u32) -> bool {
-        let Some(client) = self.clients.get_mut(index, generation) else {
+    pub(super) fn call_again(&mut self, who: Handle, seq: u32) -> bool {
+        let Some(client) = self.clients.get_mut(who) else {
             return false;
         };
         let Some(called) = client.called.take() else {
@@ -270,8 +270,7 @@ impl Worker {
         if is_remote {
             let to = ReplyTo::Remote {
                 worker: self.id as u8,
-                index,
-                generation,
+                target: who,
                 seq,
                 part: NO_PART,
             };
@@ -285,11 +284,7 @@ impl Worker {
             let owner = self.owner(pool, shard);
             self.mail[owner].push(Message::Request(handover));
         } else {
-            let to = ReplyTo::Slot {
-                client: index,
-                generation,
-                seq,
-            };
+            let to = ReplyTo::Slot { client: who, seq };
             // In front of all that its client asks from now on.
             self.retry_behind(pool, shard, lane, to, &bytes);
             self.idle = false;

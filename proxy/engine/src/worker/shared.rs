@@ -13,6 +13,7 @@ use crate::command::learned::Registry;
 use crate::command::scripts::Scripts;
 use crate::conn::ReplyTo;
 use crate::route::Table;
+use crate::slab::Handle;
 use crate::stats::WorkerStats;
 use crate::sys::{Clock, Wake};
 
@@ -143,7 +144,7 @@ pub enum Message {
     /// A question to all clients, and what those of one worker said.
     Asked(Asked),
     Told {
-        census: (u32, u32),
+        census: Handle,
         told: Told,
     },
     /// A request to carry out; the reply goes back as `Reply` to `to` (a `ReplyTo::Remote`).

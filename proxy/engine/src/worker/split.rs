@@ -149,8 +149,7 @@ impl Worker {
     /// `like` is what the parts have in common.
     pub(super) fn dispatch_parts(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         merge: Merge,
         parts: Parts,
@@ -164,34 +163,30 @@ impl Worker {
                 bytes,
                 ..*like
             };
-            if !like.write && self.is_watched(index, &out) {
-                if !self.is_drained(index) {
+            if !like.write && self.is_watched(who, &out) {
+                if !self.is_drained(who) {
                     return Flow::Wait;
                 }
                 watched = Some(*shard);
                 ways.push(self.lease_way(like.pool, *shard));
                 continue;
             }
-            let way = self.way(index, &out);
+            let way = self.way(who, &out);
             if let Way::Wait(block) = way {
-                return self.wait(index, generation, meta, block, &out);
+                return self.wait(who, meta, block, &out);
             }
             ways.push(way);
         }
         self.pool_stats(like.pool).of(PoolCount::Split).add(1);
-        let seq = self.open_slot(index, meta, &ways);
+        let seq = self.open_slot(who, meta, &ways);
         let Parts {
             shards,
             bytes,
             order,
             keys,
         } = parts;
-        let (gather, gather_generation) = self.gathers.insert(Gather {
-            to: ReplyTo::Slot {
-                client: index,
-                generation,
-                seq,
-            },
+        let gather = self.gathers.insert(Gather {
+            to: ReplyTo::Slot { client: who, seq },
             pool: like.pool,
             merge,
             waiting: shards.len() as u16,
@@ -219,28 +214,23 @@ impl Worker {
             debug_assert!(part < WAIT_PART);
             let local = ReplyTo::Part {
                 gather,
-                generation: gather_generation,
                 part,
                 last: true,
             };
             match way {
-                _ if watched == Some(*shard) => self.read_of_watching(index, way, local, &out),
+                _ if watched == Some(*shard) => self.read_of_watching(who, way, local, &out),
                 Way::There(worker) => {
-                    let (index, generation) = (gather, gather_generation);
                     let to = ReplyTo::Remote {
                         worker: self.id as u8,
-                        index,
-                        generation,
+                        target: gather,
                         seq,
                         part,
                     };
                     self.hand_over(worker, to, &out);
                 }
                 _ => {
-                    let generation = gather_generation;
                     let to = ReplyTo::Part {
                         gather,
-                        generation,
                         part,
                         last: true,
                     };
@@ -258,7 +248,7 @@ impl Worker {
         pool: u16,
         count: usize,
         pieces: Vec<Piece>,
-    ) -> (u32, u32) {
+    ) -> Handle {
         self.gathers.insert(Gather {
             to,
             pool,
@@ -292,21 +282,21 @@ impl Worker {
     }
 
     /// One of several replies that a part consists of.
-    pub(super) fn begin_part(&mut self, index: u32, generation: u32, part: u16, bytes: &[u8]) {
-        if let Some(gather) = self.gathers.get_mut(index, generation) {
+    pub(super) fn begin_part(&mut self, at: Handle, part: u16, bytes: &[u8]) {
+        if let Some(gather) = self.gathers.get_mut(at) {
             gather.parts[part as usize].extend_from_slice(bytes);
         }
     }
 
     /// A part is answered; with the last one the whole is.
-    pub(super) fn fill_part(&mut self, index: u32, generation: u32, part: u16, bytes: &[u8]) {
-        let Some(gather) = self.gathers.get_mut(index, generation) else {
+    pub(super) fn fill_part(&mut self, at: Handle, part: u16, bytes: &[u8]) {
+        let Some(gather) = self.gathers.get_mut(at) else {
             return;
         };
-        if gather.fan.is_some() && self.ask_again(index, generation, part, bytes) {
+        if gather.fan.is_some() && self.ask_again(at, part, bytes) {
             return;
         }
-        let Some(gather) = self.gathers.get_mut(index, generation) else {
+        let Some(gather) = self.gathers.get_mut(at) else {
             return;
         };
         gather.parts[part as usize].extend_from_slice(bytes);
@@ -314,7 +304,7 @@ impl Worker {
         if gather.waiting > 0 {
             return;
         }
-        let Some(gather) = self.gathers.remove(index) else {
+        let Some(gather) = self.gathers.remove(at) else {
             return;
         };
         let mut reply = std::mem::take(&mut self.scratch);

@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::command::channel::{Kind, KINDS};
-use crate::slab::Slab;
+use crate::slab::{Handle, Slab};
 
-/// A client: index and generation.
-pub(super) type Subscriber = (u32, u32);
+/// A client.
+pub(super) type Subscriber = Handle;
 
 /// How far a topic has come at one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,16 +179,17 @@ impl Topics {
     }
 
     pub fn get(&self, topic: u32) -> Option<&Topic> {
-        self.topics.get(topic, self.topics.generation(topic))
+        self.topics.get(self.topics.handle(topic))
     }
 
-    /// An index with the generation that tells its tenants apart.
-    pub fn handle(&self, topic: u32) -> (u32, u32) {
-        (topic, self.topics.generation(topic))
+    /// What no other topic in the same place has.
+    pub fn handle(&self, topic: u32) -> Handle {
+        self.topics.handle(topic)
     }
 
     pub fn all(&self) -> Vec<u32> {
-        self.topics.keys().iter().map(|(topic, _)| *topic).collect()
+        let handles = self.topics.handles().into_iter();
+        handles.map(|topic| topic.index).collect()
     }
 
     /// Finds or makes a topic and keeps it until the join that names it is over.
@@ -217,7 +218,7 @@ impl Topics {
             None => (0..self.shards as u16).map(standing).collect(),
         };
         let name: Arc<[u8]> = name.into();
-        let (topic, _) = self.topics.insert(Topic {
+        let Handle { index: topic, .. } = self.topics.insert(Topic {
             kind,
             name: Arc::clone(&name),
             home,
@@ -251,7 +252,7 @@ impl Topics {
         }
         let client = join.client;
         let waiting = missing.len();
-        let (index, _) = self.joins.insert(Join { waiting, ..join });
+        let Handle { index, .. } = self.joins.insert(Join { waiting, ..join });
         for topic in missing {
             if let Some(topic) = self.topics.at(topic) {
                 topic.waiting.push(index);
@@ -263,7 +264,7 @@ impl Topics {
 
     /// Ends a join, answered or not; its topics stay pinned until `complete` or `abandon`.
     pub fn end(&mut self, index: u32) -> Option<Join> {
-        let join = self.joins.remove(index)?;
+        let join = self.joins.remove(self.joins.handle(index))?;
         for topic in &join.topics {
             if let Some(topic) = self.topics.at(*topic) {
                 topic.waiting.retain(|waiting| *waiting != index);
@@ -352,7 +353,7 @@ impl Topics {
         if topic.pins > 0 || topic.is_served() {
             return None;
         }
-        let topic = self.topics.remove(index)?;
+        let topic = self.topics.remove(self.topics.handle(index))?;
         self.names[topic.kind as usize].remove(&topic.name);
         self.load(stream_of(topic.kind), topic.home, false);
         Some(topic)
@@ -418,11 +419,11 @@ impl Topics {
     }
 
     /// Confirmed by the shard's server. Returns joins that have nothing left to wait for.
-    pub fn confirmed(&mut self, (topic, generation): (u32, u32), shard: u16) -> Vec<u32> {
-        if self.topics.get(topic, generation).is_none() {
+    pub fn confirmed(&mut self, topic: Handle, shard: u16) -> Vec<u32> {
+        if self.topics.get(topic).is_none() {
             return Vec::new();
         }
-        self.stand(topic, shard, Standing::Confirmed)
+        self.stand(topic.index, shard, Standing::Confirmed)
     }
 
     /// The shard's server has refused it.
@@ -541,11 +542,9 @@ impl Topics {
     }
 
     fn joins_where(&self, fits: impl Fn(&Join) -> bool) -> Vec<u32> {
-        let joins = self.joins.keys().into_iter();
-        let fits = |(index, generation): &(u32, u32)| {
-            self.joins.get(*index, *generation).is_some_and(&fits)
-        };
-        joins.filter(fits).map(|(index, _)| index).collect()
+        let joins = self.joins.handles().into_iter();
+        let fits = |join: &Handle| self.joins.get(*join).is_some_and(&fits);
+        joins.filter(fits).map(|join| join.index).collect()
     }
 
     pub fn has_joins(&self) -> bool {

@@ -28,14 +28,13 @@ impl Worker {
     /// MULTI and what belongs to it; inside a transaction all but UNWATCH.
     pub(super) fn transaction(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         kind: TransactionKind,
         args: Args,
         frame: &[u8],
     ) -> Flow {
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         let Some(session) = client.session.as_mut() else {
@@ -48,23 +47,21 @@ impl Worker {
                 b"+OK\r\n"
             }
             (TransactionKind::Exec, false) => Wire::ExecWithoutMulti.redis(),
-            (TransactionKind::Exec, true) => return self.exec(index, generation, meta),
+            (TransactionKind::Exec, true) => return self.exec(who, meta),
             (TransactionKind::Discard, false) => Wire::DiscardWithoutMulti.redis(),
             (TransactionKind::Discard, true) => {
                 session.queue = None;
-                self.end_watch(index);
+                self.end_watch(who);
                 b"+OK\r\n"
             }
             (TransactionKind::Watch, true) => Wire::WatchInsideMulti.redis(),
-            (TransactionKind::Watch, false) => {
-                return self.start_watch(index, generation, meta, args, frame)
-            }
+            (TransactionKind::Watch, false) => return self.start_watch(who, meta, args, frame),
             (TransactionKind::Unwatch, _) => {
-                self.end_watch(index);
+                self.end_watch(who);
                 b"+OK\r\n"
             }
         };
-        self.reply_now(index, generation, meta, reply);
+        self.reply_now(who, meta, reply);
         Flow::Taken
     }
 
@@ -72,15 +69,14 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn queue_request(
         &mut self,
-        index: u32,
-        generation: u32,
+        who: Handle,
         meta: Meta,
         row: Option<&'static Row>,
         args: Args,
         frame: &[u8],
         refused: &[u8],
     ) -> Flow {
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         let pool = client.pool;
@@ -97,9 +93,9 @@ impl Worker {
                 let inside = row.inside(&args, database);
                 match (inside, row.handling) {
                     (Inside::Now, Handling::Transaction(kind)) => {
-                        return self.transaction(index, generation, meta, kind, args, frame)
+                        return self.transaction(who, meta, kind, args, frame)
                     }
-                    (Inside::Now, _) => return self.answer(index, generation, meta, row, args),
+                    (Inside::Now, _) => return self.answer(who, meta, row, args),
                     _ => self
                         .may_queue(pool, row, inside, &args)
                         .map_err(Wire::redis),
@@ -107,7 +103,7 @@ impl Worker {
             }
         };
         let limit = self.shared.config.pools[pool as usize].request_bytes_limit;
-        let queue = self.clients.at(index).and_then(|client| {
+        let queue = self.clients.get_mut(who).and_then(|client| {
             let session = client.session.as_mut()?;
             session.queue.as_mut()
         });
@@ -115,7 +111,7 @@ impl Worker {
             return Flow::Taken;
         };
         if refused.starts_with(b"-EXECABORT ") {
-            return self.refuse_exec(index, generation, meta, refused);
+            return self.refuse_exec(who, meta, refused);
         }
         let reply = match verdict {
             Ok(()) if queue.push(frame, limit) => b"+QUEUED\r\n",
@@ -125,7 +121,7 @@ impl Worker {
                 text
             }
         };
-        self.reply_now(index, generation, meta, reply);
+        self.reply_now(who, meta, reply);
         Flow::Taken
     }
 
@@ -157,8 +153,8 @@ impl Worker {
 
     // --- EXEC ------------------------------------------------------------------------------------
 
-    fn exec(&mut self, index: u32, generation: u32, meta: Meta) -> Flow {
-        let Some(client) = self.clients.at(index) else {
+    fn exec(&mut self, who: Handle, meta: Meta) -> Flow {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         let (pool, watching, is_drained) = (client.pool, client.watching, client.slots.is_empty());
@@ -171,29 +167,29 @@ impl Worker {
             return Flow::Taken;
         };
         if queue.is_aborted() {
-            return self.end_exec(index, generation, meta, Wire::ExecAbort.redis());
+            return self.end_exec(who, meta, Wire::ExecAbort.redis());
         }
         let mut cut = self.cut(pool, lane, &queue);
         let limit = self.shared.config.pools[pool as usize].request_bytes_limit;
         if cut.is_beyond(limit) {
-            return self.end_exec(index, generation, meta, Wire::TransactionTooLarge.redis());
+            return self.end_exec(who, meta, Wire::TransactionTooLarge.redis());
         }
         let strays = |watching: Watching| cut.parts.iter().any(|part| part.shard != watching.shard);
         let splits = self.shared.config.pools[pool as usize].cross_shard;
         if watching.is_some_and(strays) || (!splits && cut.parts.len() > 1) {
             self.pool_stats(pool).of(PoolCount::CrossShard).add(1);
-            return self.end_exec(index, generation, meta, Wire::CrossSlot.redis());
+            return self.end_exec(who, meta, Wire::CrossSlot.redis());
         }
         if let Some(watching) = watching {
             if !is_drained {
-                self.keep_queue(index, queue);
-                if let Some(client) = self.clients.at(index) {
+                self.keep_queue(who, queue);
+                if let Some(client) = self.clients.get_mut(who) {
                     client.block = Block::Drain;
                 }
                 return Flow::Wait;
             }
             if watching.lane != lane {
-                return self.end_exec(index, generation, meta, lease::null(lane));
+                return self.end_exec(who, meta, lease::null(lane));
             }
             // The server also says whether the keys are as they were if nothing is to be done.
             cut.part(watching.shard);
@@ -208,41 +204,37 @@ impl Worker {
             let out = outgoing(pool, part.shard, lane, &part.bytes, part.facts);
             let way = match watching {
                 Some(_) => self.lease_way(pool, part.shard),
-                None => self.way(index, &out),
+                None => self.way(who, &out),
             };
             if let Way::Wait(block) = way {
-                let flow = self.wait(index, generation, meta, block, &out);
+                let flow = self.wait(who, meta, block, &out);
                 if flow == Flow::Wait {
-                    self.keep_queue(index, queue);
+                    self.keep_queue(who, queue);
                 }
                 return flow;
             }
             ways.push(way);
         }
-        let closes = self.answer_own(index, pool, &queue, &mut cut.pieces);
+        let closes = self.answer_own(who, pool, &queue, &mut cut.pieces);
         let flow = if closes { Flow::Close } else { Flow::Taken };
         if cut.parts.is_empty() {
             let mut reply = Vec::new();
             // All of them are the proxy's own, so no shard has said anything.
             cut::merge(&cut.pieces, &[], &|_, _, _, _| {}, &mut reply);
-            self.reply_now(index, generation, meta, &reply);
+            self.reply_now(who, meta, &reply);
             return flow;
         }
         if cut.parts.len() > 1 {
             self.pool_stats(pool).of(PoolCount::Split).add(1);
         }
-        let seq = self.open_slot(index, meta, &ways);
-        if let Some(client) = self.clients.at(index) {
+        let seq = self.open_slot(who, meta, &ways);
+        if let Some(client) = self.clients.get_mut(who) {
             client.fenced |= client.watching.take().is_some();
         }
         let is_plain = cut.is_plain();
-        let slot = ReplyTo::Slot {
-            client: index,
-            generation,
-            seq,
-        };
-        let (gather, gather_generation) = match is_plain {
-            true => (index, generation),
+        let slot = ReplyTo::Slot { client: who, seq };
+        let gather = match is_plain {
+            true => who,
             false => self.gather_exec(slot, pool, cut.parts.len(), cut.pieces),
         };
         for (number, (part, way)) in cut.parts.into_iter().zip(ways).enumerate() {
@@ -250,7 +242,6 @@ impl Worker {
                 true => slot,
                 false => ReplyTo::Part {
                     gather,
-                    generation: gather_generation,
                     part: number as u16,
                     last: true,
                 },
@@ -279,30 +270,30 @@ impl Worker {
     }
 
     /// Ends a transaction of which nothing is sent.
-    fn end_exec(&mut self, index: u32, generation: u32, meta: Meta, reply: &[u8]) -> Flow {
-        self.end_watch(index);
-        self.reply_now(index, generation, meta, reply);
+    fn end_exec(&mut self, who: Handle, meta: Meta, reply: &[u8]) -> Flow {
+        self.end_watch(who);
+        self.reply_now(who, meta, reply);
         Flow::Taken
     }
 
     /// EXEC itself is wrong, which ends the transaction.
-    fn refuse_exec(&mut self, index: u32, generation: u32, meta: Meta, reply: &[u8]) -> Flow {
-        let client = self.clients.at(index);
+    fn refuse_exec(&mut self, who: Handle, meta: Meta, reply: &[u8]) -> Flow {
+        let client = self.clients.get_mut(who);
         if let Some(session) = client.and_then(|client| client.session.as_mut()) {
             session.queue = None;
         }
-        self.end_exec(index, generation, meta, reply)
+        self.end_exec(who, meta, reply)
     }
 
-    fn keep_queue(&mut self, index: u32, queue: Box<Queue>) {
-        let client = self.clients.at(index);
+    fn keep_queue(&mut self, who: Handle, queue: Box<Queue>) {
+        let client = self.clients.get_mut(who);
         if let Some(session) = client.and_then(|client| client.session.as_mut()) {
             session.queue = Some(queue);
         }
     }
 
     /// Answers what the proxy answers itself. True if the connection is to be closed.
-    fn answer_own(&mut self, index: u32, pool: u16, queue: &Queue, pieces: &mut [Piece]) -> bool {
+    fn answer_own(&mut self, who: Handle, pool: u16, queue: &Queue, pieces: &mut [Piece]) -> bool {
         let (mut list, mut closes) = (Vec::new(), false);
         for (frame, piece) in queue.frames().zip(pieces) {
             let Piece::Own(text) = piece else { continue };
@@ -322,14 +313,14 @@ impl Worker {
                 continue;
             }
             // The answer may change the session, and what it needs to know is the worker's.
-            let client = self.clients.at(index);
+            let client = self.clients.get_mut(who);
             let Some(mut session) = client.and_then(|client| client.session.take()) else {
                 return true;
             };
             let context = self.context(pool);
             let asker = (session.id, session.resp3);
             let outcome = local::answer(&mut session, row, &args, &context, text);
-            if let Some(client) = self.clients.at(index) {
+            if let Some(client) = self.clients.get_mut(who) {
                 client.session = Some(session);
             }
             closes |= match outcome {
@@ -342,20 +333,13 @@ impl Worker {
 
     // --- WATCH -----------------------------------------------------------------------------------
 
-    fn start_watch(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    fn start_watch(&mut self, who: Handle, meta: Meta, args: Args, frame: &[u8]) -> Flow {
         let keys: Vec<u32> = (1..args.len() as u32).collect();
-        let Some(pool) = self.clients.at(index).map(|client| client.pool) else {
+        let Some(pool) = self.clients.get_mut(who).map(|client| client.pool) else {
             return Flow::Taken;
         };
         let shard = self.one_shard(pool, &args, &keys);
-        let Some(client) = self.clients.at(index) else {
+        let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
         let Some(session) = client.session.as_ref() else {
@@ -369,7 +353,7 @@ impl Worker {
             _ => None,
         };
         if let Some(wire) = refused {
-            self.reply_now(index, generation, meta, wire.redis());
+            self.reply_now(who, meta, wire.redis());
             return Flow::Taken;
         }
         // It goes another way than what was asked before.
@@ -382,19 +366,15 @@ impl Worker {
             .is_some_and(|watching| watching.lane != lane)
         {
             // The protocol has changed since, and with it the connection: EXEC will be null.
-            self.reply_now(index, generation, meta, b"+OK\r\n");
+            self.reply_now(who, meta, b"+OK\r\n");
             return Flow::Taken;
         }
         let shard = shard.unwrap_or(0);
         client.fenced = true;
         client.watching = Some(Watching { shard, lane });
         let way = self.lease_way(pool, shard);
-        let seq = self.open_slot(index, meta, &[way]);
-        let slot = ReplyTo::Slot {
-            client: index,
-            generation,
-            seq,
-        };
+        let seq = self.open_slot(who, meta, &[way]);
+        let slot = ReplyTo::Slot { client: who, seq };
         let to = self.reply_by(way, slot);
         let bytes = Request::Watch { id, frame }.bytes();
         let handover = Handover {
@@ -410,8 +390,8 @@ impl Worker {
 
     /// True if a client's request goes to a replicated shard of which it watches keys.
     #[inline]
-    pub(super) fn is_watched(&mut self, index: u32, out: &Outgoing) -> bool {
-        let client = self.clients.at(index);
+    pub(super) fn is_watched(&mut self, who: Handle, out: &Outgoing) -> bool {
+        let client = self.clients.get_mut(who);
         let Some(watching) = client.and_then(|client| client.watching) else {
             return false;
         };
@@ -420,8 +400,8 @@ impl Worker {
     }
 
     /// True if all that the client asked before is answered; it waits if not.
-    pub(super) fn is_drained(&mut self, index: u32) -> bool {
-        let Some(client) = self.clients.at(index) else {
+    pub(super) fn is_drained(&mut self, who: Handle) -> bool {
+        let Some(client) = self.clients.get_mut(who) else {
             return true;
         };
         let is_drained = client.slots.is_empty();
@@ -432,31 +412,20 @@ impl Worker {
     }
 
     /// Sends a read to where the keys of its shard are watched.
-    pub(super) fn dispatch_watched(
-        &mut self,
-        index: u32,
-        generation: u32,
-        meta: Meta,
-        out: &Outgoing,
-    ) -> Flow {
-        if !self.is_drained(index) {
+    pub(super) fn dispatch_watched(&mut self, who: Handle, meta: Meta, out: &Outgoing) -> Flow {
+        if !self.is_drained(who) {
             return Flow::Wait;
         }
         let way = self.lease_way(out.pool, out.shard);
-        let seq = self.open_slot(index, meta, &[way]);
-        let client = index;
-        let slot = ReplyTo::Slot {
-            client,
-            generation,
-            seq,
-        };
-        self.read_of_watching(index, way, slot, out);
+        let seq = self.open_slot(who, meta, &[way]);
+        let slot = ReplyTo::Slot { client: who, seq };
+        self.read_of_watching(who, way, slot, out);
         Flow::Taken
     }
 
     /// The same for a request or a part that has its place already; `to` is that in this worker.
-    pub(super) fn read_of_watching(&mut self, index: u32, way: Way, to: ReplyTo, out: &Outgoing) {
-        let Some(client) = self.clients.at(index) else {
+    pub(super) fn read_of_watching(&mut self, who: Handle, way: Way, to: ReplyTo, out: &Outgoing) {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         client.fenced = true;
@@ -476,32 +445,15 @@ impl Worker {
     fn reply_by(&self, way: Way, to: ReplyTo) -> ReplyTo {
         let worker = self.id as u8;
         match (way, to) {
-            (
-                Way::There(_),
-                ReplyTo::Slot {
-                    client,
-                    generation,
-                    seq,
-                },
-            ) => ReplyTo::Remote {
+            (Way::There(_), ReplyTo::Slot { client, seq }) => ReplyTo::Remote {
                 worker,
-                index: client,
-                generation,
+                target: client,
                 seq,
                 part: NO_PART,
             },
-            (
-                Way::There(_),
-                ReplyTo::Part {
-                    gather,
-                    generation,
-                    part,
-                    ..
-                },
-            ) => ReplyTo::Remote {
+            (Way::There(_), ReplyTo::Part { gather, part, .. }) => ReplyTo::Remote {
                 worker,
-                index: gather,
-                generation,
+                target: gather,
                 seq: 0,
                 part,
             },
@@ -510,8 +462,8 @@ impl Worker {
     }
 
     /// What the client has watched does not matter any more.
-    pub(super) fn end_watch(&mut self, index: u32) {
-        let Some(client) = self.clients.at(index) else {
+    pub(super) fn end_watch(&mut self, who: Handle) {
+        let Some(client) = self.clients.get_mut(who) else {
             return;
         };
         let id = client.session.as_ref().map_or(0, |session| session.id);

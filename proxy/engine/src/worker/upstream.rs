@@ -134,14 +134,10 @@ impl Worker {
                 if let Some(found) = table.get(*topic).filter(|_| names > 0) {
                     resp::write_bulk(out, &found.name);
                 }
-                let (topic, generation) = table.handle(*topic);
-                table.asked(topic, shard);
+                table.asked(*topic, shard);
+                let topic = table.handle(*topic);
                 let command = feed.commands;
-                feed.asked.push_back(Asked::Begin {
-                    topic,
-                    generation,
-                    command,
-                });
+                feed.asked.push_back(Asked::Begin { topic, command });
             }
             at = end;
         }

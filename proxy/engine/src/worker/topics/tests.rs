@@ -10,6 +10,11 @@ fn topics() -> Topics {
     Topics::new(3)
 }
 
+fn peer(index: u32) -> Subscriber {
+    let generation = 0;
+    Handle { index, generation }
+}
+
 /// A client's request for channels at shard 1, and for patterns everywhere.
 fn join(topics: &mut Topics, client: Subscriber, names: &[(Kind, &str)]) -> Result<u32, Join> {
     let mut join = Join::new(client, 0);
@@ -52,7 +57,7 @@ fn a_join_waits_for_every_topic_and_every_shard() {
     let mut topics = topics();
     let waiting = join(
         &mut topics,
-        (1, 0),
+        peer(1),
         &[(Kind::Channel, "a"), (Kind::Pattern, "p*")],
     );
     let waiting = waiting.ok().unwrap();
@@ -64,24 +69,24 @@ fn a_join_waits_for_every_topic_and_every_shard() {
     assert_eq!(topics.wanted(0, 1), [a, p]);
     let (a, p) = (topics.handle(a), topics.handle(p));
     for (topic, shard) in [(p, 0), (a, 1), (p, 1)] {
-        topics.asked(topic.0, shard);
+        topics.asked(topic.index, shard);
         assert_eq!(topics.confirmed(topic, shard), NONE);
     }
-    topics.asked(p.0, 2);
+    topics.asked(p.index, 2);
     assert_eq!(topics.confirmed(p, 2), [waiting]);
     let join = topics.end(waiting).unwrap();
     assert_eq!(topics.complete(&join), [true, true]);
-    assert_eq!(topics.topics_of((1, 0), None), [a.0, p.0]);
-    assert_eq!(topics.topics_of((1, 0), Some(Kind::Pattern)), [p.0]);
+    assert_eq!(topics.topics_of(peer(1), None), [a.index, p.index]);
+    assert_eq!(topics.topics_of(peer(1), Some(Kind::Pattern)), [p.index]);
 }
 
 #[test]
 fn who_comes_later_shares_what_is_confirmed() {
     let mut topics = topics();
-    subscribe(&mut topics, (1, 0), &[(Kind::Channel, "a")]);
+    subscribe(&mut topics, peer(1), &[(Kind::Channel, "a")]);
     let second = join(
         &mut topics,
-        (2, 0),
+        peer(2),
         &[(Kind::Channel, "a"), (Kind::Channel, "a")],
     );
     let Err(second) = second else {
@@ -89,18 +94,18 @@ fn who_comes_later_shares_what_is_confirmed() {
     };
     assert_eq!(topics.complete(&second), [true, false]);
     let a = topics.find(Kind::Channel, b"a").unwrap();
-    assert_eq!(topics.take_subscribers(a), [(1, 0), (2, 0)]);
+    assert_eq!(topics.take_subscribers(a), [peer(1), peer(2)]);
 }
 
 #[test]
 fn two_joins_for_one_topic_are_settled_together() {
     let mut topics = topics();
-    let first = join(&mut topics, (1, 0), &[(Kind::Channel, "a")])
+    let first = join(&mut topics, peer(1), &[(Kind::Channel, "a")])
         .ok()
         .unwrap();
     let second = join(
         &mut topics,
-        (2, 0),
+        peer(2),
         &[(Kind::Channel, "a"), (Kind::Channel, "b")],
     );
     let second = second.ok().unwrap();
@@ -113,7 +118,7 @@ fn two_joins_for_one_topic_are_settled_together() {
 #[test]
 fn the_last_to_leave_ends_a_topic_and_places_stay_right() {
     let mut topics = topics();
-    let clients: Vec<Subscriber> = (0..5).map(|client| (client, 7)).collect();
+    let clients: Vec<Subscriber> = (0..5).map(peer).collect();
     for client in &clients {
         subscribe(
             &mut topics,
@@ -146,35 +151,35 @@ fn who_leaves_while_waiting_leaves_nothing_behind() {
     let mut topics = topics();
     let waiting = join(
         &mut topics,
-        (1, 0),
+        peer(1),
         &[(Kind::Channel, "a"), (Kind::Pattern, "p")],
     );
     assert!(waiting.is_ok());
     assert!(topics.needs(0, 0) && topics.needs(0, 1));
-    assert_eq!(topics.leave((1, 0)).len(), 2);
+    assert_eq!(topics.leave(peer(1)).len(), 2);
     assert!(topics.is_empty() && !topics.has_joins());
     assert!(!topics.needs(0, 0) && !topics.needs(0, 1));
     // Somebody else was waiting with it: the topic stays, and its confirmation reaches the one left.
-    let first = join(&mut topics, (1, 0), &[(Kind::Channel, "a")]);
-    let second = join(&mut topics, (2, 0), &[(Kind::Channel, "a")])
+    let first = join(&mut topics, peer(1), &[(Kind::Channel, "a")]);
+    let second = join(&mut topics, peer(2), &[(Kind::Channel, "a")])
         .ok()
         .unwrap();
     assert!(first.is_ok());
-    assert_eq!(topics.leave((1, 0)).len(), 0);
+    assert_eq!(topics.leave(peer(1)).len(), 0);
     assert_eq!(confirm_all(&mut topics), [second]);
 }
 
 #[test]
 fn a_confirmation_for_an_earlier_tenant_is_not_taken() {
     let mut topics = topics();
-    join(&mut topics, (1, 0), &[(Kind::Channel, "a")])
+    join(&mut topics, peer(1), &[(Kind::Channel, "a")])
         .ok()
         .unwrap();
     let a = topics.find(Kind::Channel, b"a").unwrap();
     topics.asked(a, 1);
     let earlier = topics.handle(a);
-    topics.leave((1, 0));
-    let again = join(&mut topics, (2, 0), &[(Kind::Channel, "a")])
+    topics.leave(peer(1));
+    let again = join(&mut topics, peer(2), &[(Kind::Channel, "a")])
         .ok()
         .unwrap();
     assert_eq!(topics.confirmed(earlier, 1), NONE);
@@ -186,7 +191,7 @@ fn a_lost_connection_has_everything_asked_again() {
     let mut topics = topics();
     subscribe(
         &mut topics,
-        (1, 0),
+        peer(1),
         &[(Kind::Channel, "a"), (Kind::Pattern, "p")],
     );
     assert!(topics.lost(0, 1));
@@ -201,10 +206,10 @@ fn a_lost_connection_has_everything_asked_again() {
 #[test]
 fn a_lost_shard_fails_its_channels_and_not_the_patterns() {
     let mut topics = topics();
-    let pattern = join(&mut topics, (1, 0), &[(Kind::Pattern, "p")])
+    let pattern = join(&mut topics, peer(1), &[(Kind::Pattern, "p")])
         .ok()
         .unwrap();
-    let channel = join(&mut topics, (2, 0), &[(Kind::Channel, "a")])
+    let channel = join(&mut topics, peer(2), &[(Kind::Channel, "a")])
         .ok()
         .unwrap();
     let p = topics.find(Kind::Pattern, b"p").unwrap();
@@ -228,7 +233,7 @@ fn a_lost_shard_fails_its_channels_and_not_the_patterns() {
 #[test]
 fn another_ring_gives_channels_other_homes() {
     let mut topics = topics();
-    subscribe(&mut topics, (1, 0), &[(Kind::Channel, "a")]);
+    subscribe(&mut topics, peer(1), &[(Kind::Channel, "a")]);
     let a = topics.find(Kind::Channel, b"a").unwrap();
     assert_eq!(topics.rehome(a, 1, false), None, "it is there");
     assert_eq!(topics.rehome(a, 2, false), Some(1));
@@ -245,10 +250,10 @@ fn another_ring_gives_channels_other_homes() {
 fn memory_is_counted_by_name() {
     let mut topics = topics();
     let cost = topics.cost(Kind::Pattern, b"p*");
-    subscribe(&mut topics, (1, 0), &[(Kind::Pattern, "p*")]);
-    assert_eq!(topics.bytes_of((1, 0)), cost);
-    subscribe(&mut topics, (1, 0), &[(Kind::Pattern, "p*")]);
-    assert_eq!(topics.bytes_of((1, 0)), cost, "the same one again");
+    subscribe(&mut topics, peer(1), &[(Kind::Pattern, "p*")]);
+    assert_eq!(topics.bytes_of(peer(1)), cost);
+    subscribe(&mut topics, peer(1), &[(Kind::Pattern, "p*")]);
+    assert_eq!(topics.bytes_of(peer(1)), cost, "the same one again");
 }
 
 /// Random comings and goings against the plainest description of who is subscribed to what.
@@ -272,12 +277,12 @@ fn any_order_of_events_leaves_the_tables_right() {
         };
         match next(10) {
             0..=4 => {
-                subscribe(&mut topics, (client, 0), &[(kind, &names[name as usize])]);
+                subscribe(&mut topics, peer(client), &[(kind, &names[name as usize])]);
                 model.insert((client, name));
             }
             5..=7 => {
                 let found = topics.find(kind, names[name as usize].as_bytes());
-                let ended = found.is_some_and(|topic| topics.unsubscribe((client, 0), topic));
+                let ended = found.is_some_and(|topic| topics.unsubscribe(peer(client), topic));
                 found.and_then(|topic| topics.release(topic));
                 assert_eq!(ended, model.remove(&(client, name)));
             }
@@ -285,7 +290,7 @@ fn any_order_of_events_leaves_the_tables_right() {
                 topics.lost(0, next(3) as u16);
             }
             _ => {
-                topics.leave((client, 0));
+                topics.leave(peer(client));
                 model.retain(|entry| entry.0 != client);
             }
         }
@@ -295,7 +300,7 @@ fn any_order_of_events_leaves_the_tables_right() {
             if let Some(topic) = topics.find(kind, name.as_bytes()) {
                 let subscribers = topics.take_subscribers(topic);
                 assert!(!subscribers.is_empty(), "a topic that nobody wants");
-                seen.extend(subscribers.iter().map(|client| (client.0, at as u32)));
+                seen.extend(subscribers.iter().map(|client| (client.index, at as u32)));
                 topics.put_back(topic, subscribers);
             }
         }
