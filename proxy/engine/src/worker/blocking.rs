@@ -20,13 +20,12 @@
 //!
 //! Past 600 lines: a wait can end in each of its states, and is easier to follow where all of them are.
 
-use super::forward::{Copies, Flow, Meta, Outgoing, Way};
+use super::forward::{Copies, Flow, Incoming, Outgoing, Way};
 use super::reads::AGAIN;
 use super::ready::Over;
 use super::*;
 use crate::command::blocking::{self, Call, Found, Holds, Kind};
 use crate::command::effect::{is_away, is_condition};
-use crate::command::Row;
 use crate::conn::backend::WAIT_PART;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
@@ -127,20 +126,19 @@ impl Wait {
 
 impl Worker {
     /// A request that may block.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn block(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        row: &'static Row,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    pub(super) fn block(&mut self, asked: &Incoming) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            lane,
+            row,
+            args,
+            ..
+        } = *asked;
         let call = match blocking::take(row, &args) {
             Ok(Some(call)) => call,
-            Ok(None) => return self.forward(who, meta, pool, lane, row, args, frame),
+            Ok(None) => return self.forward(asked),
             Err(text) => {
                 self.reply_now(who, meta, &text);
                 return Flow::Taken;

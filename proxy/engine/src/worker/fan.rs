@@ -15,15 +15,15 @@
 //! behind each other. They are no transaction: a server that is out of memory takes none, not even of reads.
 
 use super::ask::{count_reserved, request, Ask, Fan};
-use super::forward::{Flow, Meta};
+use super::forward::{Flow, Incoming};
 use super::merge::{self, Drawn};
 use super::split::Gather;
 use super::sums;
 use super::*;
 use crate::command::table::RequestPolicy;
-use crate::command::{scripts, FanKind, Row};
+use crate::command::{scripts, FanKind};
 use crate::conn::lane;
-use crate::proto::{resp, Args};
+use crate::proto::resp;
 
 /// RANDOMKEY is drawn so often at once, and in so many rounds, until it is none of our own keys. With one key
 /// beside one of ours two hundred and fifty draws in vain do not happen.
@@ -41,18 +41,16 @@ pub(super) fn null(lane: u8) -> &'static [u8] {
 
 impl Worker {
     /// Takes such a request of a client.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn fan(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        row: &'static Row,
-        kind: FanKind,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    pub(super) fn fan(&mut self, asked: &Incoming, kind: FanKind) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            lane,
+            row,
+            args,
+            frame,
+        } = *asked;
         let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
@@ -69,10 +67,10 @@ impl Worker {
             asks.collect::<Vec<_>>()
         };
         let asks = match kind {
-            FanKind::Flush => return self.flush(who, meta, pool, lane, args, frame),
-            FanKind::Swap => return self.swap(who, meta, pool, lane, args, frame),
-            FanKind::Scan => return self.scan(who, meta, pool, lane, args),
-            FanKind::Write => return self.write_everywhere(who, meta, pool, lane, frame),
+            FanKind::Flush => return self.flush(asked),
+            FanKind::Swap => return self.swap(asked),
+            FanKind::Scan => return self.scan(asked),
+            FanKind::Write => return self.write_everywhere(asked),
             FanKind::Wait => {
                 let text = self.wait_for_replicas(pool, &args);
                 self.reply_now(who, meta, &text);

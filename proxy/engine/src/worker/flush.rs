@@ -3,7 +3,7 @@
 //! What a backend gets is made from the request itself, by whoever orders the shard's writes.
 
 use super::ask::request;
-use super::forward::{Copies, Flow, Meta, Outgoing};
+use super::forward::{Copies, Flow, Incoming, Outgoing};
 use super::split::{Merge, Parts};
 use super::*;
 use crate::command::keys::number;
@@ -100,57 +100,41 @@ pub(super) fn is_flush(args: &Args<'_>) -> bool {
 
 impl Worker {
     /// FLUSHALL and FLUSHDB.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn flush(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
-        if !is_flush(&args) {
-            self.reply_now(who, meta, Wire::Syntax.redis());
+    pub(super) fn flush(&mut self, asked: &Incoming) -> Flow {
+        if !is_flush(&asked.args) {
+            self.reply_now(asked.who, asked.meta, Wire::Syntax.redis());
             return Flow::Taken;
         }
-        self.write_everywhere(who, meta, pool, lane, frame)
+        self.write_everywhere(asked)
     }
 
     /// SWAPDB. Who copies a shard key by key would miss those that change places meanwhile.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn swap(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    pub(super) fn swap(&mut self, asked: &Incoming) -> Flow {
+        let pool = asked.pool;
         let databases = self.shared.config.pools[pool as usize].databases;
         let is_joined = |shard: &u16| self.shard_table(pool, *shard).joining != 0;
-        let refused = match swapped(&args, databases) {
+        let refused = match swapped(&asked.args, databases) {
             Err(wire) => Some(wire),
             Ok(_) if self.present(pool).iter().any(is_joined) => Some(Wire::ShardJoined),
             Ok(_) => None,
         };
         if let Some(wire) = refused {
-            self.reply_now(who, meta, wire.redis());
+            self.reply_now(asked.who, asked.meta, wire.redis());
             return Flow::Taken;
         }
-        self.write_everywhere(who, meta, pool, lane, frame)
+        self.write_everywhere(asked)
     }
 
     /// The same request as a write of every shard.
-    pub(super) fn write_everywhere(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        frame: &[u8],
-    ) -> Flow {
+    pub(super) fn write_everywhere(&mut self, asked: &Incoming) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            lane,
+            frame,
+            ..
+        } = *asked;
         let shards = self.present(pool);
         let parts = Parts {
             bytes: vec![frame.to_vec(); shards.len()],

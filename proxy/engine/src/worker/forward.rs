@@ -71,6 +71,19 @@ pub(super) struct Meta {
     pub mute: bool,
 }
 
+/// A request of a Redis client: who asks, what for, and which command of the table it is.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming<'a> {
+    pub who: Handle,
+    pub meta: Meta,
+    pub pool: u16,
+    pub lane: u8,
+    pub row: &'static Row,
+    pub args: Args<'a>,
+    /// The arguments as they were sent, or as if they had been sent as a list.
+    pub frame: &'a [u8],
+}
+
 /// What became of a client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {

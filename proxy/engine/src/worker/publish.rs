@@ -3,7 +3,7 @@
 //! Only leaders have subscriptions, so neither goes to another replica, and neither is made again once it
 //! may have been sent: a message would come twice.
 
-use super::forward::{Copies, Flow, Meta, Outgoing, Reach};
+use super::forward::{Copies, Flow, Incoming, Outgoing, Reach};
 use super::split::{Gather, Merge};
 use super::*;
 use crate::command;
@@ -11,21 +11,20 @@ use crate::command::channel::{self, QueryKind};
 use crate::conn::{Pending, ReplyTo};
 use crate::error;
 use crate::proto::memcache::ReplyKind;
-use crate::proto::Args;
 
 impl Worker {
     /// To the leader of the channel's shard, behind the client's earlier writes: who gets a message may
     /// look at once for what was written before it.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn publish(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    pub(super) fn publish(&mut self, asked: &Incoming) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            lane,
+            args,
+            frame,
+            ..
+        } = *asked;
         let name = args.get(1);
         if command::is_reserved(name) {
             self.reply_now(who, meta, Wire::ReservedKey.redis());
@@ -86,17 +85,16 @@ impl Worker {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn query(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        kind: QueryKind,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    pub(super) fn query(&mut self, asked: &Incoming, kind: QueryKind) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            lane,
+            args,
+            frame,
+            ..
+        } = *asked;
         let lists = matches!(kind, QueryKind::Channels | QueryKind::ShardChannels);
         if lists && args.len() > 3 {
             let mut text = Vec::new();

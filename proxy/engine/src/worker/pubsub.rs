@@ -8,14 +8,13 @@
 //! answer arrives. It waits for the client's earlier answers, and what follows waits for it: messages
 //! stand between whole replies, never before the confirmation that announces them.
 
-use super::forward::{Flow, Meta};
+use super::forward::{Flow, Incoming, Meta};
 use super::topics::{stream_of, Join, Standing, Subscriber, Topics};
 use super::*;
 use crate::command;
 use crate::command::channel::{self, Act, Kind, Place};
 use crate::conn::ReplyTo;
 use crate::error;
-use crate::proto::Args;
 use crate::ring::Distribution;
 
 /// A pool's topics, and the connections that carry them.
@@ -49,21 +48,11 @@ impl Channels {
 }
 
 impl Worker {
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn channel(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        act: Act,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    pub(super) fn channel(&mut self, asked: &Incoming, act: Act) -> Flow {
         if act == Act::Publish {
-            return self.publish(who, meta, pool, lane, args, frame);
+            return self.publish(asked);
         }
-        let Some(client) = self.clients.get_mut(who) else {
+        let Some(client) = self.clients.get_mut(asked.who) else {
             return Flow::Taken;
         };
         if !client.slots.is_empty() {
@@ -71,9 +60,9 @@ impl Worker {
             return Flow::Wait;
         }
         match act {
-            Act::Subscribe(kind) => self.subscribe(who, meta, pool, kind, args),
-            Act::Unsubscribe(kind) => self.unsubscribe(who, meta, pool, kind, args),
-            Act::Query(kind) => self.query(who, meta, pool, lane, kind, args, frame),
+            Act::Subscribe(kind) => self.subscribe(asked, kind),
+            Act::Unsubscribe(kind) => self.unsubscribe(asked, kind),
+            Act::Query(kind) => self.query(asked, kind),
             Act::Publish => Flow::Taken,
         }
     }
@@ -113,8 +102,14 @@ impl Worker {
 
     // --- SUBSCRIBE -------------------------------------------------------------------------------
 
-    fn subscribe(&mut self, who: Handle, meta: Meta, pool: u16, kind: Kind, args: Args) -> Flow {
-        let client = who;
+    fn subscribe(&mut self, asked: &Incoming, kind: Kind) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            args,
+            ..
+        } = *asked;
         if kind == Kind::Monitor {
             if !self.shared.config.pools[pool as usize].monitor {
                 let mut text = Vec::new();
@@ -123,7 +118,7 @@ impl Worker {
                 self.reply_now(who, meta, &text);
                 return Flow::Taken;
             }
-            if !self.topics(pool).topics_of(client, Some(kind)).is_empty() {
+            if !self.topics(pool).topics_of(who, Some(kind)).is_empty() {
                 return Flow::Taken; // as Redis: no answer
             }
         }
@@ -135,7 +130,7 @@ impl Worker {
         let cost: usize = names().map(|name| topics.cost(kind, name)).sum();
         let refused = if names().any(command::is_reserved) {
             Some(Wire::ReservedKey)
-        } else if topics.bytes_of(client) + cost > limit {
+        } else if topics.bytes_of(who) + cost > limit {
             Some(Wire::TooManySubscriptions)
         } else {
             None
@@ -144,7 +139,7 @@ impl Worker {
             self.reply_now(who, meta, wire.redis());
             return Flow::Taken;
         }
-        let mut join = Join::new(client, self.now_ms);
+        let mut join = Join::new(who, self.now_ms);
         for name in names() {
             let home = self.topic_home(pool, kind, name);
             let off: Vec<bool> = match home {
@@ -274,8 +269,14 @@ impl Worker {
 
     // --- UNSUBSCRIBE -----------------------------------------------------------------------------
 
-    fn unsubscribe(&mut self, who: Handle, meta: Meta, pool: u16, kind: Kind, args: Args) -> Flow {
-        let client = who;
+    fn unsubscribe(&mut self, asked: &Incoming, kind: Kind) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            args,
+            ..
+        } = *asked;
         let Some(session) = self
             .clients
             .get_mut(who)
@@ -290,7 +291,7 @@ impl Worker {
         let topics = &mut self.channels.pools[pool as usize].topics;
         let mut ended = 0;
         let mut end = |name: &[u8], topic: Option<u32>, topics: &mut Topics| {
-            if let Some(topic) = topic.filter(|topic| topics.unsubscribe(client, *topic)) {
+            if let Some(topic) = topic.filter(|topic| topics.unsubscribe(who, *topic)) {
                 subscriptions[kind as usize] -= 1;
                 ended += 1;
                 gone.extend(topics.release(topic));
@@ -304,7 +305,7 @@ impl Worker {
                 end(name, topic, topics);
             }
         } else {
-            for topic in topics.topics_of(client, Some(kind)) {
+            for topic in topics.topics_of(who, Some(kind)) {
                 if let Some(name) = topics.get(topic).map(|found| Arc::clone(&found.name)) {
                     end(&name, Some(topic), topics);
                 }

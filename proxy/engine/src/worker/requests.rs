@@ -1,7 +1,7 @@
 //! Requests of Redis clients: parse, look up, route.
 
 use super::clients::Taken;
-use super::forward::{Copies, Flow, Meta, Outgoing};
+use super::forward::{Copies, Flow, Incoming, Meta, Outgoing};
 use super::learn::Taught;
 use super::split::{self, Parts};
 use super::*;
@@ -161,17 +161,24 @@ impl Worker {
             return Flow::Taken;
         }
         self.scratch = scratch;
+        let asked = Incoming {
+            who,
+            meta,
+            pool,
+            lane,
+            row,
+            args,
+            frame,
+        };
         let flow = match row.handling {
-            Handling::Block => self.block(who, meta, pool, lane, row, args, frame),
-            Handling::Forward if row.flags.has(Flags::BLOCKING) => {
-                self.block(who, meta, pool, lane, row, args, frame)
-            }
-            Handling::Forward => self.forward(who, meta, pool, lane, row, args, frame),
-            Handling::Split(kind) => self.split(who, meta, pool, lane, row, kind, args, frame),
-            Handling::Transaction(kind) => self.transaction(who, meta, kind, args, frame),
-            Handling::Channel(act) => self.channel(who, meta, pool, lane, act, args, frame),
-            Handling::Fan(kind) => self.fan(who, meta, pool, lane, row, kind, args, frame),
-            _ => self.answer(who, meta, row, args),
+            Handling::Block => self.block(&asked),
+            Handling::Forward if row.flags.has(Flags::BLOCKING) => self.block(&asked),
+            Handling::Forward => self.forward(&asked),
+            Handling::Split(kind) => self.split(&asked, kind),
+            Handling::Transaction(kind) => self.transaction(&asked, kind),
+            Handling::Channel(act) => self.channel(&asked, act),
+            Handling::Fan(kind) => self.fan(&asked, kind),
+            _ => self.answer(&asked),
         };
         self.keep_mode(who, kept_mode, flow)
     }
@@ -212,18 +219,17 @@ impl Worker {
     }
 
     /// A command for the one shard of its keys.
-    #[allow(clippy::too_many_arguments)]
     #[inline]
-    pub(super) fn forward(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        row: &'static Row,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    pub(super) fn forward(&mut self, asked: &Incoming) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            lane,
+            row,
+            args,
+            frame,
+        } = *asked;
         let mut keys = std::mem::take(&mut self.keys);
         keys.clear();
         let mut is_wrong = false;
@@ -351,18 +357,16 @@ impl Worker {
     }
 
     /// MGET, MSET, DEL and their like: one part per shard.
-    #[allow(clippy::too_many_arguments)]
-    fn split(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        row: &'static Row,
-        kind: SplitKind,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    fn split(&mut self, asked: &Incoming, kind: SplitKind) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            lane,
+            row,
+            args,
+            frame,
+        } = *asked;
         let stride = kind.stride();
         let count = (args.len() - 1) / stride;
         let key = |i: usize| args.get(1 + i * stride);
@@ -407,13 +411,14 @@ impl Worker {
     }
 
     /// A command that the proxy answers itself.
-    pub(super) fn answer(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        row: &'static Row,
-        args: Args,
-    ) -> Flow {
+    pub(super) fn answer(&mut self, asked: &Incoming) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            row,
+            args,
+            ..
+        } = *asked;
         let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };

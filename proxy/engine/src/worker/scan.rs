@@ -5,12 +5,12 @@
 //! process, the shard is begun again with another that is in sync.
 
 use super::ask::{request, Ask, Fan};
-use super::forward::{Flow, Meta};
+use super::forward::{Flow, Incoming};
 use super::merge::{self, Merged};
 use super::*;
 use crate::command::cursor::{self, Place};
 use crate::command::FanKind;
-use crate::proto::{resp, Args};
+use crate::proto::resp;
 
 /// A step of a SCAN under way.
 pub(super) struct Scan {
@@ -37,14 +37,15 @@ impl Scan {
 
 impl Worker {
     /// SCAN cursor [option ...]
-    pub(super) fn scan(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        pool: u16,
-        lane: u8,
-        args: Args,
-    ) -> Flow {
+    pub(super) fn scan(&mut self, asked: &Incoming) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            lane,
+            args,
+            ..
+        } = *asked;
         let Some(number) = cursor::parse(args.get(1)) else {
             self.reply_now(who, meta, Wire::InvalidCursor.redis());
             return Flow::Taken;

@@ -13,7 +13,7 @@
 
 use super::cut::{self, Piece};
 use super::exec::{self, Facts};
-use super::forward::{Copies, Flow, Meta, Outgoing, Way};
+use super::forward::{Copies, Flow, Incoming, Meta, Outgoing, Way};
 use super::lease::{self, Request};
 use super::legs::EXEC;
 use super::*;
@@ -26,14 +26,8 @@ use crate::proto::{resp, Args, Resume};
 
 impl Worker {
     /// MULTI and what belongs to it; inside a transaction all but UNWATCH.
-    pub(super) fn transaction(
-        &mut self,
-        who: Handle,
-        meta: Meta,
-        kind: TransactionKind,
-        args: Args,
-        frame: &[u8],
-    ) -> Flow {
+    pub(super) fn transaction(&mut self, asked: &Incoming, kind: TransactionKind) -> Flow {
+        let Incoming { who, meta, .. } = *asked;
         let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
@@ -55,7 +49,7 @@ impl Worker {
                 b"+OK\r\n"
             }
             (TransactionKind::Watch, true) => Wire::WatchInsideMulti.redis(),
-            (TransactionKind::Watch, false) => return self.start_watch(who, meta, args, frame),
+            (TransactionKind::Watch, false) => return self.start_watch(asked),
             (TransactionKind::Unwatch, _) => {
                 self.end_watch(who);
                 b"+OK\r\n"
@@ -66,7 +60,6 @@ impl Worker {
     }
 
     /// A request between MULTI and EXEC; `row` is None, and the error in `refused`, if it is not admitted.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn queue_request(
         &mut self,
         who: Handle,
@@ -80,8 +73,10 @@ impl Worker {
             return Flow::Taken;
         };
         let pool = client.pool;
-        let session = client.session.as_ref();
-        let database = session.map_or(0, |session| session.database);
+        let Some(session) = client.session.as_ref() else {
+            return Flow::Close;
+        };
+        let (database, resp3) = (session.database, session.resp3);
         let mut meta = meta;
         let verdict = match row.or_else(|| queue::admit_inside(&args)) {
             None => {
@@ -91,11 +86,20 @@ impl Worker {
             Some(row) => {
                 meta.command = row.id;
                 let inside = row.inside(&args, database);
+                let asked = Incoming {
+                    who,
+                    meta,
+                    pool,
+                    lane: lane::of(database, resp3),
+                    row,
+                    args,
+                    frame,
+                };
                 match (inside, row.handling) {
                     (Inside::Now, Handling::Transaction(kind)) => {
-                        return self.transaction(who, meta, kind, args, frame)
+                        return self.transaction(&asked, kind)
                     }
-                    (Inside::Now, _) => return self.answer(who, meta, row, args),
+                    (Inside::Now, _) => return self.answer(&asked),
                     _ => self
                         .may_queue(pool, row, inside, &args)
                         .map_err(Wire::redis),
@@ -333,7 +337,14 @@ impl Worker {
 
     // --- WATCH -----------------------------------------------------------------------------------
 
-    fn start_watch(&mut self, who: Handle, meta: Meta, args: Args, frame: &[u8]) -> Flow {
+    fn start_watch(&mut self, asked: &Incoming) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            args,
+            frame,
+            ..
+        } = *asked;
         let keys: Vec<u32> = (1..args.len() as u32).collect();
         let Some(pool) = self.clients.get_mut(who).map(|client| client.pool) else {
             return Flow::Taken;
