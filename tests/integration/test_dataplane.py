@@ -29,10 +29,12 @@ def listener() -> Iterator[socket.socket]:
         yield bound
 
 
-def routing(address: str, *, epoch: int = 1, lead: int | None = 0, spare: str = "") -> Routing:
-    """One shard led by its first backend; ``spare`` is a second one that is not in sync."""
-    members = () if lead is None else (0,)
-    backends = tuple(BackendRouting(each, each, ()) for each in (address, spare) if each)
+def routing(
+    address: str, *, epoch: int = 1, lead: int | None = 0, spare: str = "", replica: str = ""
+) -> Routing:
+    """One shard led by its first backend; ``spare`` is one that is not in sync, ``replica`` one that is."""
+    members = () if lead is None else (0, 1) if replica else (0,)
+    backends = tuple(BackendRouting(each, each, ()) for each in (address, replica, spare) if each)
     shard = ShardRouting("s0", 1, backends, lead, members, members, False, 0, b"")
     return Routing(epoch, (PoolRouting("fnv1a_64", "ketama", "", (shard,)),))
 
@@ -144,3 +146,25 @@ def test_a_worker_that_has_stopped_is_not_waited_for(
                 assert trio.current_time() - begun < 4.0, "as long as a lost worker is waited for"
 
         run(listener, relay.address, story, workers=4)
+
+
+def test_a_read_that_waited_for_writes_is_answered_when_they_are_given_up(
+    listener: socket.socket, start_redis: Callable[..., RedisServer]
+) -> None:
+    # Chaos seed 170088: what another worker was handed got the error of the write before it.
+    lead, replica = (f"127.0.0.1:{start_redis().port}" for _ in range(2))
+
+    async def story(plane: Dataplane, seen: list[EngineEvent]) -> None:
+        plane.publish(routing(lead, epoch=2, replica=replica))
+        assert await trio.to_thread.run_sync(plane.pause_writes, 0, 0)
+        clients = [RawClient(listener.getsockname()[1]) for _ in range(4)]  # of both workers
+        for client in clients:
+            client.send(b"SET a 1\r\nGET a\r\nGET b\r\n")
+        for client in clients:
+            reply = await trio.to_thread.run_sync(client.read_line)
+            assert reply.startswith(b"-CLUSTERDOWN write timed out"), reply
+            assert await trio.to_thread.run_sync(client.read_reply) == b"$-1\r\n"
+            assert client.read_reply() == b"$-1\r\n"
+            client.close()
+
+    run(listener, lead, story, spare=replica, workers=2)

@@ -131,8 +131,19 @@ impl Worker {
             }
             if let Some((handover, _)) = self.shard_state(pool, shard).queue.pop_front() {
                 self.shard_state(pool, shard).leases.unwanted();
-                self.fail(pool, handover.to, Wire::WriteNotSent);
+                self.end_waiting(&handover);
             }
+        }
+    }
+
+    /// It has waited too long. A read did for the writes before it only, and those are answered by now.
+    pub(super) fn end_waiting(&mut self, handover: &Handover) {
+        let (pool, bytes) = (handover.pool, &handover.bytes);
+        let is_read =
+            lease::request(bytes).is_none() && self.reach_of(pool, bytes) == Reach::Nothing;
+        match is_read {
+            true => self.carry_out(handover),
+            false => self.fail(pool, handover.to, Wire::WriteNotSent),
         }
     }
 

@@ -125,7 +125,7 @@ impl Worker {
             if retry.doubted.is_some() {
                 self.doubt(&retry);
             } else {
-                self.fail(pool, retry.handover.to, Wire::WriteNotSent);
+                self.end_waiting(&retry.handover);
             }
         }
     }
