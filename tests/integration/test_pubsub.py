@@ -1,16 +1,14 @@
-"""Publish/subscribe over shards is that of one plain server: forms, order, once, and after a failover.
+"""Publish/subscribe over shards is that of one plain server: forms, order, and once.
 
 Sessions are compared byte for byte with a redis-server. What is meant to differ: the number that PUBLISH
 answers (connections of proxies, not clients), and the order in which UNSUBSCRIBE without names goes.
 """
 
 import asyncio
-import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,88 +17,11 @@ import redis.asyncio
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.pipeline import bulk, resp
-from support.proxy_process import ProxyProcess, pool
+from support.proxy_process import ProxyProcess
+from support.pubsub import FENCE, Sharded, Start, listed, message, subscribe, subscribers
 from support.raw import RawClient
 from support.servers import RedisServer
 from support.store import RedisStore, command, parse
-
-FENCE = b"fence\r\n"
-"""What the answer to ``PING fence`` ends with, subscribed or not."""
-
-NOTIFY = ("--notify-keyspace-events", "KEA")
-
-Start = Callable[..., Any]
-
-
-class Sharded:
-    """A pool of redis-servers behind one proxy or several."""
-
-    def __init__(
-        self,
-        start_redis: Start,
-        start_proxy: Start,
-        *,
-        shards: int = 3,
-        replicas: int = 2,
-        workers: int = 1,
-        proxies: int = 1,
-        arguments: Iterable[str] = (),
-        **options: Any,
-    ) -> None:
-        self.shards: list[list[RedisServer]] = [
-            [start_redis(*arguments) for _ in range(replicas)] for _ in range(shards)
-        ]
-        addresses = [[server.address for server in shard] for shard in self.shards]
-        options = {"hash_tag": "{}", "timeouts": {"request": "5s"}, **options}
-        self.proxies: list[ProxyProcess] = [
-            start_proxy({"workers": workers, "pools": {"p": pool("redis", *addresses, **options)}})
-            for _ in range(proxies)
-        ]
-        self.proxy = self.proxies[0]
-
-    def channels(self, count: int = 1) -> list[list[bytes]]:
-        """Names of channels by the shard they are on, ``count`` of each, found by subscribing to them."""
-        found: list[list[bytes]] = [[] for _ in self.shards]
-        with RawClient(self.proxy.redis_port) as client:
-            for number in range(100 * count):
-                name = b"ch" + hashlib.md5(b"%d" % number).hexdigest().encode()  # short names cluster
-                client.ask(resp("SUBSCRIBE", name))
-                for shard, server in enumerate(self.shards):
-                    if len(found[shard]) < count and bulk(name) in listed(server[0]):
-                        found[shard].append(name)
-                if all(len(names) == count for names in found):
-                    return found
-        raise AssertionError(f"the ring has no channel on some shard: {found}")
-
-
-def listed(server: RedisServer) -> bytes:
-    with RawClient(server.port) as client:
-        return client.ask(b"PUBSUB CHANNELS\r\n")
-
-
-def channels_of(shard: list[RedisServer], password: str = "pw") -> bytes:
-    with RawClient(shard[0].port) as client:
-        client.ask(resp("AUTH", password))
-        return client.ask(b"PUBSUB CHANNELS\r\n")
-
-
-def subscribers(server: RedisServer) -> int:
-    """Connections to a server that are subscribed to something."""
-    with RawClient(server.port) as client:
-        return client.ask(b"CLIENT LIST TYPE pubsub\r\n").count(b"flags=P")
-
-
-def message(channel: bytes, payload: bytes, *, resp3: bool = False, word: bytes = b"message") -> bytes:
-    return b"%b3\r\n" % (b">" if resp3 else b"*") + bulk(word) + bulk(channel) + bulk(payload)
-
-
-def subscribe(client: RawClient, *words: str | bytes) -> None:
-    """Subscribes, and reads a confirmation for each name."""
-    client.send(resp(*words))
-    for name in words[1:]:
-        reply = client.read_reply()
-        assert bulk(name if isinstance(name, bytes) else name.encode()) in reply, reply
-
 
 # Sessions -----------------------------------------------------------------------------------------
 
@@ -121,7 +42,6 @@ SESSIONS = (
     ("SUBSCRIBE __keyevent@0__:set __keyspace@0__:k __keyspace@0_:k", "PSUBSCRIBE __key*",
      "UNSUBSCRIBE __keyspace@0__:k"),
 )  # fmt: skip
-
 ALONE = (("CLIENT TRACKING ON", b"-ERR unknown subcommand 'TRACKING'. Try CLIENT HELP.\r\n"),)
 
 
@@ -370,182 +290,7 @@ def test_many_subscribers_share_one_connection(start_redis: Start, start_proxy: 
     eventually(lambda: listed(sharded.shards[0][0]) == b"*0\r\n", within=20)
 
 
-def test_a_subscriber_that_does_not_read_is_cut_off_alone(start_redis: Start, start_proxy: Start) -> None:
-    limits = {"request_bytes": "64KiB", "client_output_bytes": "512KiB"}
-    sharded = Sharded(start_redis, start_proxy, shards=1, replicas=1, limits=limits)
-    port = sharded.proxy.redis_port
-    payload = b"x" * 16_000
-    with (
-        RawClient(port, receive_buffer=4096) as slow, RawClient(port) as good, RawClient(port) as publisher,
-    ):  # fmt: skip
-        subscribe(slow, "SUBSCRIBE", "c")
-        subscribe(good, "SUBSCRIBE", "c")
-        sent = 0
-        while sharded.proxy.metric("shardproxy_subscribers_cut_off_total") == 0:
-            for _ in range(50):
-                assert publisher.ask(resp("PUBLISH", "c", payload)) == b":1\r\n"
-                good.expect(message(b"c", payload))
-            sent += 50
-            assert sent < 5_000, "it was never cut off"
-        assert slow.expect_closed().startswith(message(b"c", payload))
-        assert publisher.ask(resp("PUBLISH", "c", "last")) == b":1\r\n"
-        good.expect(message(b"c", b"last"))
-        # Names of subscriptions are memory as well.
-        answers = {publisher.ask(resp("PSUBSCRIBE", f"{number}" + "n" * 30_000))[:30] for number in range(40)}
-        assert b"-ERR too many subscriptions of" in answers
-
-
-def test_idle_subscribers_stay(start_redis: Start, start_proxy: Start) -> None:
-    timeouts = {"request": "5s", "client_idle": "1s"}
-    sharded = Sharded(start_redis, start_proxy, shards=1, replicas=1, timeouts=timeouts)
-    port = sharded.proxy.redis_port
-    with RawClient(port, timeout=20) as subscriber:
-        subscribe(subscriber, "SUBSCRIBE", "c")
-        with RawClient(port, timeout=20) as idle:
-            assert idle.ask(b"PING\r\n") == b"+PONG\r\n"
-            idle.expect_closed()
-        with RawClient(port) as publisher:
-            assert publisher.ask(resp("PUBLISH", "c", "m")) == b":1\r\n"
-        subscriber.expect(message(b"c", b"m"))
-
-
-# Failures -----------------------------------------------------------------------------------------
-
-
-def drain(client: RawClient, payload: bytes) -> bool:
-    """Reads messages up to the one with that payload."""
-    client.read_until(bulk(payload))
-    return True
-
-
-@pytest.mark.fault
-def test_subscriptions_are_made_again_where_another_leads(start_redis: Start, start_proxy: Start) -> None:
-    health = {"interval": "200ms", "timeout": "100ms"}
-    sharded = Sharded(start_redis, start_proxy, workers=3, proxies=2, health=health)
-    channel = sharded.channels()[0][0]
-    here, there = (proxy.redis_port for proxy in sharded.proxies)
-    old, new = sharded.shards[0]
-    with RawClient(here, timeout=20) as by_name, RawClient(here, timeout=20) as by_pattern:
-        subscribe(by_name, "SUBSCRIBE", channel)
-        subscribe(by_pattern, "PSUBSCRIBE", "*")
-        old.kill9()
-        # Each of the two may be on a worker of its own, which follows by itself.
-        with RawClient(there, timeout=20) as publisher, RawClient(new.port) as server:
-            eventually(lambda: channel in listed(new), within=20)
-            eventually(lambda: server.ask(b"PUBSUB NUMPAT\r\n") == b":1\r\n", within=20)
-            eventually(lambda: publisher.ask(resp("PUBLISH", channel, "probe")).startswith(b":"), within=20)
-            answer = publisher.ask(resp("PUBLISH", channel, "after"))
-            assert answer[:1] == b":"
-            assert answer != b":0\r\n"
-        drain(by_name, b"after")
-        drain(by_pattern, b"after")
-        assert sharded.proxy.metric("shardproxy_subscriptions_interrupted_total") >= 1
-        # It comes back and leads no longer, or again: either way they follow.
-        old.start()
-        sharded.proxy.wait_state("p", old.address, "in_sync", within=30)
-        with RawClient(there, timeout=20) as publisher:
-
-            def arrives() -> bool:
-                publisher.ask(resp("PUBLISH", channel, "back"))
-                by_name.socket.settimeout(0.5)
-                return drain(by_name, b"back")
-
-            eventually(arrives, within=20)
-
-
-@pytest.mark.fault
-def test_a_lost_shard_is_told_of_and_the_others_serve(start_redis: Start, start_proxy: Start) -> None:
-    health = {"interval": "200ms", "timeout": "100ms"}
-    timeouts = {"request": "500ms"}
-    sharded = Sharded(start_redis, start_proxy, replicas=1, health=health, timeouts=timeouts)
-    lost, good = (names[0] for names in sharded.channels()[:2])
-    server = sharded.shards[0][0]
-    port = sharded.proxy.redis_port
-    with (
-        RawClient(port, timeout=20) as before,
-        RawClient(port, timeout=20) as after,
-        RawClient(port) as publisher,
-    ):
-        subscribe(before, "SUBSCRIBE", lost, good)
-        server.kill9()
-        sharded.proxy.wait_state("p", server.address, "down")
-        for request in (resp("SUBSCRIBE", good, lost), resp("SSUBSCRIBE", lost), resp("PUBLISH", lost, "m")):
-            assert after.ask(request).startswith(b"-CLUSTERDOWN"), request
-        # Nothing of the one that failed is left.
-        assert (
-            after.ask(resp("UNSUBSCRIBE", good)) == b"*3\r\n" + bulk(b"unsubscribe") + bulk(good) + b":0\r\n"
-        )
-        subscribe(after, "PSUBSCRIBE", "ch*")
-        publisher.ask(resp("PUBLISH", good, "m"))
-        before.expect(message(good, b"m"))
-        after.expect(b"*4\r\n" + bulk(b"pmessage") + bulk(b"ch*") + bulk(good) + bulk(b"m"))
-        server.start()
-        eventually(lambda: lost in listed(server), within=20)
-        eventually(lambda: publisher.ask(resp("PUBLISH", lost, "again")).startswith(b":"), within=20)
-        drain(before, b"again")
-        drain(after, b"again")
-
-
-@pytest.mark.fault
-def test_channels_of_a_lost_shard_of_a_cache_go_elsewhere(start_redis: Start, start_proxy: Start) -> None:
-    health = {"interval": "200ms", "timeout": "100ms"}
-    sharded = Sharded(start_redis, start_proxy, replicas=1, health=health, on_shard_loss="remap")
-    names = [name for shard in sharded.channels(3) for name in shard]
-    lost = sharded.shards[0][0]
-    with RawClient(sharded.proxy.redis_port, timeout=20) as subscriber:
-        subscribe(subscriber, "SUBSCRIBE", *names)
-        lost.kill9()
-
-        def all_arrive(payload: bytes) -> bool:
-            with RawClient(sharded.proxy.redis_port, timeout=20) as publisher:
-                for name in names:
-                    assert publisher.ask(resp("PUBLISH", name, payload)).startswith(b":1"), name
-            return True
-
-        eventually(lambda: all_arrive(b"elsewhere"), within=20)
-        for name in names:
-            subscriber.read_until(message(name, b"elsewhere"))
-        assert subscribers(sharded.shards[1][0]) == subscribers(sharded.shards[2][0]) == 1
-        lost.start()
-        eventually(lambda: all(name in listed(lost) for name in names[:3]), within=30)
-        eventually(lambda: all_arrive(b"back"), within=20)
-        for name in names:
-            subscriber.read_until(message(name, b"back"))
-        # Where they were in between, nobody listens for them any more.
-        eventually(
-            lambda: all(name not in listed(server) for name in names[:3] for (server,) in sharded.shards[1:])
-        )
-
-
-def test_what_a_server_refuses_is_told(start_redis: Start, start_proxy: Start, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("pw")
-    user = ("--user", "default", "on", ">pw", "~*", "+@all", "resetchannels", "&ok*")
-    options = {"backend_auth": {"password_file": str(secret)}, "timeouts": {"request": "300ms"}}
-    sharded = Sharded(start_redis, start_proxy, shards=2, replicas=1, arguments=user, **options)
-    port = sharded.proxy.redis_port
-    with RawClient(port) as subscriber, RawClient(port) as client:
-        subscribe(subscriber, "SUBSCRIBE", "ok1", "ok2")
-        for line in ("SUBSCRIBE no ok1", "PSUBSCRIBE *", "SSUBSCRIBE no", "PUBLISH no m"):
-            assert client.ask(line.encode() + b"\r\n").startswith(b"-NOPERM"), line
-        assert client.ask(b"PUBLISH ok1 m\r\n") == b":1\r\n"
-        subscriber.expect(message(b"ok1", b"m"))
-        subscribe(client, "SUBSCRIBE", "ok1")
-        assert client.ask(b"UNSUBSCRIBE ok1\r\n").endswith(b":0\r\n")
-        # Servers that do not answer: an end to the wait, and what they confirm too late is nobody's.
-        for (server,) in sharded.shards:
-            server.stop()
-        assert client.ask(b"SUBSCRIBE ok3 ok4 ok5 ok6\r\n").startswith(b"-CLUSTERDOWN")
-        for (server,) in sharded.shards:
-            server.cont()
-        eventually(lambda: client.ask(b"SUBSCRIBE ok3\r\n").endswith(b":1\r\n"), within=20)
-        with RawClient(port) as publisher:
-            eventually(lambda: publisher.ask(b"PUBLISH ok3 m\r\n") == b":1\r\n")
-        client.expect(message(b"ok3", b"m"))
-        eventually(lambda: not any(b"ok4" in names for names in map(channels_of, sharded.shards)))
-
-
-# Real clients, notifications, MONITOR --------------------------------------------------------------
+# Real clients -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -587,71 +332,6 @@ def test_redis_py(start_redis: Start, start_proxy: Start, protocol: int) -> None
         await client.aclose()
 
     asyncio.run(converse())
-
-
-def test_keyspace_notifications(start_redis: Start, start_proxy: Start) -> None:
-    sharded = Sharded(start_redis, start_proxy, workers=2, arguments=NOTIFY)
-    port = sharded.proxy.redis_port
-    keys = [b"key%d" % number for number in range(30)]
-    with (
-        RawClient(port) as expired,
-        RawClient(port) as one,
-        RawClient(port) as every,
-        RawClient(port) as client,
-    ):
-        subscribe(expired, "SUBSCRIBE", "__keyevent@0__:expired")
-        subscribe(one, "SUBSCRIBE", *(b"__keyspace@0__:" + key for key in keys))
-        subscribe(every, "PSUBSCRIBE", "__key*__:*")
-        client.send(b"".join(resp("SET", key, "v", "PX", 200) for key in keys))
-        for _ in keys:
-            assert client.read_reply() == b"+OK\r\n"
-        got = sorted(expired.read_reply() for _ in keys)
-        assert got == sorted(message(b"__keyevent@0__:expired", key) for key in keys)
-        events = [one.read_reply() for _ in range(3 * len(keys))]
-        for key in keys:
-            for event in (b"set", b"expire", b"expired"):
-                assert message(b"__keyspace@0__:" + key, event) in events
-        # The proxy's records change at these servers meanwhile; nobody is shown that.
-        client.ask(resp("PUBLISH", "__keyevent@0__:end", "end"))
-        seen = every.read_until(bulk(b"__keyevent@0__:end") + bulk(b"end"))
-        assert b"__shardproxy" not in seen
-        assert seen.count(bulk(b"expired")) == len(keys), "each of them once"
-
-
-def test_monitor_shows_what_clients_do(
-    start_redis: Start, start_proxy: Start, plain_server: RedisServer
-) -> None:
-    sharded = Sharded(start_redis, start_proxy, workers=2, admin_commands=["monitor"])
-    port = sharded.proxy.redis_port
-    with RawClient(port) as watcher, RawClient(port) as client, RawClient(plain_server.port) as plain:
-        for each in (watcher, plain):
-            assert each.ask(b"MONITOR\r\n") == b"+OK\r\n"
-            for line in ("GET a", "SET a b", "PUBLISH a b", "EVAL x 1 k"):
-                assert (
-                    each.ask(line.encode() + b"\r\n") == b"-ERR Replica can't interact with the keyspace\r\n"
-                )
-            each.send(b"MONITOR\r\nPING fence\r\n")
-            each.expect(b"$5\r\nfence\r\n")
-        names = [b"key%d" % number for number in range(30)]
-        for name in names:
-            client.ask(resp("SET", name, "v"))
-        lines = [watcher.read_line() for _ in names]
-        for name, line in zip(names, lines, strict=True):
-            assert re.fullmatch(rb'\+\d+\.\d+ \[0 \S+\] "SET" "%b" "v"\r\n' % name, line), line
-        # Probes and records go on all the time; what comes next is still a client's.
-        eventually(lambda: sharded.proxy.metric("shardproxy_backend_probes_total") > 30)
-        client.ask(resp("SET", "last", "v"))
-        assert b'"SET" "last" "v"' in watcher.read_line()
-        assert watcher.ask(b"RESET\r\n") == b"+RESET\r\n"
-        assert watcher.ask(b"GET last\r\n") == b"$1\r\nv\r\n"
-
-
-def test_monitor_does_not_exist_unless_it_is_allowed(start_redis: Start, start_proxy: Start) -> None:
-    sharded = Sharded(start_redis, start_proxy, shards=1, replicas=1)
-    with RawClient(sharded.proxy.redis_port) as client:
-        expected = b"-ERR unknown command 'monitor', with args beginning with: \r\n"
-        assert client.ask(b"monitor\r\n") == expected
-        assert client.ask(b"COMMAND INFO MONITOR\r\n") == b"*1\r\n$-1\r\n"
 
 
 @pytest.mark.parametrize("workers", [1, 3])

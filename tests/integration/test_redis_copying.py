@@ -8,58 +8,20 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
+from support.redis_copying import AUTO, MANAGED, SLOW, A, B, assert_equal, expiries, fill, managed
 from support.refill import BACK_SECONDS, random_writes, traffic_through, wait_back, wait_phase
-from support.servers import RedisServer, Server
-from support.store import QUICK, RESERVED, RedisStore, Refused, command, connect, contents
+from support.servers import RedisServer
+from support.store import QUICK, RedisStore, Refused, command, connect
 
 from proxy.admin.client import ask_resync
 
 pytestmark = pytest.mark.fault
-
-A, B = 0, 1
-MANAGED = ("--rename-command", "REPLICAOF", "")
-AUTO = {"auto": True}
-SLOW = {"auto": True, "rate": "100KiB"}
-"""So that there is a middle to break something in."""
-
-
-def managed(**options: Any) -> Cluster:
-    return Cluster("redis", arguments=MANAGED, **options)
-
-
-def fill(client: RedisStore, count: int, size: int = 5) -> None:
-    requests = [command("SET", f"fill{number}", f"{number % 10}" * size) for number in range(count)]
-    for start in range(0, count, 500):
-        batch = requests[start : start + 500]
-        client.raw.send(b"".join(batch))
-        for _ in batch:
-            assert client.raw.read_reply() == b"+OK\r\n"
-
-
-def expiries(server: Server) -> dict[bytes, int]:
-    """When each key of a server expires, in ms since 1970; the proxy's own left out."""
-    with connect("redis", server.port) as direct:
-        assert isinstance(direct, RedisStore)
-        keys = [key for key in direct.ask("KEYS", "*") if not key.startswith(RESERVED)]
-        return {key: direct.ask("PEXPIRETIME", key) for key in keys}
-
-
-def assert_equal(cluster: Cluster) -> None:
-    """All servers of each shard hold the same, and for as long."""
-    for row in cluster.servers:
-        first, *others = [(contents(server), expiries(server)) for server in row]
-        for other in others:
-            for ours, theirs in zip(first, other, strict=True):
-                assert {key: each for key, each in ours.items() if theirs.get(key) != each} == {}
-                assert ours.keys() == theirs.keys()
 
 
 @pytest.mark.parametrize(("proxies", "workers"), [(1, 1), (2, 2), (3, 1)])
@@ -358,140 +320,6 @@ def test_what_the_leader_loses_while_its_names_are_gone_through_goes_on_the_targ
                 ours.ask("PEXPIRE", key, 1)
         wait_back(cluster, B)
         assert_equal(cluster)
-
-
-def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
-    with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
-        assert isinstance(client, RedisStore)
-        fill(client, 4000)
-        proxies = [cluster.proxy, cluster.start_proxy()]
-        cluster.servers[0][A].kill9()
-        cluster.servers[0][A].restart()
-        worker = wait_phase(cluster, "copying", *proxies)
-        survivor = next(each for each in proxies if each is not worker)
-        with traffic_through("redis", survivor) as traffic:
-            worker.kill9()
-            traffic.flow(500)
-            wait_back(cluster, A, survivor)
-            traffic.flow(500)
-        assert survivor.metric("shardproxy_resync_runs_total", result="done") == 1
-        with connect("redis", cluster.servers[0][A].port) as direct:
-            assert isinstance(direct, RedisStore)
-            assert b"cmdstat_flushall" not in direct.ask("INFO", "commandstats"), "it was not emptied again"
-        assert_equal(cluster)
-
-
-def test_a_proxy_that_hung_at_work_changes_nothing_any_more() -> None:
-    with managed(reads="spread", resync=SLOW) as cluster:
-        proxies = [cluster.proxy, cluster.start_proxy()]
-        with cluster.connect() as client:
-            assert isinstance(client, RedisStore)
-            fill(client, 2500)
-        cluster.servers[0][A].kill9()
-        cluster.servers[0][A].restart()
-        worker = wait_phase(cluster, "copying", *proxies)
-        survivor = next(each for each in proxies if each is not worker)
-        worker.stop()
-        wait_back(cluster, A, survivor)
-        with connect("redis", survivor.ports["p"]) as client:
-            assert isinstance(client, RedisStore)
-            for number in range(2500):
-                client.ask("DEL", f"fill{number}")
-        worker.cont()
-        wait_back(cluster, A, worker)
-        with connect("redis", worker.ports["p"]) as client:
-            client.set(b"k", b"1")
-        assert_equal(cluster)
-
-
-def test_the_target_dies_half_way() -> None:
-    with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
-        assert isinstance(client, RedisStore)
-        fill(client, 2000)
-        with traffic_through("redis", cluster.proxy) as traffic:
-            for _ in range(2):
-                cluster.servers[0][A].kill9()
-                cluster.servers[0][A].restart()
-                wait_phase(cluster, "copying")
-            cluster.servers[0][A].kill9()
-            traffic.flow()
-            cluster.servers[0][A].restart()
-            wait_back(cluster, A)
-            traffic.flow(500)
-
-
-def test_the_target_hangs_for_a_moment() -> None:
-    with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
-        assert isinstance(client, RedisStore)
-        fill(client, 2500)
-        cluster.servers[0][B].kill9()
-        cluster.servers[0][B].restart()
-        wait_phase(cluster, "copying")
-        cluster.servers[0][B].stop()
-        client.set(b"fill3", b"new")  # not before the target is out
-        cluster.servers[0][B].cont()
-        wait_back(cluster, B)
-        assert_equal(cluster)
-
-
-def test_the_leader_dies_half_way() -> None:
-    with managed(resync=SLOW) as cluster, cluster.connect() as client:
-        assert isinstance(client, RedisStore)
-        fill(client, 2000)
-        cluster.servers[0][B].kill9()
-        cluster.servers[0][B].restart()
-        wait_phase(cluster, "copying")
-        cluster.servers[0][A].kill9()
-        cluster.wait_state(A, "down")
-        with pytest.raises(Refused):
-            client.get(b"fill1")
-        assert cluster.proxy.backend_states("p")[cluster.address(B)] != "in_sync", "it holds a part only"
-        cluster.servers[0][A].restart()  # empty, which is all there is now
-        wait_back(cluster, A)
-        wait_back(cluster, B)
-        client.set(b"k", b"1")
-        assert_equal(cluster)
-
-
-def test_three_replicas_and_one_more_that_dies() -> None:
-    with managed(replicas=3, reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
-        assert isinstance(client, RedisStore)
-        fill(client, 2000)
-        with traffic_through("redis", cluster.proxy) as traffic:
-            cluster.servers[0][2].kill9()
-            cluster.servers[0][2].restart()
-            wait_phase(cluster, "copying")
-            cluster.servers[0][A].kill9()
-            traffic.flow(500)
-            cluster.servers[0][A].restart()
-            wait_back(cluster, 2)
-            wait_back(cluster, A)
-            traffic.flow(500)
-        assert_equal(cluster)
-
-
-def test_a_proxy_that_hung_meanwhile_writes_to_nobody_alone() -> None:
-    # It knows nothing of the joining backend, has a connection to the leader and a request to send there.
-    with managed(reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
-        assert isinstance(client, RedisStore)
-        fill(client, 1500)
-        hanging = cluster.start_proxy()
-        with connect("redis", hanging.ports["p"]) as behind:
-            behind.set(b"fill3", b"1")
-            cluster.servers[0][B].kill9()
-            hanging.wait_state("p", cluster.address(B), "down")
-            behind.set(b"fill3", b"2")
-            hanging.stop()
-            cluster.servers[0][B].restart()
-            wait_back(cluster, B, cluster.proxy)
-            for number in range(20):  # more than one moment: some at once, some after a look around
-                behind.raw.send(behind.set_request(b"fill%d" % number, b"late%d" % number))
-            hanging.cont()
-            for _ in range(20):
-                with suppress(Refused):
-                    behind.read_set()  # whatever it is told, both have the write or neither
-            hanging.wait_state("p", cluster.address(B), "in_sync")
-            assert_equal(cluster)
 
 
 def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
