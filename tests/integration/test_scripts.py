@@ -1,5 +1,6 @@
 """Scripts and functions over shards and replicas: as on one server, whatever a backend has forgotten."""
 
+import hashlib
 import random
 from collections.abc import Iterator
 
@@ -214,6 +215,43 @@ def test_scripts_without_keys(cluster: Cluster, redis_server: RedisServer) -> No
             ours.ask("EVAL", "return tostring(math.random())", 0)
         ours.ask("SET", "k", "v")
     check_in_sync(cluster)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_scripts_without_keys_only_read_in_transactions(redis_server: RedisServer, workers: int) -> None:
+    library = "#!lua name=l\nredis.register_function{function_name='f', callback=function() return 7 end, "
+    library += "flags={'no-writes'}}"
+    text = "return {2, ARGV[1]}"
+    digest = hashlib.sha1(text.encode()).hexdigest()
+    requests: tuple[tuple[str | int, ...], ...] = (
+        ("SET", "k", 5),
+        ("EVAL", "return redis.call('PING')", 0),
+        ("eval", text, 0, "x"),
+        ("EVALSHA", digest, 0, "y"),
+        ("FCALL", "f", 0),
+        ("EVAL_RO", "return 1", 0),
+        ("EVAL", "#!lua flags=no-writes\nreturn 8", 0),
+        ("EVAL", "error('x')", "0"),
+        ("INCR", "k"),
+    )
+    with (
+        Cluster("redis", shards=2, replicas=2, workers=workers, **PATIENT) as cluster,
+        store(cluster) as ours,
+        RedisStore(redis_server.port) as plain,
+    ):
+        for each in (ours, plain):
+            each.ask("FUNCTION", "LOAD", library)
+            each.ask("MULTI")
+        for words in requests:
+            assert answer(ours, *words) == answer(plain, *words) == b"+QUEUED\r\n"
+        assert answer(ours, "EXEC") == answer(plain, "EXEC")
+        for each in (ours, plain):
+            each.ask("MULTI")
+            each.ask("EVAL", "return redis.call('SET', 'u', 1)", 0)
+        refused = answer(ours, "EXEC")
+        assert b"Write commands are not allowed from read-only scripts" in refused
+        assert ours.ask("GET", "u") is None
+        check_in_sync(cluster)
 
 
 def test_a_script_without_keys_that_writes_by_chance_costs_its_shard_a_replica() -> None:

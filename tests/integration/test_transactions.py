@@ -151,7 +151,6 @@ def test_what_is_refused() -> None:
         "SCRIPT FLUSH",
         "SWAPDB 0 1",
         "SUBSCRIBE c",
-        "EVAL x 0",
         f"GET {RESERVED.decode()}view",
     )
     with Cluster("redis", replicas=1, limits={"request_bytes": "64KiB"}) as cluster:

@@ -31,10 +31,27 @@ impl Row {
             EffectRule::SortStore => Effect::Nothing,
             EffectRule::CopyTo if copy_database(args).is_none() => Effect::Verified,
             EffectRule::CopyTo => Effect::Moved,
+            EffectRule::Script if says_no_writes(args) => Effect::Nothing,
             EffectRule::Script if number(args.get(2)) == Some(0) => Effect::Program,
             EffectRule::Script => Effect::State,
         }
     }
+}
+
+/// True for EVAL of a text with the flag `no-writes`, which servers hold it to.
+fn says_no_writes(args: &Args<'_>) -> bool {
+    let text = args.get(1);
+    if !args.get(0).eq_ignore_ascii_case(b"EVAL") || !text.starts_with(b"#!") {
+        return false;
+    }
+    let first = text.split(|byte| *byte == b'\n').next().unwrap_or(text);
+    let mut words = first.split(|byte| *byte == b' ');
+    let flags = words.find_map(|word| word.strip_prefix(b"flags="));
+    flags.is_some_and(|flags| {
+        flags
+            .split(|byte| *byte == b',')
+            .any(|flag| flag == b"no-writes")
+    })
 }
 
 /// A key of a database.

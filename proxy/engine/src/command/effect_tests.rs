@@ -215,6 +215,28 @@ fn each_row_has_its_effect() {
 }
 
 #[test]
+fn a_script_that_says_so_writes_nothing() {
+    for (text, wanted) in [
+        ("#!lua flags=no-writes\nreturn 1", Effect::Nothing),
+        ("#!lua name=x flags=allow-stale,no-writes", Effect::Nothing),
+        ("#!lua flags=no-writes-at-all\nreturn 1", Effect::State),
+        ("#!lua\n flags=no-writes", Effect::State),
+        ("-- #!lua flags=no-writes\nreturn 1", Effect::State),
+    ] {
+        for (name, count) in [("EVAL", "1"), ("eval", "0"), ("FCALL", "1")] {
+            let request = Request::new(&[name, text, count, "k"]);
+            let effect = find(&request.args()).unwrap().effect_of(&request.args());
+            let wanted = match (wanted, count) {
+                _ if name == "FCALL" => Effect::State,
+                (Effect::State, "0") => Effect::Program,
+                (wanted, _) => wanted,
+            };
+            assert_eq!(effect, wanted, "{name} {text} {count}");
+        }
+    }
+}
+
+#[test]
 fn every_write_that_is_sent_has_an_effect_made_for_it() {
     // A command that says READONLY or names no key is no write; blocking ones are not taken.
     for row in &ROWS {

@@ -110,7 +110,11 @@ impl Worker {
                 Ok(shards) if shards.is_empty() => Piece::Own(Vec::new()),
                 Ok(shards) if shards.len() == 1 => {
                     let part = cut.part(shards[0]);
-                    add(&mut cut.parts[part as usize], row, &args, frame);
+                    let target = &mut cut.parts[part as usize];
+                    match row.effect_of(&args) {
+                        Effect::Program => add_made(target, row, &read_only(&args)),
+                        _ => add(target, row, &args, frame),
+                    }
                     Piece::Part(part)
                 }
                 Ok(_) => self.split_inside(row, &args, &mut cut),
@@ -306,6 +310,15 @@ impl Worker {
             order,
         }
     }
+}
+
+/// A script without keys as one that only reads. What it writes could not be told from what the transaction's
+/// other commands write, so the server does not let it.
+fn read_only(args: &Args<'_>) -> Vec<u8> {
+    let name = [args.get(0), b"_RO"].concat();
+    let mut words: Vec<&[u8]> = vec![&name];
+    words.extend(args.iter().skip(1));
+    request(&words)
 }
 
 /// Adds a request to a part.

@@ -19,7 +19,7 @@ use super::legs::EXEC;
 use super::*;
 use crate::command::local::{self, Outcome};
 use crate::command::queue::{self, Inside, Queue};
-use crate::command::{self, Handling, Row, TransactionKind};
+use crate::command::{self, Effect, Handling, Row, TransactionKind};
 use crate::conn::backend::NO_PART;
 use crate::conn::{lane, ReplyTo, Watching};
 use crate::proto::{resp, Args, Resume};
@@ -140,8 +140,13 @@ impl Worker {
             Inside::Publish => Ok(()),
             Inside::Not | Inside::Now => Err(Wire::NotInTransaction),
             _ if found.is_err() => Ok(()),
-            // Nobody knows what it changes, nor whether it has.
-            _ if keys.is_empty() && row.is_write() => Err(Wire::NotInTransaction),
+            // Scripts may read (`cut.rs`); of all else nobody knows what it changes, nor whether it has.
+            _ if keys.is_empty()
+                && row.is_write()
+                && !matches!(row.effect_of(args), Effect::Program | Effect::Nothing) =>
+            {
+                Err(Wire::NotInTransaction)
+            }
             Inside::Forward => self.shard_of_request(pool, row, args, &keys).map(|_| ()),
             Inside::Split => {
                 let reserved = |at: &u32| command::is_reserved(args.get(*at as usize));
