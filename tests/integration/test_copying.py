@@ -6,33 +6,19 @@ Real processes, as in ``test_resync.py``. What is copied is compared by value, f
 from __future__ import annotations
 
 import random
-from contextlib import suppress
 
 import pytest
 from support.cluster import Cluster
+from support.copying import AUTO, SLOW, A, B, fill
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
 from support.refill import random_writes, traffic_through, wait_back, wait_phase
 from support.servers import MemcachedServer
-from support.store import QUICK, MemcachedStore, Refused, connect
+from support.store import QUICK, MemcachedStore, connect
 
 from proxy.admin.client import ask_resync
 
 pytestmark = pytest.mark.fault
-
-A, B = 0, 1
-AUTO = {"auto": True}
-SLOW = {"auto": True, "rate": "100KiB"}
-"""So that there is a middle to break something in."""
-
-
-def fill(client: MemcachedStore, count: int, size: int = 5) -> None:
-    for number in range(count):
-        client.raw.send(
-            b"set fill%d %d 0 %d\r\n%b\r\n" % (number, number, size, b"%d" % (number % 10) * size)
-        )
-    for _ in range(count):
-        assert client.raw.read_line() == b"STORED\r\n"
 
 
 @pytest.mark.parametrize(("proxies", "workers"), [(1, 1), (2, 2), (3, 1)])
@@ -207,85 +193,6 @@ def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
             direct.raw.send(b"stats\r\n")
             statistics = direct.raw.read_until(b"END\r\n")
         assert b"STAT cmd_flush 0\r\n" in statistics, "it was not emptied again"
-
-
-def test_the_target_dies_half_way() -> None:
-    with Cluster("memcached", reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
-        assert isinstance(client, MemcachedStore)
-        fill(client, 2000)
-        with traffic_through("memcached", cluster.proxy) as traffic:
-            for _ in range(2):
-                cluster.servers[0][A].kill9()
-                cluster.servers[0][A].restart()
-                wait_phase(cluster, "copying")
-            cluster.servers[0][A].kill9()
-            traffic.flow()
-            cluster.servers[0][A].restart()
-            wait_back(cluster, A)
-            traffic.flow(500)
-
-
-def test_the_leader_dies_half_way() -> None:
-    with Cluster("memcached", resync=SLOW) as cluster, cluster.connect() as client:
-        assert isinstance(client, MemcachedStore)
-        fill(client, 2000)
-        cluster.servers[0][B].kill9()
-        cluster.servers[0][B].restart()
-        wait_phase(cluster, "copying")
-        cluster.servers[0][A].kill9()
-        cluster.wait_state(A, "down")
-        with pytest.raises(Refused):
-            client.get(b"fill1")
-        assert cluster.proxy.backend_states("p")[cluster.address(B)] != "in_sync", "it holds a part only"
-        cluster.servers[0][A].restart()  # empty, which is all there is now
-        wait_back(cluster, A)
-        wait_back(cluster, B)
-        client.set(b"k", b"1")
-        assert cluster.differences() == {}
-
-
-def test_three_replicas_and_one_more_that_dies() -> None:
-    with (
-        Cluster("memcached", replicas=3, reads="spread", resync=SLOW) as cluster,
-        cluster.connect() as client,
-    ):
-        assert isinstance(client, MemcachedStore)
-        fill(client, 2000)
-        with traffic_through("memcached", cluster.proxy) as traffic:
-            cluster.servers[0][2].kill9()
-            cluster.servers[0][2].restart()
-            wait_phase(cluster, "copying")
-            cluster.servers[0][A].kill9()
-            traffic.flow(500)
-            cluster.servers[0][A].restart()
-            wait_back(cluster, 2)
-            wait_back(cluster, A)
-            traffic.flow(500)
-        assert cluster.differences() == {}
-
-
-def test_a_proxy_that_hung_meanwhile_writes_to_nobody_alone() -> None:
-    # It knows nothing of the joining backend, has a connection to the leader and a request to send there.
-    with Cluster("memcached", reads="spread", resync=SLOW) as cluster, cluster.connect() as client:
-        assert isinstance(client, MemcachedStore)
-        fill(client, 1500)
-        hanging = cluster.start_proxy()
-        with connect("memcached", hanging.ports["p"]) as behind:
-            behind.set(b"fill3", b"1")
-            cluster.servers[0][B].kill9()
-            hanging.wait_state("p", cluster.address(B), "down")
-            behind.set(b"fill3", b"2")
-            hanging.stop()
-            cluster.servers[0][B].restart()
-            wait_back(cluster, B, cluster.proxy)
-            for number in range(20):  # more than one moment: some at once, some after a look around
-                behind.raw.send(behind.set_request(b"fill%d" % number, b"late%d" % number))
-            hanging.cont()
-            for _ in range(20):
-                with suppress(Refused):
-                    behind.read_set()  # whatever it is told, both have the write or neither
-            hanging.wait_state("p", cluster.address(B), "in_sync")
-            assert cluster.differences() == {}
 
 
 def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
+from support.copying import AUTO, MANAGED, SLOW, A, B, assert_equal, expiries, fill, managed
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
-from support.redis_copying import AUTO, MANAGED, SLOW, A, B, assert_equal, expiries, fill, managed
 from support.refill import BACK_SECONDS, random_writes, traffic_through, wait_back, wait_phase
 from support.servers import RedisServer
 from support.store import QUICK, RedisStore, Refused, command, connect

@@ -153,10 +153,8 @@ impl Worker {
     }
 
     fn end_fan(&mut self, gather: Handle) {
-        if self.gathers.get(gather).is_some() {
-            if let Some(gather) = self.gathers.remove(gather) {
-                self.finish_fan(gather);
-            }
+        if let Some(gather) = self.gathers.remove(gather) {
+            self.finish_fan(gather);
         }
     }
 

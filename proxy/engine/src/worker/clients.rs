@@ -135,9 +135,6 @@ impl Worker {
     }
 
     pub(super) fn close_client(&mut self, who: Handle) {
-        if self.clients.get(who).is_none() {
-            return;
-        }
         if let Some(client) = self.clients.remove(who) {
             self.poll.remove(&client.fd);
             self.pool_stats(client.pool).of(PoolCount::Clients).sub(1);

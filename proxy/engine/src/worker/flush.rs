@@ -127,32 +127,19 @@ impl Worker {
 
     /// The same request as a write of every shard.
     pub(super) fn write_everywhere(&mut self, asked: &Incoming) -> Flow {
-        let Incoming {
-            who,
-            meta,
-            pool,
-            lane,
-            frame,
-            ..
-        } = *asked;
-        let shards = self.present(pool);
+        let shards = self.present(asked.pool);
         let parts = Parts {
-            bytes: vec![frame.to_vec(); shards.len()],
+            bytes: vec![asked.frame.to_vec(); shards.len()],
             shards,
             ..Parts::default()
         };
-        let (write, kind, copies) = (true, ReplyKind::Line, Copies::FromBytes);
         let out = Outgoing {
-            pool,
-            shard: 0,
-            lane,
-            write,
-            kind,
+            write: true,
             bytes: b"",
-            copies,
-            trailer: b"",
+            copies: Copies::FromBytes,
+            ..asked.outgoing(0)
         };
-        self.dispatch_parts(who, meta, Merge::Same, parts, &out)
+        self.dispatch_parts(asked.who, asked.meta, Merge::Same, parts, &out)
     }
 
     /// FLUSHALL, FLUSHDB or SWAPDB for one shard, made from the bytes that the client sent.

@@ -84,6 +84,22 @@ pub(super) struct Incoming<'a> {
     pub frame: &'a [u8],
 }
 
+impl<'a> Incoming<'a> {
+    /// As it goes to a shard: to each replica as it came.
+    pub(super) fn outgoing(&self, shard: u16) -> Outgoing<'a> {
+        Outgoing {
+            pool: self.pool,
+            shard,
+            lane: self.lane,
+            write: self.meta.write,
+            kind: ReplyKind::Line,
+            bytes: self.frame,
+            copies: Copies::Same,
+            trailer: b"",
+        }
+    }
+}
+
 /// What became of a client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {

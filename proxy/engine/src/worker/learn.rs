@@ -87,9 +87,6 @@ impl Worker {
 
     /// A backend has said what it knows, or could not be asked.
     pub(super) fn taught(&mut self, lesson: Handle, reply: &[u8]) {
-        if self.lessons.get(lesson).is_none() {
-            return;
-        }
         let Some(lesson) = self.lessons.remove(lesson) else {
             return;
         };

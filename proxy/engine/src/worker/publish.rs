@@ -3,7 +3,7 @@
 //! Only leaders have subscriptions, so neither goes to another replica, and neither is made again once it
 //! may have been sent: a message would come twice.
 
-use super::forward::{Copies, Flow, Incoming, Outgoing, Reach};
+use super::forward::{Flow, Incoming, Reach};
 use super::split::{Gather, Merge};
 use super::*;
 use crate::command;
@@ -38,7 +38,7 @@ impl Worker {
             return Flow::Wait;
         }
         let shard = self.channel_shard(pool, channel::published_at(name));
-        let out = self.to_leader(pool, shard, lane, frame);
+        let out = asked.outgoing(shard);
         let table = self.shard_table(pool, shard);
         let (lead, others) = (table.lead, table.in_sync.count_ones() > 1);
         let Some(lead) = lead else {
@@ -71,20 +71,6 @@ impl Worker {
         Flow::Taken
     }
 
-    fn to_leader<'a>(&self, pool: u16, shard: u16, lane: u8, bytes: &'a [u8]) -> Outgoing<'a> {
-        let (kind, write, copies, trailer) = (ReplyKind::Line, false, Copies::Same, &b""[..]);
-        Outgoing {
-            pool,
-            shard,
-            lane,
-            write,
-            kind,
-            bytes,
-            copies,
-            trailer,
-        }
-    }
-
     pub(super) fn query(&mut self, asked: &Incoming, kind: QueryKind) -> Flow {
         let Incoming {
             who,
@@ -113,8 +99,7 @@ impl Worker {
             .iter()
             .find(|shard| !self.may_go(pool, **shard, lane, Reach::Nothing))
         {
-            let out = self.to_leader(pool, *full, lane, frame);
-            return self.wait(who, meta, Block::Shard, &out);
+            return self.wait(who, meta, Block::Shard, &asked.outgoing(*full));
         }
         let names = args.iter().skip(2).map(<[u8]>::to_vec).collect();
         let seq = self.open_slot(who, meta, &[]);

@@ -10,7 +10,6 @@ use crate::command::overlay::Effect;
 use crate::command::spec::Flags;
 use crate::command::{self, Handling, LocalKind, ReplyMode, Row, SplitKind};
 use crate::conn::lane;
-use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Step};
 
 impl Worker {
@@ -278,7 +277,6 @@ impl Worker {
                     self.reply_now(who, meta, Wire::DatabaseIndex.redis());
                     return Flow::Taken;
                 }
-                let (write, kind) = (effect != Effect::Nothing, ReplyKind::Line);
                 let keys = &keys;
                 let copies = Copies::Effect {
                     row,
@@ -287,14 +285,9 @@ impl Worker {
                     keys,
                 };
                 let out = Outgoing {
-                    pool,
-                    shard,
-                    lane,
-                    write,
-                    kind,
-                    bytes: frame,
+                    write: effect != Effect::Nothing,
                     copies,
-                    trailer: b"",
+                    ..asked.outgoing(shard)
                 };
                 let flow = self.dispatch(who, meta, &out);
                 let is_script = row.flags.has(Flags::NO_MANDATORY_KEYS) && !is_wrong;
@@ -362,10 +355,9 @@ impl Worker {
             who,
             meta,
             pool,
-            lane,
             row,
             args,
-            frame,
+            ..
         } = *asked;
         let stride = kind.stride();
         let count = (args.len() - 1) / stride;
@@ -375,16 +367,7 @@ impl Worker {
             return Flow::Taken;
         }
         self.place(pool, count, key);
-        let mut out = Outgoing {
-            pool,
-            shard: self.placed.first().map_or(0, |first| first.0),
-            lane,
-            write: meta.write,
-            kind: ReplyKind::Line,
-            bytes: frame,
-            copies: Copies::Same,
-            trailer: b"",
-        };
+        let mut out = asked.outgoing(self.placed.first().map_or(0, |first| first.0));
         if self.is_one_shard() {
             return self.dispatch(who, meta, &out);
         }
