@@ -94,7 +94,7 @@ BINARY = [
     php("php-memcached-binary", "memcached.php", "binary", parts=[*MEMCACHED, "session"]),
     ruby("dalli", "dalli.rb", parts=MEMCACHED),
 ]
-# It drops CAS tokens of more than 32 bits, which those of the proxy are.
+# It drops CAS tokens of more than 32 bits, which those of the proxy are (MEMCACHED.md).
 META = [
     python(
         "meta-memcache",

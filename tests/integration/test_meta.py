@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from support.cluster import Cluster
@@ -101,6 +102,40 @@ def test_one_client_wins_wherever_it_reads(spread: Cluster, client: RawClient) -
                 direct.send(b"mg %b\r\n" % key)
                 line = direct.read_line()
                 assert line in (b"EN\r\n", b"HD Z X\r\n"), (key, line)
+
+
+@pytest.mark.parametrize("key", [b"plain", b"of two words"])
+def test_a_replica_that_differs_is_mended_before_the_client_is_answered(spread: Cluster, key: bytes) -> None:
+    """One that has forgotten the item would count from the start, or have nothing to append to."""
+    word = base64.b64encode(key)
+    requests = {
+        b"ma %b b N0 J100 O1\r\n": (b"HD O1\r\n", b"6"),
+        b"ma %b b v t k s N0 J100\r\n": (b"VA 1 t-1", b"6"),
+        b"ma %b b q MD D4\r\n": (b"", b"1"),
+        b"ms %b 1 b MA\r\n7\r\n": (b"HD\r\n", b"57"),
+        b"ms %b 1 b MP c\r\n7\r\n": (b"HD c", b"75"),
+    }
+    with RawClient(spread.proxy.memcached_port) as client, ExitStack() as stack:
+        rows = [[stack.enter_context(RawClient(server.port)) for server in row] for row in spread.servers]
+
+        def held(client: RawClient) -> bytes | None:
+            client.send(b"mg %b b v\r\n" % word)
+            line = client.read_line()
+            return None if line == b"EN\r\n" else client.read_exactly(int(line.split()[1]) + 2)[:-2]
+
+        for forgetful in (A, B):
+            for request, (answer, value) in requests.items():
+                client.send(b"ms %b 1 b F3\r\n5\r\n" % word)
+                client.expect(b"HD\r\n")
+                for row in rows:
+                    row[forgetful].send(b"md %b b\r\n" % word)
+                    row[forgetful].read_line()
+                client.send(request % word + b"mn\r\n")
+                answered = client.read_until(b"MN\r\n")
+                assert forgetful == A or answered.startswith(answer)
+                copies = [[held(each) for each in row] for row in rows]
+                assert all(row[A] == row[B] for row in copies), (request, copies)
+                assert forgetful == A or [value, value] in copies, (request, copies)
 
 
 def test_tokens_end_with_the_view_and_given_ones_do_not() -> None:

@@ -484,6 +484,27 @@ pub fn shows(reply: &[u8], letter: u8) -> bool {
     words.any(|word| word == [letter])
 }
 
+/// What a server did, by its reply: the status, or all of an error, and the value if it has one.
+pub fn outcome(reply: &[u8]) -> (&[u8], &[u8]) {
+    if !is_status(reply) {
+        return (reply, b"");
+    }
+    let head = memchr::memchr(b'\n', reply).map_or(reply.len(), |newline| newline + 1);
+    (&reply[..2], reply[head..].trim_ascii_end())
+}
+
+/// The reply to the same request without `v`.
+pub fn without_value(reply: &[u8]) -> Vec<u8> {
+    let head = memchr::memchr(b'\n', reply).map_or(reply.len(), |newline| newline + 1);
+    match reply[..head].strip_prefix(b"VA ") {
+        Some(rest) => {
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
+            [b"HD", &rest[digits.count()..]].concat()
+        }
+        None => reply.to_vec(),
+    }
+}
+
 /// The number behind one of the flags of a reply: 7 of `c7`.
 pub fn number(reply: &[u8], letter: u8) -> Option<u64> {
     let line = memchr::memchr(b'\n', reply).map_or(reply, |end| &reply[..end]);

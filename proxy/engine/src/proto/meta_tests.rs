@@ -330,3 +330,33 @@ fn replies_are_read() {
         assert_eq!(step, Step::Complete(reply.len() - 4));
     }
 }
+
+#[test]
+fn outcomes_are_without_what_servers_count_for_themselves() {
+    for (one, other) in [
+        ("VA 2 c7 t30\r\n41\r\n", "VA 3 c8 t29\r\n41 \r\n"),
+        ("HD c7\r\n", "HD c8 X\r\n"),
+        ("NF\r\n", "NF Oa\r\n"),
+    ] {
+        assert_eq!(outcome(one.as_bytes()), outcome(other.as_bytes()));
+    }
+    for (one, other) in [
+        ("VA 2 c7\r\n41\r\n", "VA 2 c7\r\n42\r\n"),
+        ("HD\r\n", "NS\r\n"),
+        ("CLIENT_ERROR a\r\n", "CLIENT_ERROR b\r\n"),
+    ] {
+        assert_ne!(outcome(one.as_bytes()), outcome(other.as_bytes()));
+    }
+}
+
+#[test]
+fn a_value_that_nobody_asked_for_is_not_shown() {
+    for (reply, shown) in [
+        ("VA 2 c7 Ov1 kk\r\n41\r\n", "HD c7 Ov1 kk\r\n"),
+        ("VA 1\r\n5\r\n", "HD\r\n"),
+        ("NF Ox\r\n", "NF Ox\r\n"),
+        ("CLIENT_ERROR x\r\n", "CLIENT_ERROR x\r\n"),
+    ] {
+        assert_eq!(without_value(reply.as_bytes()), shown.as_bytes());
+    }
+}

@@ -68,6 +68,7 @@ pub(super) fn plan(behind: Behind<'_>, request: &[u8], trailer: &[u8], out: &mut
                 shape: Shape::First,
                 ..Plan::held(Held::Items {
                     keys,
+                    mark: b"",
                     replies: Vec::new(),
                 })
             }

@@ -32,6 +32,13 @@ pub(super) enum Copies<'a> {
     /// The same bytes at the same time, for memcached, whose outcome has to be the same: the replies are compared,
     /// and the size of the item if that may differ.
     Compared { key: &'a [u8], with_size: bool },
+    /// The same for a meta command and the item of this word (and ` b`): what is compared is whether it was done
+    /// and, where it counts, the number, which servers are asked for though the client was `not_asked` to see it.
+    ComparedItem {
+        word: &'a [u8],
+        mark: &'static [u8],
+        not_asked: bool,
+    },
     /// What follows from its own bytes, as for a request that was handed over (`carry_out`).
     FromBytes,
     /// What follows from the leader's answer, as somebody is joining.

@@ -92,11 +92,11 @@ pub(super) fn give_back((word, mark): Name<'_>, reply: &[u8]) -> Option<Vec<u8>>
 }
 
 /// The same for several keys that are text, whose answers stand one behind the other.
-pub(super) fn take_all(keys: &[Vec<u8>], replies: &[u8], now: i64) -> Option<Travel> {
+pub(super) fn take_all(keys: &[Vec<u8>], mark: &[u8], replies: &[u8], now: i64) -> Option<Travel> {
     let mut travel = Travel::default();
     let mut rest = replies;
     for key in keys {
-        let len = take(&mut travel, (key, b""), rest, now)?;
+        let len = take(&mut travel, (key, mark), rest, now)?;
         rest = &rest[len..];
     }
     Some(travel)
@@ -108,7 +108,7 @@ mod tests {
 
     fn copied(replies: &[u8]) -> Option<String> {
         let keys = [b"a".to_vec(), b"b".to_vec()];
-        take_all(&keys, replies, 1_000_000).map(|travel| {
+        take_all(&keys, b"", replies, 1_000_000).map(|travel| {
             let text = String::from_utf8_lossy(&travel.bytes).into_owned();
             let back = String::from_utf8_lossy(&travel.back.concat()).into_owned();
             format!("{} {text}{back}", travel.replies)

@@ -37,6 +37,8 @@ pub(super) enum Shape {
     Exec,
     /// The last one, EXEC's, without the first `skip` elements (`exec.rs`).
     Tail { skip: usize },
+    /// The only one, without its value, which the client was not asked to see.
+    Valueless,
     /// The leader's is known. Of the others' last one an error inside counts too: EXEC of what was copied.
     Copied,
 }
@@ -52,6 +54,8 @@ pub(super) enum Held {
     /// The leader's items of these keys, whose replies are collected here.
     Items {
         keys: Vec<Vec<u8>>,
+        /// Behind each of them, if they are base64.
+        mark: &'static [u8],
         replies: Vec<u8>,
     },
     /// What follows from the leader's answer to a meta command, and from what it was asked besides, which is

@@ -158,7 +158,19 @@ impl Worker {
             return send(self, &outgoing(pool, shard, request, sent, Copies::Same));
         }
         match others(verb, &words, token, feeds) {
-            Others::Same => send(self, &outgoing(pool, shard, request, sent, Copies::Same)),
+            Others::Same => {
+                let is_compared =
+                    verb == Verb::Ma || verb == Verb::Ms && matches!(words.mode(), b'A' | b'P');
+                let copies = match is_compared {
+                    true => Copies::ComparedItem {
+                        word: words.word(),
+                        mark: words.mark(),
+                        not_asked: verb == Verb::Ma && !flags.has(b'v'),
+                    },
+                    false => Copies::Same,
+                };
+                send(self, &outgoing(pool, shard, request, sent, copies))
+            }
             Others::Then(rule) => {
                 let mut lead = Vec::new();
                 let (word, mark) = (words.word(), words.mark());

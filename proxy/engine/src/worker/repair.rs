@@ -5,7 +5,7 @@
 //! What makes equal copies differ is a key that has expired by one server's clock and not yet by
 //! another's. Also an eviction, or arithmetic of another machine. Called by `replicate.rs`.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::ask::request;
 use super::forward::Reach;
@@ -14,7 +14,7 @@ use super::legs::{transaction, Held, Shape};
 use super::op::Batch;
 use super::*;
 use crate::proto::memcache::ReplyKind;
-use crate::proto::resp;
+use crate::proto::{meta as dialect, resp};
 use shared::Failure;
 
 /// What is compared of one write.
@@ -22,6 +22,8 @@ pub(super) struct Check {
     /// Of the replies, by backend.
     digests: [u64; 16],
     keys: Vec<Vec<u8>>,
+    /// What stands behind the key in meta commands; None for replies that are compared as a whole.
+    item: Option<&'static [u8]>,
     /// Which elements of EXEC's reply are compared; all of each reply if it is empty.
     elements: Vec<bool>,
     /// The backends whose state is being replaced; 0 before.
@@ -33,6 +35,7 @@ impl Check {
         Box::new(Check {
             digests: [0; 16],
             keys,
+            item: None,
             elements: Vec::new(),
             differ: 0,
         })
@@ -47,11 +50,25 @@ impl Check {
         })
     }
 
+    /// Of a meta command, whose replies have tokens and times in them: its status and its value are compared.
+    pub fn of_item(word: Vec<u8>, mark: &'static [u8]) -> Box<Check> {
+        Box::new(Check {
+            item: Some(mark),
+            ..*Check::new(vec![word])
+        })
+    }
+
     /// Takes note of a reply.
     pub fn add(&mut self, backend: u8, reply: &[u8]) {
         let digest = &mut self.digests[backend as usize];
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(*digest);
+        if self.item.is_some() {
+            let (status, value) = dialect::outcome(reply);
+            (status, value).hash(&mut hasher);
+            *digest = hasher.finish();
+            return;
+        }
         match resp::aggregate(reply).filter(|found| found.0 == self.elements.len()) {
             Some((_, start)) => {
                 let mut rest = &reply[start..];
@@ -129,7 +146,7 @@ impl Worker {
         };
         let Some(check) = &parent.check else { return };
         let (pool, shard, lane) = (parent.pool, parent.shard, parent.lane);
-        let keys = check.keys.clone();
+        let (keys, mark) = (check.keys.clone(), check.item.unwrap_or(b""));
         let table = self.shard_table(pool, shard);
         let (targets, lead) = (table.in_sync, table.lead.unwrap_or(0));
         // Where otherwise the write stands is something that does nothing.
@@ -144,11 +161,12 @@ impl Worker {
             Protocol::Memcached => {
                 bytes.extend_from_slice(b"mn\r\n");
                 for key in &keys {
-                    items::ask(&mut bytes, (key, b""));
+                    items::ask(&mut bytes, (key, mark));
                 }
                 let (replies, seen) = (1 + keys.len() as u32, Vec::new());
                 let held = Held::Items {
                     keys,
+                    mark,
                     replies: seen,
                 };
                 (replies, Shape::First, held, ReplyKind::Item)

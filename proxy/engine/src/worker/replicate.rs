@@ -25,6 +25,7 @@ use crate::command::Effect;
 use crate::conn::lane;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
+use crate::proto::meta as dialect;
 use crate::proto::{resp, Args};
 use shared::{Ack, Failure};
 
@@ -58,6 +59,24 @@ impl Worker {
                     shape: Shape::First,
                     held: None,
                     check,
+                }
+            }
+            Copies::ComparedItem {
+                word,
+                mark,
+                not_asked,
+            } => {
+                let mut shape = Shape::Last;
+                if not_asked {
+                    made.extend_from_slice(out.bytes.trim_ascii_end());
+                    made.extend_from_slice(b" v\r\n");
+                    shape = Shape::Valueless;
+                }
+                let check = Some(Check::of_item(word.to_vec(), mark));
+                Plan {
+                    shape,
+                    check,
+                    ..Plan::plain()
                 }
             }
             Copies::Meta(resolution) => {
@@ -241,6 +260,10 @@ impl Worker {
                 tail = exec::tail(bytes, skip);
                 Some(&*tail)
             }
+            Shape::Valueless if last => {
+                tail = dialect::without_value(bytes).into();
+                Some(&*tail)
+            }
             Shape::Copied if last => Some(bytes),
             _ => None,
         };
@@ -306,10 +329,14 @@ impl Worker {
                     copy = Some((bytes, replies));
                 }
             }
-            Some(Held::Items { keys, replies }) => {
+            Some(Held::Items {
+                keys,
+                mark,
+                replies,
+            }) => {
                 let now = (sys::unix_micros() / 1_000_000) as i64;
                 let is_done = state.refused & bit == 0;
-                match items::take_all(&keys, &replies, now) {
+                match items::take_all(&keys, mark, &replies, now) {
                     Some(travel) => {
                         back = travel.back;
                         copy = Some((travel.bytes, travel.replies)).filter(|_| is_done);
