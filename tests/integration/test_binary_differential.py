@@ -4,6 +4,7 @@ Random streams go to a proxy and to one server; afterwards every replica holds w
 compared as equal although it is not:
 
 - CAS tokens, but for there being one, which each server counts for itself;
+- the version, which of the proxy is always the same;
 - the padding of a number that was made shorter, which depends on who else holds the item.
 
 What is meant to differ is not in the streams, and stands in MEMCACHED.md.
@@ -20,7 +21,7 @@ from support import packets
 from support.packets import ALL_KEYS, NUMBER_KEYS, Ask, Reply, packet, random_asks, read_until_noop
 from support.proxy_process import ProxyProcess, pool
 from support.raw import RawClient
-from support.servers import MemcachedServer
+from support.servers import NEWER_MEMCACHED, MemcachedServer, newer_memcached
 
 TOPOLOGIES = {"1x1": (1, 1), "1x2": (1, 2), "3x2": (3, 2)}
 REQUESTS = 8_000
@@ -61,21 +62,36 @@ class Side:
 
 def plainly(reply: Reply) -> Reply:
     """Without what may differ. Values of numbers are the only ones that begin with a digit."""
+    if reply.opcode == packets.VERSION:
+        return reply._replace(value=b"version")
     value = reply.value.rstrip(b" ") if reply.value[:1].isdigit() and len(reply.value) != 8 else reply.value
     return reply._replace(cas=int(reply.cas != 0), value=value)
 
 
+NEWER = newer_memcached()
+ONLY_WITH_IT = pytest.mark.skipif(
+    NEWER is None, reason=f"{NEWER_MEMCACHED} names no memcached newer than the installed one"
+)
+CASES = [
+    *[pytest.param(None, each, id=each) for each in TOPOLOGIES],
+    *[pytest.param(NEWER, each, id=f"newer-{each}", marks=ONLY_WITH_IT) for each in TOPOLOGIES],
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize(("program", "topology"), CASES)
 def test_binary_requests(
-    resources: ExitStack, start_memcached: Callable[[], MemcachedServer], rng: random.Random, topology: str
+    resources: ExitStack, rng: random.Random, program: str | None, topology: str
 ) -> None:
+    def start() -> MemcachedServer:
+        return resources.enter_context(MemcachedServer(program=program))
+
     count, replicas = TOPOLOGIES[topology]
-    shards = [[start_memcached() for _ in range(replicas)] for _ in range(count)]
+    shards = [[start() for _ in range(replicas)] for _ in range(count)]
     config = pool("memcached", *[[server.address for server in shard] for shard in shards])
     config["timeouts"] = {"request": "20s"}
     proxy = resources.enter_context(ProxyProcess({"workers": 2, "pools": {"p": config}}))
-    plain = start_memcached()
+    plain = start()
     ours, theirs = (
         Side(resources.enter_context(RawClient(port, timeout=20)))
         for port in (proxy.memcached_port, plain.port)
