@@ -4,7 +4,8 @@ others nothing.
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from support.cluster import Cluster
@@ -242,6 +243,22 @@ def test_half_a_request_and_silence(protocol: str) -> None:
         assert idle[0].read_line() in (b"+OK\r\n", b"STORED\r\n")
         for client in idle:
             client.close()
+
+
+def test_memory_of_large_values_is_given_back(protocol: str) -> None:
+    """And not only to the allocator, which keeps what it once had; the clients stay."""
+    with Cluster(protocol, replicas=1) as cluster, ExitStack() as stack:
+        clients = [stack.enter_context(cluster.connect()) for _ in range(24)]
+        clients[0].set(b"small", b"value")
+        before = cluster.proxy.resident_bytes()
+        with ThreadPoolExecutor(len(clients)) as pool:
+            for _ in range(3):
+                list(pool.map(lambda client: client.set(b"big", BIG), clients))
+                assert set(pool.map(lambda client: client.get(b"big"), clients)) == {BIG}
+        highest = cluster.proxy.resident_bytes()
+        assert highest > before + 8 * MIB
+        eventually(lambda: cluster.proxy.resident_bytes() < before + 4 * MIB, within=15)
+        print(f"before {before / MIB:.1f}, then {highest / MIB:.1f} MiB")
 
 
 def test_idle_clients_are_closed(protocol: str) -> None:

@@ -3,11 +3,13 @@
 
 mod clock;
 mod fd;
+mod memory;
 mod poll;
 mod socket;
 
 pub use clock::{unix_micros, Clock};
 pub use fd::duplicate;
+pub use memory::trim_memory;
 pub use poll::{Poll, PollEvents, Ready, Wake};
 pub use socket::{
     abandon, accept, connect, connect_outcome, is_hung_up, names, port, read, stop_listening,

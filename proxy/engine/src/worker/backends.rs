@@ -161,6 +161,9 @@ impl Worker {
         } else {
             conn.input.extend_from_slice(bytes);
             let mut input = std::mem::take(&mut conn.input);
+            if input.len() > READ_BYTES {
+                self.trim_in = TRIM_SWEEPS;
+            }
             let used = self.take_replies(index, generation, &input);
             let conn = &mut self.conns[index as usize];
             if conn.generation == generation {

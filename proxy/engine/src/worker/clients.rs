@@ -236,6 +236,9 @@ impl Worker {
             }
         } else {
             client.input.extend_from_slice(bytes);
+            if client.input.len() > READ_BYTES {
+                self.trim_in = TRIM_SWEEPS;
+            }
             self.consume_kept(who);
         }
     }
@@ -436,5 +439,15 @@ impl Worker {
             }
         }
         self.sweep_feeds();
+        if self.trim_in > 0 {
+            self.trim_in -= 1;
+            if self.trim_in == 0 {
+                self.spare.retain(|spare| spare.capacity() <= READ_BYTES);
+                if self.scratch.capacity() > READ_BYTES {
+                    self.scratch = Vec::new();
+                }
+                sys::trim_memory();
+            }
+        }
     }
 }

@@ -86,6 +86,9 @@ pub const EVENTS_PER_TURN: usize = 512;
 const TICK_MS: u64 = 10;
 /// Idle clients are looked for, and an idle worker wakes, this often.
 const SWEEP_MS: u64 = 1_000;
+/// Memory of large values is given back when there were none for so many sweeps. By then those who rest have
+/// shed their buffers (`LEAN_MS`), and a steady stream of large values never pays for it.
+const TRIM_SWEEPS: u8 = 4;
 /// A client's replies may pile up to here before its requests wait.
 const CLIENT_OUTPUT_MARK: usize = 256 * 1024;
 /// Places for requests in flight that an idle backend connection keeps.
@@ -189,6 +192,8 @@ pub struct Worker {
     now_ms: u64,
     next_tick: u64,
     next_sweep: u64,
+    /// Sweeps until memory of large values is given back; 0 if there is none.
+    trim_in: u8,
     entropy: u32,
     accepting: bool,
     /// Listeners taken out of the poll for a moment (pool, listener).
@@ -276,6 +281,7 @@ impl Worker {
             now_ms: 0,
             next_tick: 0,
             next_sweep: 0,
+            trim_in: 0,
             entropy: 0x9e37_79b9 ^ (id as u32 + 1),
             accepting: true,
             resting: Vec::new(),
