@@ -42,10 +42,14 @@ class WriteFailed:
 
 @dataclass(frozen=True, slots=True)
 class CommitWon:
-    """The pending view is recorded on a survivor; ``missed`` could not be told, or lacked the old record."""
+    """The pending view is recorded on a survivor; ``missed`` could not be told, or lacked the old record.
+
+    ``is_fresh``: a majority had an older record until then, where votes are counted.
+    """
 
     view: View
     missed: tuple[str, ...] = ()
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,10 @@ class Commit:
     in neither view are then among the witnesses.
 
     ``blank`` names those known to hold no record. Where one is missing otherwise, the member was
-    flushed since it was last asked, and writing would hide that for ever: it must be refused.
+    flushed since it was last asked, and writing would hide that for ever: it must be refused. Where votes
+    are counted, and this is not the first view, they are told last, and only if all others had an older one.
+
+    ``skips``: the view leaves out an epoch, and does not replace one of that (`quorum.skips`).
     """
 
     view: View
@@ -155,6 +162,7 @@ class Commit:
     arbiters: tuple[str, ...] = ()
     witnesses: tuple[str, ...] = ()
     needed: int = 0
+    skips: bool = False
 
 
 @dataclass(frozen=True, slots=True)

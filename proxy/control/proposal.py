@@ -26,15 +26,14 @@ def commit_of(shard: ShardState, view: View) -> Commit:
     arbiters, witnesses = (
         tuple(address for address in each if _may_decide(shard, address)) for each in (ahead, behind)
     )
-    return Commit(view, _blank(shard, view), arbiters, witnesses, shard.votes_needed)
+    skips = quorum.skips(shard)
+    return Commit(view, _blank(shard, view), arbiters, witnesses, shard.votes_needed, skips)
 
 
 def _blank(shard: ShardState, view: View) -> tuple[str, ...]:
     asked = view.in_sync
-    if shard.votes_needed and shard.view is None:
-        # Who has no record has a vote only where nobody has one.
-        nobody = quorum.candidate_view(shard) is None
-        asked = tuple(each.address for each in shard.members) if nobody else ()
+    if shard.votes_needed:
+        asked = tuple(each.address for each in shard.members) if quorum.may_blank_vote(shard) else ()
     return tuple(address for address in asked if shard.is_configured(address) and _is_blank(shard, address))
 
 

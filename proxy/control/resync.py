@@ -109,6 +109,8 @@ def pick(shard: ShardState, wanted: str | None = None) -> str | None:
         return None
     if leader.seen is None or leader.seen.condition is not None:
         return None
+    if shard.votes_needed and leader.seen.record != shard.record:
+        return None  # a copy of an older record would take back a vote
     if view.joining:
         known = [each for each in shard.fed if shard.is_configured(each) and wanted in (None, each)]
         return known[0] if known and measure(shard, shard.member(known[0])) is Finding.COPYING else None
@@ -149,7 +151,7 @@ def may_overwrite(shard: ShardState, record: bytes | None, target: str) -> bool:
     if view is None or view.joining or target in view.in_sync:
         return False
     if record is None:
-        return True
+        return not shard.votes_needed  # it is given one first (`quorum`)
     found = parse(record, view.pool, view.shard)
     return not isinstance(found, Reason) and not beats(found, view)
 

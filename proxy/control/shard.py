@@ -139,6 +139,7 @@ class _Step:
             missing=missing,
             flushes=result.flushes if result.record is not None else member.flushes,
         )
+        self.shard = quorum.note_answer(self.shard, member, result)
         if result.record is not None:
             self._adopt(result.record, result.address)
         if member.doubted and result.record_known and result.record == self.shard.record:
@@ -169,12 +170,17 @@ class _Step:
         if event.view != self.shard.pending:
             return
         record = encode(event.view)
-        for address in filter(self.shard.is_configured, (*event.view.in_sync, *event.view.joining)):
+        told = (*event.view.in_sync, *event.view.joining)
+        if quorum.needs_all(self.shard):
+            told = tuple(each.address for each in self.shard.members)
+        for address in filter(self.shard.is_configured, told):
             member = self.shard.member(address)
             if address not in event.missed and member.seen is not None:
                 # What was found before (nothing, after a flush) is out of date: we wrote it ourselves.
                 seen = replace(member.seen, record=record, record_known=True)
                 self._note(member, seen=seen, missing=0, flushes=seen.flushes)
+        if event.is_fresh:
+            self.shard = quorum.note_recorded(self.shard, event.view)
         self._follow(event.view, record, self.shard.reason)
         self.actions.extend(ProbeNow(address) for address in event.missed)
 
@@ -303,6 +309,7 @@ class _Step:
         if tried is not None and (tried == view or tried.epoch < view.epoch):
             tried = None
         self.shard = replace(self.shard, view=view, record=record, pending=None, tried=tried, reason=reason)
+        self.shard = quorum.note_undecided(self.shard)
         self._note_joining_since(self.now)
         for member in self.shard.members:
             if member.address not in view.in_sync:
@@ -353,10 +360,11 @@ class _Step:
         """Draws states from facts, then starts the commit that is due, if any."""
         if not self.shard.is_contacted:
             return
-        if self.shard.view is None:
+        view = self.shard.view
+        if view is None:
             self._contact()
             return
-        view = self.shard.view
+        self.shard = quorum.note_undecided(self.shard)
         choice = self._choice()
         if choice.reason is Reason.LAST_COPY and choice.survivors == view.in_sync:
             self._keep_last(choice)
@@ -373,12 +381,14 @@ class _Step:
         elif self.shard.lead is not None and self.shard.lost_since is not None:
             reason = Reason.ANSWERS if self.shard.reason in _WAITS else self.shard.reason
             self.shard = replace(self.shard, lost_since=None, reason=reason)
-        if is_outvoted or self._vote():
+        if not self.shard.hears_enough or self._vote():
             return
         is_over = self._is_joining_over(view)
         # What is left of a view of ours that lost must not be found and win: a newer one ends it.
         is_haunted = self.shard.tried is not None and self.shard.tried.epoch == view.epoch
-        if choice.survivors and self.shard.pending is None and (is_over or is_haunted or not agrees):
+        is_awaited = quorum.can_be_readmitted(self.shard)
+        is_due = is_over or is_haunted or is_awaited or not agrees
+        if choice.survivors and self.shard.pending is None and is_due:
             following = next_view(view, choice.survivors, lead=choice.lead, runs=choice.runs)
             self._propose(following, self._cause(choice, is_over=is_over, agrees=agrees))
         elif self.shard.held_epoch and self.shard.lead is not None:
@@ -386,6 +396,8 @@ class _Step:
             self.actions.append(ProbeNow(self.shard.lead))
 
     def _cause(self, choice: Choice, *, is_over: bool, agrees: bool) -> Reason:
+        if agrees and self.shard.votes_needed and not is_over:
+            return Reason.RESTARTED  # somebody lost its record, and can vote again when it has this one
         if agrees:
             return Reason.NOT_JOINED if is_over else Reason.CONFLICT
         return Reason.OTHER_MEMBERS if self.shard.has_strangers else choice.reason
@@ -444,13 +456,17 @@ class _Step:
         seen, view = member.seen, self.shard.view
         if seen is None or not seen.record_known or seen.record == self.shard.record:
             return False
+        if seen.record is None and quorum.must_be_readmitted(self.shard, member.address):
+            return False
         if view is None or member.address not in view.joining:
             return True
         # What follows the leader by itself has its record too; and one that is missing may mean a flush.
         return view.fans_out and (seen.record is not None or member.missing > 1)
 
     def _propose(self, view: View, reason: Reason) -> None:
-        self.shard = replace(self.shard, pending=view, reason=reason)
+        if quorum.skips(self.shard):
+            view = replace(view, epoch=view.epoch + 1)
+        self.shard = replace(quorum.note_proposal(self.shard, view), pending=view, reason=reason)
         self.actions.append(commit_of(self.shard, view))
 
     def _contact(self) -> None:
@@ -459,7 +475,7 @@ class _Step:
             return
         if self.shard.lost_since is None:
             self.shard = replace(self.shard, lost_since=self.now)
-        if self.shard.is_outvoted:
+        if not self.shard.hears_enough:
             choice = Choice((), "", Reason.NO_MAJORITY)
         elif self._vote():
             return

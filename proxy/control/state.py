@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from proxy.control.model import (
     BLINDING,
     BackendState,
+    Condition,
     Phase,
     PoolSpec,
     ProbeResult,
@@ -42,6 +43,8 @@ class Member:
             the next one; until the record is found to be right after all.
         missing: probes in a row that found no record.
         flushes: flush count when the record was last there.
+        asked_without: epoch of the last view that was proposed while it had no record; 0 if none was.
+        readmitted: that view was recorded without its vote, so it may be given a record (`quorum`).
     """
 
     address: str
@@ -61,6 +64,8 @@ class Member:
     doubted: bool = False
     missing: int = 0
     flushes: int | None = None
+    asked_without: int = 0
+    readmitted: bool = False
     drained: bool = False
 
 
@@ -74,7 +79,8 @@ class ShardState:
     ``lost_since`` when the last usable member went; ``rival`` the last record that was in conflict, so that
     it is counted once;
     ``is_short``: with `views: majority`, a view did not get its votes, and nothing is proposed before
-    somebody is asked again; ``revision`` rises when the routing table must be published again.
+    somebody is asked again; ``is_undecided``: somebody shows a newer view that we cannot have decided;
+    ``revision`` rises when the routing table must be published again.
     """
 
     pool: PoolSpec
@@ -91,6 +97,7 @@ class ShardState:
     conflicts: int = 0
     rival: bytes = b""
     is_short: bool = False
+    is_undecided: bool = False
     revision: int = 0
 
     @property
@@ -139,8 +146,18 @@ class ShardState:
 
     @property
     def is_outvoted(self) -> bool:
-        """With `views: majority`: we see so few that the others may have gone on without them."""
-        return sum(not each.silent for each in self.members) < self.votes_needed
+        """With `views: majority`: others may have gone on without those that we see."""
+        return self.is_undecided or not self.hears_enough
+
+    @property
+    def hears_enough(self) -> bool:
+        """With `views: majority`: enough answer for a view to be recorded, and enough of them have a record
+        for a newer one to be known."""
+        needed = self.votes_needed
+        if sum(not each.silent for each in self.members) < needed:
+            return False
+        recorded = sum(map(_has_record, self.members))
+        return not needed or self.view is None or recorded > len(self.members) - needed
 
     @property
     def held_epoch(self) -> int:
@@ -172,6 +189,16 @@ class ShardState:
             if each.address == address:
                 return each
         raise KeyError(address)
+
+
+def _has_record(member: Member) -> bool:
+    """A server that a script keeps busy does not show it, but takes no other one meanwhile."""
+    seen = member.seen
+    return (
+        not member.silent
+        and seen is not None
+        and (seen.record is not None or seen.condition is Condition.BUSY)
+    )
 
 
 def new_shard(pool: PoolSpec, spec: ShardSpec, now: float) -> ShardState:

@@ -132,7 +132,8 @@ class MemcachedCopier:
         shard = self._shard()
         if shard.view is None or shard.view.joining or self._address in shard.view.in_sync:
             raise GivenUp(Trouble.LEADER_CHANGED)
-        order = Restore(self._address, shard.record, blank=True)
+        # Where votes count, what the target has voted for went with its record: it is given one in time.
+        order = Restore(self._address, shard.record, blank=not shard.votes_needed)
         if not await views.restore(order, shard.view, job.target, job.seconds):
             raise GivenUp(Trouble.TARGET_CHANGED)
 

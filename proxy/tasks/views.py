@@ -10,7 +10,7 @@ that leave: the first may die, or refuse one proxy and not the other. `tests/mod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -39,7 +39,9 @@ NO_SCRIPTS = frozenset({"ERR", "NOPERM"})
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The record stands there."""
+    """The record stands there; ``is_new``: as we have just put it there."""
+
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ def may_write(
     settles: bool,
     elected: bool = False,
     address: str = "",
+    skips: bool = False,
 ) -> bool:
     """Whether ``view`` may replace what stands on a backend.
 
@@ -68,6 +71,7 @@ def may_write(
             backend was told of that epoch as one that leaves. A proposal never does: who came first has
             won.
         elected: no other view of its epoch counts.
+        skips: as in `Commit`.
     """
     if current is None:
         return blank
@@ -75,7 +79,7 @@ def may_write(
     if isinstance(found, Reason):
         return False
     if not settles:
-        return found.epoch < view.epoch
+        return found.epoch + skips < view.epoch
     is_moot = elected or address not in found.in_sync
     return beats(view, found) or (is_conflict(view, found) and is_moot)
 
@@ -101,21 +105,31 @@ class _Ballot:
         self._links = links
         self._seconds = seconds
         self._taken: list[str] = []
+        self._changed: list[str] = []
         self._missed: list[str] = []
         self._lost: list[CommitLost] = []
 
     async def run(self) -> CommitWon | CommitLost | CommitFailed:
+        # Who was blank may have forgotten a vote, but nobody has voted before the first view.
+        last = self._action.blank if self._action.needed and self._view.epoch > 1 else ()
         for address in self._action.arbiters:
-            await self._tell(address)
+            if address not in last:
+                await self._tell(address)
             if self._lost:
                 return self._lost[0]
         first, *others = self._view.in_sync
-        failure = await self._tell_first(first)
+        failure = None if first in last else await self._tell_first(first)
         if failure is not None:
             return failure
         async with trio.open_nursery() as nursery:
             for address in (*others, *self._view.joining, *self._action.witnesses):
-                nursery.start_soon(self._tell, address)
+                if address not in last:
+                    nursery.start_soon(self._tell, address)
+        if last and len(self._changed) + len(last) >= self._action.needed:
+            for address in last:
+                await self._tell(address)
+        else:
+            self._missed.extend(last)
         return self._result()
 
     def _result(self) -> CommitWon | CommitLost | CommitFailed:
@@ -123,11 +137,8 @@ class _Ballot:
         listed = (*view.in_sync, *view.joining)
         won = CommitWon(view, tuple(each for each in missed if each in listed))
         if self._action.needed:
-            # Who was blank may have forgotten a vote, but nobody has voted before the first view.
-            forgetful = self._action.blank if view.epoch > 1 else ()
-            votes = sum(each not in forgetful for each in self._taken)
-            if votes >= self._action.needed:
-                return won
+            if len(self._taken) >= self._action.needed:
+                return replace(won, is_fresh=len(self._changed) >= self._action.needed)
             return self._lost[0] if self._lost else CommitFailed(view, "", Reason.NO_MAJORITY, True, missed)
         return self._lost[0] if self._lost else won
 
@@ -159,6 +170,8 @@ class _Ballot:
             return
         if isinstance(outcome, Stored):
             self._taken.append(address)
+            if outcome.is_new:
+                self._changed.append(address)
         elif _is_view(outcome.record, self._view):
             self._lost.append(CommitLost(self._view, address, outcome.record, bool(self._taken)))
         else:
@@ -168,7 +181,8 @@ class _Ballot:
         link = self._links.get(address)
         if link is None:
             raise LinkError(Reason.OTHER_MEMBERS)
-        return await _Put(self._view, address, address in self._action.blank).on(link, seconds)
+        is_blank = address in self._action.blank
+        return await _Put(self._view, address, is_blank, skips=self._action.skips).on(link, seconds)
 
 
 def _is_view(record: bytes | None, view: View) -> bool:
@@ -194,6 +208,7 @@ class _Put:
     blank: bool = False
     settles: bool = False
     elected: bool = False
+    skips: bool = False
 
     @property
     def key(self) -> str:
@@ -210,6 +225,7 @@ class _Put:
             settles=self.settles,
             elected=self.elected,
             address=self.address,
+            skips=self.skips,
         )
         return None if is_free else Held(current)
 
@@ -240,7 +256,7 @@ async def _put_redis(talk: Talk, put: _Put) -> Stored | Held | None:
         return await _put_redis_watched(talk, put)
     if isinstance(reply, ErrorReply):
         raise LinkError(reason_of(reply))
-    return Stored() if reply == 1 else None
+    return Stored(is_new=True) if reply == 1 else None
 
 
 async def _put_redis_watched(talk: Talk, put: _Put) -> Stored | Held | None:
@@ -252,7 +268,7 @@ async def _put_redis_watched(talk: Talk, put: _Put) -> Stored | Held | None:
     if outcome is not None:
         await talk(resp_request("UNWATCH"), 1)
         return outcome
-    return Stored() if await store_watched(talk, put.key, encode(put.view)) else None
+    return Stored(is_new=True) if await store_watched(talk, put.key, encode(put.view)) else None
 
 
 async def store_watched(talk: Talk, key: str, record: bytes) -> bool:
@@ -290,7 +306,7 @@ async def _put_memcached(talk: Talk, put: _Put) -> Stored | Held | None:
     outcome = put.judge(value.data if value else None)
     if outcome is not None:
         return outcome
-    return Stored() if await store_in_place_of(talk, put.key, value, encode(put.view)) else None
+    return Stored(is_new=True) if await store_in_place_of(talk, put.key, value, encode(put.view)) else None
 
 
 async def store_in_place_of(talk: Talk, key: str, value: Value | None, record: bytes) -> bool:

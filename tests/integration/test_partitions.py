@@ -13,6 +13,8 @@ from support.proxy_process import ProxyProcess, pool
 from support.servers import Server
 from support.store import PROTOCOLS, QUICK, SERVERS, Refused, connect, contents
 
+from proxy.control.view import view_key
+
 pytestmark = pytest.mark.fault
 
 BACK_SECONDS = 30.0
@@ -160,6 +162,30 @@ def test_with_majority_a_shard_of_two_needs_both(stack: ExitStack) -> None:
     halves.servers[1].kill9()
     eventually(lambda: NOBODY in halves.refusal(0, of_read=False), within=20.0)
     assert halves.shard(0)["epoch"] == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_with_majority_one_that_came_back_empty_votes_again(protocol: str, stack: ExitStack) -> None:
+    halves = Halves(stack, protocol, 3, views="majority")
+    eventually(lambda: halves.write(0))
+    halves.servers[2].kill9()
+    halves.servers[2].restart()
+    eventually(lambda: halves.agree("in_sync", "in_sync", "stale"), within=20.0)
+    record = view_key("p", "s1").encode()
+
+    def is_told() -> bool:
+        held = []
+        for server in halves.servers[0], halves.servers[2]:
+            with connect(protocol, server.port) as client:
+                held.append(client.get(record))
+        assert held[0] == held[1], held
+        return halves.agree("in_sync", "in_sync", "stale")
+
+    eventually(is_told, within=20.0)
+    halves.servers[1].kill9()
+    eventually(lambda: halves.agree("in_sync", "down", "stale"), within=20.0)
+    for proxy in (0, 1):
+        assert halves.write(proxy)
 
 
 def test_with_available_both_sides_go_on_and_one_is_discarded(stack: ExitStack) -> None:

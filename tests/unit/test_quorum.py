@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.control.event import Action, Commit, CommitFailed, CommitLost, CommitWon, Event, Probed
+from proxy.control.event import Action, Commit, CommitFailed, CommitLost, CommitWon, Event, Probed, Restore
 from proxy.control.model import (
     BackendSpec,
+    Condition,
     HealthSpec,
     Incarnation,
     PoolSpec,
@@ -22,6 +23,7 @@ from proxy.control.quorum import elect
 from proxy.control.shard import step
 from proxy.control.state import ShardState, new_shard
 from proxy.control.view import beats, encode, first_view, next_view, parse
+from proxy.tasks.views import may_write
 
 A, B, C = ADDRESSES = ("a:1", "b:1", "c:1")
 FIRST = first_view("p", "s", A, {each: f"run-{each}" for each in ADDRESSES})
@@ -99,27 +101,47 @@ class Network:
         self.shard, actions = step(self.shard, event, self.now)
         self.perform(actions)
 
+    def restart(self, address: str) -> None:
+        """As another process, empty."""
+        self.records[address] = None
+        self.runs[address] += "'"
+
     def perform(self, actions: tuple[Action, ...]) -> None:
         for action in actions:
             if isinstance(action, Commit):
                 self.proposals.append(action.view)
                 self.happen(self.vote(action))
+            elif isinstance(action, Restore) and action.address in self.reached:
+                self.restore(action)
+
+    def restore(self, action: Restore) -> None:
+        view, current = parse(action.record, "p", "s"), self.records[action.address]
+        assert isinstance(view, View)
+        if may_write(current, view, blank=action.blank, settles=True, elected=action.elected):
+            self.records[action.address] = action.record
 
     def vote(self, action: Commit) -> Event:
-        view, taken, missed = action.view, 0, []
+        """As `proxy.tasks.views.commit`."""
+        view, taken, changed, missed = action.view, 0, 0, []
         assert action.needed == len(self.records) // 2 + 1
-        for address in (*action.arbiters, *view.in_sync, *action.witnesses):
+        last = action.blank if view.epoch > 1 else ()
+        told = [*action.arbiters, *view.in_sync, *action.witnesses]
+        for address in [*filter(lambda each: each not in last, told), *last]:
             held = self.records.get(address)
             found = parse(held, "p", "s") if held else None
-            if address not in self.reached or (found is None and address not in action.blank):
+            is_late = address in last and changed + len(last) < action.needed
+            is_missing = found is None and address not in action.blank
+            if address not in self.reached or is_missing or is_late:
                 missed.append(address)
-            elif isinstance(found, View) and found != view and found.epoch >= view.epoch:
+            elif found != view and not may_write(held, view, blank=True, settles=False, skips=action.skips):
                 return CommitLost(view, address, held, bool(taken))
             else:
+                changed += found != view
+                taken += 1
                 self.records[address] = encode(view)
-                taken += address not in action.blank or view.epoch == 1
         if taken >= action.needed:
-            return CommitWon(view, tuple(each for each in missed if each in view.in_sync))
+            missing = tuple(each for each in missed if each in view.in_sync)
+            return CommitWon(view, missing, is_fresh=changed >= action.needed)
         return CommitFailed(view, "", Reason.NO_MAJORITY, True, tuple(missed))
 
 
@@ -127,6 +149,18 @@ def serving(*addresses: str) -> Network:
     network = Network(*addresses).probe()
     assert network.shard.in_sync == addresses
     return network.probe()
+
+
+def outside(address: str) -> Network:
+    """All three answer, and one is not in sync."""
+    network = serving(*ADDRESSES)
+    network.reached.remove(address)
+    network.probe().probe()
+    network.reached.add(address)
+    network.probe().probe()
+    assert network.shard.in_sync == tuple(each for each in ADDRESSES if each != address)
+    assert set(network.records.values()) == {network.shard.record}
+    return network
 
 
 class TestFirstContact:
@@ -171,8 +205,24 @@ class TestFirstContact:
         network.probe().probe().probe()
         assert network.shard.lead is None
         network.reached.add(C)
-        network.probe(A)
-        assert network.shard.in_sync == (A,), "C has voted, but was not heard of yet"
+        network.probe(C)
+        assert network.shard.in_sync == (A, C)
+
+    def test_a_first_view_that_stands_on_one_only_is_seen_through(self) -> None:
+        network = Network(A, B, C)
+        network.records[B] = encode(FIRST)
+        network.probe().probe()
+        assert network.proposals == [FIRST]
+        assert network.shard.in_sync == ADDRESSES
+
+    @pytest.mark.parametrize("record", [FIRST, ONE])
+    def test_but_not_if_there_may_be_a_newer_one(self, record: View) -> None:
+        network = Network(A, B, C)
+        network.records[B] = encode(record)
+        network.reached = {B, C} if record == FIRST else {A, B, C}
+        network.probe().probe().probe()
+        assert network.shard.lead is None
+        assert network.records[C] is None
 
 
 class TestServing:
@@ -205,6 +255,143 @@ class TestServing:
         network.records[C] = network.shard.record  # as `Restore` does
         network.probe().probe().probe()
         assert network.shard.in_sync == (A,)
+
+    def test_a_stale_backend_that_lost_its_record_cannot_vote_again(self) -> None:
+        """Found by ``tests/model``: it voted for one side, was given the old view, voted for the other."""
+        ours, theirs = outside(C), outside(C)
+        theirs.records, theirs.runs = ours.records, ours.runs
+        ours.reached, theirs.reached = {A, C}, {B, C}
+        ours.probe().probe().probe()
+        assert ours.shard.in_sync == (A,)
+        ours.restart(C)
+        for _ in range(4):
+            theirs.probe()
+        assert (theirs.shard.lead, theirs.records[C]) == (None, None)
+        theirs.reached.add(A)
+        for _ in range(4):
+            theirs.probe()
+        assert (theirs.shard.lead, theirs.shard.reason) == (None, Reason.NO_MAJORITY), "C's vote is not known"
+        ours.reached.add(B)
+        for _ in range(4):
+            ours.probe()
+            theirs.probe()
+        assert ours.shard.in_sync == theirs.shard.in_sync == (A,)
+        assert set(ours.records.values()) == {ours.shard.record}
+
+    def test_nobody_is_read_while_a_newer_view_cannot_be_decided(self) -> None:
+        """Found by ``tests/model``: whoever has its votes goes on, and what we would read is old."""
+        network = serving(A, B, C)
+        network.records[B] = encode(OTHER)
+        network.records[A] = encode(ONE)
+        network.reached = {A, B}
+        network.probe(A, B)
+        for _ in range(3):
+            network.probe()
+            assert (network.shard.lead, network.shard.reason) == (None, Reason.NO_MAJORITY)
+        network.records[C] = encode(OTHER)
+        network.reached.add(C)
+        network.probe().probe()
+        assert network.shard.in_sync == (B,)
+
+    def test_it_votes_again_once_a_view_was_recorded_without_it(self) -> None:
+        network = outside(C)
+        epoch = network.shard.epoch
+        network.restart(C)
+        network.probe().probe().probe()
+        assert (network.shard.in_sync, network.shard.epoch) == ((A, B), epoch + 1)
+        assert set(network.records.values()) == {network.shard.record}
+        for _ in range(3):
+            network.probe()
+        assert network.shard.epoch == epoch + 1
+        network.reached.remove(B)
+        network.probe().probe().probe()
+        assert network.shard.in_sync == (A,)
+
+    def test_it_does_not_where_somebody_had_recorded_that_view_before(self) -> None:
+        network = outside(C)
+        view = network.shard.view
+        assert view is not None
+        earlier = encode(after(view, A, B))
+        network.restart(C)
+        network.records[A] = network.records[B] = earlier
+        network.probe(C)
+        assert [each.epoch for each in network.proposals[-2:]] == [view.epoch + 1, view.epoch + 2]
+        network.probe()
+        assert set(network.records.values()) == {network.shard.record}
+
+    def test_one_that_evicted_its_record_votes_again_likewise(self) -> None:
+        network = serving(A, B, C)
+        network.records[C] = None
+        network.probe().probe()
+        assert (network.shard.in_sync, network.shard.epoch) == ((A, B, C), 2)
+        assert set(network.records.values()) == {network.shard.record}
+
+    def test_it_is_not_told_of_a_view_before(self) -> None:
+        network = serving(A, B, C)
+        network.restart(C)
+        network.reached.remove(B)
+        network.probe().probe().probe()
+        assert network.records[C] is None
+        assert (network.shard.lead, network.shard.reason) == (None, Reason.NO_MAJORITY)
+        network.reached.add(B)
+        network.probe().probe().probe()
+        assert network.shard.lead is not None
+        assert set(network.records.values()) == {network.shard.record}
+
+    def test_too_few_records_tell_of_no_newer_view(self) -> None:
+        """Found by ``tests/model``: others went on with A and C's vote, of which B was not told."""
+        network = outside(C)
+        ours = after(network.shard.view or FIRST, B)
+        network.records = {A: encode(ours), B: encode(ours), C: encode(ours)}
+        network.probe().probe()
+        assert network.shard.in_sync == (B,)
+        network.reached.remove(A)
+        network.probe()
+        assert network.shard.in_sync == (B,)
+        network.records[C] = None
+        network.probe()
+        assert (network.shard.lead, network.shard.reason) == (None, Reason.NO_MAJORITY)
+
+    def test_one_that_a_script_keeps_busy_counts(self) -> None:
+        network = serving(A, B, C)
+        network.reached.remove(C)
+        network.probe().probe()
+        busy = ProbeResult(B, None, Condition.BUSY, Incarnation(network.runs[B]), None, False)
+        network.happen(Probed(busy))
+        assert network.shard.in_sync == (A, B)
+        loading = ProbeResult(B, None, Condition.LOADING, Incarnation(network.runs[B]), None, False)
+        network.happen(Probed(loading))
+        assert network.shard.lead is None
+
+    def test_one_of_two_that_lost_its_record_has_the_last_vote(self) -> None:
+        network = serving(A, B)
+        network.restart(A)
+        network.probe().probe()
+        assert network.shard.in_sync == (B,)
+        assert network.shard.epoch == 3, "it may have voted for an epoch 2"
+        assert set(network.records.values()) == {network.shard.record}
+        network.restart(B)
+        network.restart(A)
+        network.probe().probe().probe()
+        assert network.shard.lead is None, "nobody knows"
+
+    def test_what_the_other_one_of_two_took_is_kept(self) -> None:
+        network = serving(A, B)
+        newer = after(first_view("p", "s", A, network.runs), A)
+        network.records[B] = encode(newer)
+        network.records[A] = None
+        network.probe().probe().probe()
+        assert network.shard.view is not None
+        assert (network.shard.in_sync, network.shard.view.in_sync) == ((A,), (A,))
+        assert network.proposals[1].epoch == newer.epoch + 2
+        assert network.shard.epoch <= newer.epoch + 4
+
+    def test_nor_does_it_vote_if_the_other_one_knows_the_epoch_between(self) -> None:
+        second = after(FIRST, A)
+        view = replace(after(FIRST, B), epoch=3)
+        assert may_write(encode(FIRST), view, blank=False, settles=False, skips=True)
+        assert not may_write(encode(second), view, blank=False, settles=False, skips=True)
+        assert may_write(encode(second), view, blank=False, settles=False)
 
     def test_of_two_backends_both_are_needed(self) -> None:
         network = serving(A, B)

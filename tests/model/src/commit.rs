@@ -6,9 +6,12 @@ use crate::state::*;
 
 impl Config {
     /// Starts a commit: arbiters are those that leave, ahead of the first that stays.
-    pub fn propose(&self, state: &mut State, proxy: usize, view: View, admits: bool) {
+    pub fn propose(&self, state: &mut State, proxy: usize, mut view: View, admits: bool) {
         let knows = &mut state.proxies[proxy];
+        let skips = self.rules.skips && self.skips(knows);
+        view.epoch += u8::from(skips);
         let mut commit = Commit {
+            skips,
             view,
             admits,
             ..Commit::default()
@@ -16,17 +19,43 @@ impl Config {
         let old = knows.view.mask();
         let first = view.members()[0].0;
         let ahead = |backend: &&(u8, u8)| view.mask() & 1 << backend.0 == 0;
+        if self.majority {
+            let is_blank = |backend: &usize| knows.blank_life[*backend] > 0;
+            commit.blank = (0..self.backends)
+                .filter(is_blank)
+                .fold(0, |mask, backend| mask | 1 << backend);
+        }
+        let last = self.asked_last(&commit);
         if self.rules.arbiters {
             for (backend, _) in knows.view.members().iter().take_while(ahead) {
-                commit.order[commit.arbiters as usize] = *backend;
-                commit.arbiters += 1;
+                if last & 1 << backend == 0 {
+                    commit.order[commit.arbiters as usize] = *backend;
+                    commit.arbiters += 1;
+                }
             }
         }
         commit.order[commit.arbiters as usize] = first;
         let asked = commit.order[..=commit.arbiters as usize].iter();
         commit.left = view.mask() | if self.rules.everybody { old } else { 0 };
+        if self.majority {
+            commit.left = (1 << self.backends) - 1;
+        }
         commit.left &= !asked.fold(0, |mask, backend| mask | 1 << backend);
+        if last & 1 << first != 0 {
+            (commit.at, commit.arbiters) = (1, 0);
+            commit.left |= last;
+        }
         knows.commit = commit;
+    }
+
+    /// Those that are known to hold no record, and may take one where all others have: no view is elected without
+    /// these, so what it voted for is theirs to tell.
+    fn asked_last(&self, commit: &Commit) -> u8 {
+        if self.needs_all() {
+            commit.blank
+        } else {
+            0
+        }
     }
 
     /// The next messages of `proxy.tasks.views.commit`.
@@ -35,7 +64,12 @@ impl Config {
         if commit.at <= commit.arbiters {
             return self.commit_step(state, proxy, commit.order[commit.at as usize], steps);
         }
-        for backend in (0..self.backends as u8).filter(|backend| commit.left & 1 << backend != 0) {
+        let last = self.asked_last(&commit);
+        let next = match commit.left & !last {
+            0 => commit.left,
+            others => others,
+        };
+        for backend in (0..self.backends as u8).filter(|backend| next & 1 << backend != 0) {
             self.commit_step(state, proxy, backend, steps);
         }
     }
@@ -49,8 +83,12 @@ impl Config {
         let moved = &mut next.proxies[proxy].commit;
         moved.at = (commit.at + 1).min(commit.arbiters + 1);
         moved.left &= !(1 << backend);
-        let is_old = is.record.epoch < view.epoch;
-        let takes = is.record.epoch > 0 && (is.record == view || is_old) && is.follows == 0;
+        let is_old = is.record.epoch + u8::from(commit.skips) < view.epoch
+            || (!self.rules.votes_once && is.record.epoch == view.epoch);
+        let is_last = self.asked_last(&commit) & 1 << backend != 0
+            && u32::from(commit.changed) + 1 >= self.needed();
+        let has_vote = is.record.epoch > 0 || !self.rules.forgets || is_last;
+        let takes = has_vote && (is.record == view || is_old) && is.follows == 0;
         let may_stall = self.late_records && state.budget.stalls > 0;
         if may_stall && takes && state.reaches(proxy, backend) && is.record != view && !is.mute {
             let mut next = next;
@@ -78,6 +116,8 @@ impl Config {
         }
         if takes {
             next.proxies[proxy].commit.placed = true;
+            next.proxies[proxy].commit.votes += u8::from(self.majority);
+            next.proxies[proxy].commit.changed += u8::from(self.majority && is.record != view);
             next.backends[backend as usize].record = view;
             if commit.admits
                 && is_first
@@ -97,7 +137,7 @@ impl Config {
                 )
             });
         }
-        if is.record.epoch == 0 && !is_first {
+        if is.record.epoch == 0 && (!is_first || self.majority) {
             return self.passed_over(next, proxy, backend, steps, || {
                 format!("{} has no record, p{proxy} goes on", name(backend))
             });
@@ -127,7 +167,7 @@ impl Config {
     ) {
         let view = next.proxies[proxy].commit.view;
         let label = || format!("{} {why}, for {view} of p{proxy}", name(backend));
-        if !is_first {
+        if !is_first || self.majority {
             return self.passed_over(next, proxy, backend, steps, label);
         }
         self.give_up(&mut next, proxy);
@@ -174,7 +214,9 @@ impl Config {
 
     fn give_up(&self, state: &mut State, proxy: usize) {
         let knows = &mut state.proxies[proxy];
-        if knows.commit.placed && self.rules.outdates {
+        knows.is_short = self.majority;
+        knows.has_failed |= self.majority && knows.shown.contains(&knows.commit.view);
+        if knows.commit.placed && self.rules.outdates && !self.majority {
             knows.tried = knows.commit.view.epoch;
         }
         knows.commit = Commit::default();
@@ -183,8 +225,16 @@ impl Config {
     fn lose(&self, state: &mut State, proxy: usize, record: View, backend: u8) {
         let Commit { view, placed, .. } = state.proxies[proxy].commit;
         self.give_up(state, proxy);
+        if self.majority {
+            state.proxies[proxy].shown[backend as usize] = record;
+        }
         let common = record.mask() & view.mask();
-        if placed && self.rules.common && record.epoch == view.epoch && common != 0 {
+        if placed
+            && !self.majority
+            && self.rules.common
+            && record.epoch == view.epoch
+            && common != 0
+        {
             // Either of the two may count elsewhere: who is in both has what was acknowledged under either.
             if view.epoch < self.epochs {
                 let lead = record.members().iter().map(|each| each.0);
@@ -208,21 +258,39 @@ impl Config {
         if !commit.is_done() {
             return Ok(None);
         }
-        if commit.rival.epoch > 0 {
+        let has_votes = self.majority && u32::from(commit.votes) >= self.needed();
+        if commit.rival.epoch > 0 && !has_votes {
             self.lose(state, proxy, commit.rival, commit.rival_on);
+            return Ok(None);
+        }
+        if self.majority && !has_votes {
+            self.give_up(state, proxy);
+            self.settle(state, proxy);
             return Ok(None);
         }
         let view = commit.view;
         let won = std::mem::replace(&mut state.won[view.epoch as usize], view.mask());
         let mut fault = None;
         if won != 0 && won != view.mask() {
-            if self.budget.cuts > 0 {
+            if self.budget.cuts > 0 && !self.majority {
                 return Err(());
             }
             fault = Some(format!("two winners: {view} beside {}", names(won)));
         }
         self.follow(state, proxy, view);
-        state.proxies[proxy].serves = true;
+        let knows = &mut state.proxies[proxy];
+        knows.serves = !self.is_outvoted(knows);
+        if self.majority {
+            if u32::from(commit.changed) >= self.needed() {
+                knows.readmitted |= commit.blank;
+            }
+            for backend in 0..self.backends {
+                if view.mask() & !commit.missed & 1 << backend != 0 || self.needs_all() {
+                    knows.shown[backend] = view;
+                    knows.blank_life[backend] = 0;
+                }
+            }
+        }
         if job.stage == Stage::Joining && view.joining() == job.who {
             state.proxies[proxy].job = job;
         }

@@ -36,10 +36,15 @@ impl Config {
                 && is.follows == 0
                 && !is.mute;
             let is_outside = knows.view.mask() & 1 << backend == 0;
+            let is_evicted = self.majority && knows.view.lists(backend, is.life);
             let is_told =
                 is.record.epoch == knows.view.epoch && is.record.mask() & 1 << backend == 0;
-            let may_replace = is.record != knows.view && (is_told || knows.view.beats(&is.record));
-            if may && may_replace && (is.record.epoch > 0 || is_outside) {
+            let is_moot = self.majority && is.record.epoch == knows.view.epoch;
+            let may_replace =
+                is.record != knows.view && (is_told || is_moot || knows.view.beats(&is.record));
+            let is_blank = is.record.epoch == 0;
+            let is_barred = is_blank && self.must_be_readmitted(knows, backend);
+            if may && may_replace && !is_barred && (!is_blank || is_outside || is_evicted) {
                 let mut next = *state;
                 next.backends[backend as usize].record = knows.view;
                 self.check_op(&mut next, proxy);
@@ -53,12 +58,24 @@ impl Config {
     /// A probe, what follows from it, and the commit it may start.
     pub fn probe(&self, state: &mut State, proxy: usize, backend: u8) {
         let at = backend as usize;
+        state.proxies[proxy].is_short = false;
         if !state.reaches(proxy, backend) {
             state.proxies[proxy].seen[at] = SILENT;
             return self.settle(state, proxy);
         }
         let is = state.backends[at];
+        let knows = &mut state.proxies[proxy];
+        if is.record.epoch > 0 || knows.blank_life[at] != is.life + 1 {
+            knows.readmitted &= !(1 << backend);
+            knows.commit.blank &= !(1 << backend);
+        }
+        if self.majority {
+            knows.blank_life[at] = if is.record.epoch > 0 { 0 } else { is.life + 1 };
+        }
         state.proxies[proxy].seen[at] = is.life as i8;
+        if self.majority {
+            state.proxies[proxy].shown[at] = is.record;
+        }
         self.adopt(state, proxy, is.record, backend);
         if state.proxies[proxy].view == is.record && is.record.lists(backend, is.life) {
             state.proxies[proxy].leased = true;
@@ -70,6 +87,12 @@ impl Config {
         let Proxy {
             view: ours, commit, ..
         } = state.proxies[proxy];
+        if self.majority {
+            if self.is_elected(&state.proxies[proxy], view) {
+                self.follow(state, proxy, view);
+            }
+            return;
+        }
         let is_rival = view.epoch <= commit.view.epoch && self.rules.outdates;
         // One that leaves may be the only one that took it.
         let is_told =
@@ -89,6 +112,8 @@ impl Config {
         let knows = &mut state.proxies[proxy];
         knows.view = view;
         knows.commit = Commit::default();
+        self.note_undecided(state, proxy);
+        let knows = &mut state.proxies[proxy];
         if knows.tried < view.epoch {
             knows.tried = 0;
         }
@@ -100,6 +125,7 @@ impl Config {
         let survivors = self.choose(state, proxy).survivors;
         let knows = &mut state.proxies[proxy];
         if survivors != 0
+            && !self.is_outvoted(knows)
             && (knows.serves || survivors == view.mask())
             && !knows.seen.contains(&UNKNOWN)
         {
@@ -160,9 +186,19 @@ impl Config {
 
     /// `_Step._settle`: states from facts, then the commit that is due.
     pub fn settle(&self, state: &mut State, proxy: usize) {
-        if state.proxies[proxy].seen[..self.backends].contains(&UNKNOWN)
-            || state.proxies[proxy].view.epoch == 0
-        {
+        if state.proxies[proxy].seen[..self.backends].contains(&UNKNOWN) {
+            return;
+        }
+        self.note_undecided(state, proxy);
+        if self.is_outvoted(&state.proxies[proxy]) {
+            state.proxies[proxy].serves = false;
+            if self.hears_enough(&state.proxies[proxy]) {
+                self.vote(state, proxy);
+            }
+            return self.check_op(state, proxy);
+        }
+        if state.proxies[proxy].view.epoch == 0 {
+            self.vote(state, proxy);
             return;
         }
         let mut choice = self.choose(state, proxy);
@@ -180,13 +216,17 @@ impl Config {
         } else if agrees {
             knows.serves = true;
         }
+        if self.vote(state, proxy) {
+            return self.check_op(state, proxy);
+        }
+        let knows = &state.proxies[proxy];
         let joining = view.joining();
         let fails = joining != NOBODY
             && self.procedure.is_some_and(Procedure::fans_out)
             && (knows.suspects & 1 << joining != 0 || knows.seen[joining as usize] == SILENT);
         if choice.survivors != 0
             && knows.commit.view.epoch == 0
-            && (!agrees || fails || !is_outdated)
+            && (!agrees || fails || !is_outdated || self.can_be_readmitted(&state.proxies[proxy]))
             && view.epoch < self.epochs
         {
             let mut next = view.next(choice.survivors, choice.lead, &self.rules);

@@ -5,13 +5,14 @@ use crate::resync::Procedure;
 use crate::state::Budget;
 use crate::{Instance, Subject};
 
-const fn budget(crashes: u8, restarts: u8, cuts: u8, stalls: u8) -> Budget {
+pub const fn budget(crashes: u8, restarts: u8, cuts: u8, stalls: u8) -> Budget {
     Budget {
         crashes,
         restarts,
         cuts,
         stalls,
         mutes: 0,
+        losses: 0,
     }
 }
 

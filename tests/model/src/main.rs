@@ -1,4 +1,4 @@
-//! Runs the instances of `instances` and `copies`: each says whether the promises must hold in it or break.
+//! Runs the instances of `instances`, `majorities` and `copies`: each says whether the promises must hold in it or break.
 //!
 //! `cargo run --release` runs all; with `quick` those that take no time; with another word those whose name has it.
 
@@ -7,8 +7,10 @@ mod control;
 mod copies;
 mod copy;
 mod instances;
+mod majorities;
 mod protocol;
 mod queue;
+mod quorum;
 mod redis_copier;
 mod redis_copy;
 mod resync;
@@ -24,7 +26,7 @@ use protocol::Config;
 use redis_copy::RedisCopying;
 
 /// States after which an instance is given up, and so not passed.
-const LIMIT: usize = 8_000_000;
+const LIMIT: usize = 60_000_000;
 
 enum Subject {
     Protocol(Config),
@@ -53,7 +55,8 @@ struct Instance {
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let mut failed = 0;
-    for instance in instances::all().into_iter().chain(copies::all()) {
+    let all = [instances::all(), majorities::all(), copies::all()];
+    for instance in all.into_iter().flatten() {
         let is_wanted = if wanted == "quick" {
             instance.quick
         } else {

@@ -5,7 +5,7 @@
 //! in README.md.
 
 use crate::resync::Procedure;
-use crate::search::{Model, Step};
+use crate::search::{hash, Model, Step};
 use crate::state::*;
 
 /// One model to search.
@@ -25,6 +25,16 @@ pub struct Config {
     pub late: bool,
     /// A record whose writer gave up may be written later.
     pub late_records: bool,
+    /// `views: majority`.
+    pub majority: bool,
+    /// The last backend starts outside the view, and stays there.
+    pub outside: bool,
+    /// The second proxy has just admitted `a` beside `b`; `b` and the other proxy still know it as joining.
+    pub admitted: bool,
+    /// Links that are cut at the start, as in `State`.
+    pub cut: u8,
+    /// Backends, by proxy, on which a write has failed just now.
+    pub blamed: (u8, u8),
     /// Succession runs against the order by which views of one epoch are compared.
     pub reversed: bool,
     pub rules: Rules,
@@ -58,6 +68,22 @@ pub struct Rules {
     pub leased: bool,
     /// A backend is admitted only from the very epoch under which it was found equal.
     pub bound: bool,
+    /// With `views: majority`, a view is followed only when a majority shows it.
+    pub elects: bool,
+    /// A next round begins only if no view of the newest one can win any more.
+    pub waits: bool,
+    /// A backend takes one view of an epoch.
+    pub votes_once: bool,
+    /// One that has lost its record has no vote.
+    pub forgets: bool,
+    /// And is given none before a view was elected without it, which was proposed when that was known.
+    pub readmits: bool,
+    /// Nobody is read while a newer view cannot be decided.
+    pub doubts: bool,
+    /// Nor where too few have a record for a newer view to be known.
+    pub hears: bool,
+    /// Where all votes are needed, a view that gives one its vote back leaves out an epoch.
+    pub skips: bool,
 }
 
 impl Default for Rules {
@@ -75,6 +101,14 @@ impl Default for Rules {
             joining_named: true,
             leased: true,
             bound: true,
+            elects: true,
+            waits: true,
+            votes_once: true,
+            forgets: true,
+            readmits: true,
+            doubts: true,
+            hears: true,
+            skips: true,
         }
     }
 }
@@ -82,6 +116,7 @@ impl Default for Rules {
 pub struct Steps {
     list: Vec<Step<State>>,
     labelled: bool,
+    needed: u32,
 }
 
 impl Steps {
@@ -94,7 +129,7 @@ impl Steps {
         if fault.is_none() && !state.followed.members().iter().any(lives) {
             return; // every in-sync member of the newest view is gone: beyond P3
         }
-        let fault = fault.or_else(|| broken(&state));
+        let fault = fault.or_else(|| broken(&state, self.needed));
         let label = if self.labelled {
             label()
         } else {
@@ -109,13 +144,17 @@ impl Steps {
 }
 
 /// The promise that does not hold in a state.
-fn broken(state: &State) -> Option<String> {
-    let newest = state.newest();
+fn broken(state: &State, needed: u32) -> Option<String> {
+    let newest = if needed > 0 {
+        state.elected(needed)
+    } else {
+        state.newest()
+    };
     // Until its outcome is known, it may still turn out that both sides of a partition go on.
     // And who lost after somebody took its view is about to make a newer one.
     let is_under_way = state.proxies.iter().any(|proxy| {
         let commit = proxy.commit.view;
-        commit == newest || commit.epoch > newest.epoch
+        needed == 0 && (commit == newest || commit.epoch > newest.epoch)
     });
     for (backend, life) in newest.members() {
         let is_same = state.backends[*backend as usize].life == *life;
@@ -127,7 +166,8 @@ fn broken(state: &State) -> Option<String> {
         }
     }
     for (at, proxy) in state.proxies.iter().enumerate() {
-        if !proxy.up || !proxy.serves || proxy.view != newest {
+        let is_newest = proxy.view == newest || (needed > 0 && has_looked(state, at));
+        if !proxy.up || !proxy.serves || !is_newest {
             continue;
         }
         for (backend, _) in proxy.view.members() {
@@ -136,7 +176,12 @@ fn broken(state: &State) -> Option<String> {
                 proxy.conns & bit != 0 && proxy.suspects & bit == 0 && state.reaches(at, *backend);
             if is_read && state.lacks(*backend) {
                 return Some(format!(
-                    "P4: p{at} follows the newest view and reads stale data from {}",
+                    "P4: p{at} {} and reads stale data from {}",
+                    if proxy.view == newest {
+                        "follows the newest view"
+                    } else {
+                        "has asked all it reaches"
+                    },
                     name(*backend)
                 ));
             }
@@ -145,11 +190,29 @@ fn broken(state: &State) -> Option<String> {
     None
 }
 
+/// A proxy knows all there is to know by asking those it reaches, and has tried to have it decided.
+fn has_looked(state: &State, at: usize) -> bool {
+    let proxy = &state.proxies[at];
+    let knows = |backend: u8| {
+        let (is, seen) = (
+            state.backends[backend as usize],
+            proxy.seen[backend as usize],
+        );
+        if state.reaches(at, backend) {
+            seen == is.life as i8 && proxy.shown[backend as usize] == is.record
+        } else {
+            seen == SILENT
+        }
+    };
+    let waits = proxy.commit.view.epoch > 0 && !proxy.has_failed;
+    !waits && proxy.op.value == 0 && (0..BACKENDS as u8).all(knows)
+}
+
 impl Model for Config {
     type State = State;
 
     fn initial(&self) -> State {
-        let outside = usize::from(self.procedure.is_some());
+        let outside = usize::from(self.procedure.is_some() || self.outside);
         let first = View {
             epoch: 1,
             ..View::default()
@@ -162,6 +225,7 @@ impl Model for Config {
         }
         let mut state = State {
             budget: self.budget,
+            cut: self.cut,
             followed: view,
             ..State::default()
         };
@@ -172,14 +236,46 @@ impl Model for Config {
                 ..Backend::default()
             };
         }
-        for proxy in &mut state.proxies {
+        for (proxy, suspects) in state
+            .proxies
+            .iter_mut()
+            .zip(<[u8; PROXIES]>::from(self.blamed))
+        {
             *proxy = Proxy {
                 up: true,
                 view,
+                suspects,
                 serves: true,
                 leased: true,
+                conns: if self.majority { view.mask() } else { 0 },
+                shown: if self.majority {
+                    [view; BACKENDS]
+                } else {
+                    Default::default()
+                },
                 ..Proxy::default()
             };
+        }
+        if self.admitted {
+            let old = View::default().with(1, 0);
+            let old = View {
+                epoch: 1,
+                lead: 1,
+                ..old
+            };
+            let joining = old.next(0b010, 1, &self.rules).with_joining(0, 0);
+            let new = joining.next(0b010, 1, &self.rules).with(0, 0);
+            state.backends[0].record = new;
+            state.backends[1].record = joining;
+            state.backends[2].record = new;
+            for (proxy, view) in [(0, joining), (1, new)] {
+                state.proxies[proxy].view = view;
+                state.proxies[proxy].conns = view.mask();
+                state.proxies[proxy].shown = [view; BACKENDS];
+            }
+            state.followed = new;
+            state.won[2] = joining.mask();
+            state.won[3] = new.mask();
         }
         state
     }
@@ -188,6 +284,7 @@ impl Model for Config {
         let mut steps = Steps {
             list: Vec::with_capacity(24),
             labelled,
+            needed: self.needed(),
         };
         for backend in 0..self.backends as u8 {
             self.backend_steps(state, backend, &mut steps);
@@ -221,19 +318,18 @@ impl Model for Config {
     /// Proxies are alike, so of two states that differ in their names one is enough.
     fn canonical(&self, state: State) -> (State, bool) {
         let key = |at: usize| {
-            let data: Vec<u8> = state
-                .backends
-                .iter()
-                .map(|backend| backend.data[at])
-                .collect();
+            let data = state.backends.map(|backend| backend.data[at]);
             let cut = state.cut >> (at * BACKENDS) & 7;
             (state.acked[at], state.written[at], cut, data)
         };
+        // What a job has copied is told by proxy: its own key first, for either to look alike.
+        let turned = |copied: u8| copied >> 1 | (copied & 1) << 1;
         let digest = |at: usize| {
-            use std::hash::{Hash, Hasher};
-            let mut hasher = std::collections::hash_map::DefaultHasher::new();
-            (key(at), state.proxies[at]).hash(&mut hasher);
-            hasher.finish()
+            let mut proxy = state.proxies[at];
+            if at > 0 {
+                proxy.job.copied = turned(proxy.job.copied);
+            }
+            hash(&(key(at), proxy))
         };
         if digest(0) <= digest(1) {
             return (state, false);
@@ -247,7 +343,7 @@ impl Model for Config {
             backend.data.swap(0, 1);
         }
         for proxy in &mut other.proxies {
-            proxy.job.copied = proxy.job.copied >> 1 | (proxy.job.copied & 1) << 1;
+            proxy.job.copied = turned(proxy.job.copied);
         }
         (other, true)
     }
@@ -290,6 +386,12 @@ impl Config {
             steps.add(next, || {
                 format!("{} {verb} writes from now on", name(backend))
             });
+        }
+        if is.up && is.record.epoch > 0 && state.budget.losses > 0 {
+            let mut next = *state;
+            next.budget.losses -= 1;
+            next.backends[at].record = View::default();
+            steps.add(next, || format!("{} evicts its record", name(backend)));
         }
         if !is.up {
             let mut next = *state;

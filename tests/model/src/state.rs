@@ -3,6 +3,7 @@
 //! All are small and copied, and hold no rules beyond what follows from themselves.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::protocol::Rules;
 
@@ -13,7 +14,7 @@ pub const EPOCHS: usize = 8;
 pub const NOBODY: u8 = 9;
 
 /// `proxy.control.model.View`. Epoch 0: no record.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct View {
     pub epoch: u8,
     pub lead: u8,
@@ -104,6 +105,22 @@ impl View {
     }
 }
 
+/// As one word: views are most of a state, and each of their numbers is less than 16.
+impl Hash for View {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let mut word =
+            u64::from(self.epoch) << 8 | u64::from(self.lead) << 4 | u64::from(self.count);
+        for (backend, life) in self.members {
+            word = word << 8 | u64::from(backend) << 4 | u64::from(life);
+        }
+        word = word << 8 | u64::from(self.joins) << 4 | u64::from(self.joins_life);
+        for each in self.parent {
+            word = word << 4 | u64::from(each);
+        }
+        hasher.write_u64(word);
+    }
+}
+
 impl fmt::Display for View {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}{{", self.epoch)?;
@@ -181,6 +198,13 @@ pub struct Commit {
     pub rival_on: u8,
     /// It admits a backend: fences that go with the record are set then.
     pub admits: bool,
+    /// How many took it, where votes are counted, and how many of them had an older one until then.
+    pub votes: u8,
+    pub changed: u8,
+    /// Those that were known to hold no record when it was proposed.
+    pub blank: u8,
+    /// It leaves out an epoch, and takes no part where anybody has that one.
+    pub skips: bool,
 }
 
 impl Commit {
@@ -237,6 +261,18 @@ pub struct Proxy {
     pub tried: u8,
     /// It confirmed the record lately.
     pub leased: bool,
+    /// With `views: majority`: the record that each backend showed last.
+    pub shown: [View; BACKENDS],
+    /// A view did not get its votes, and nothing is proposed before somebody is asked again.
+    pub is_short: bool,
+    /// A newer view is known that could not be decided, so nobody is read under ours.
+    pub is_undecided: bool,
+    /// Ghost: it has voted for a newer view that it was shown, in vain.
+    pub has_failed: bool,
+    /// The life of each that was last seen without a record, plus 1; 0 otherwise.
+    pub blank_life: [u8; BACKENDS],
+    /// Those without a record that may be given one.
+    pub readmitted: u8,
 }
 
 /// How often things may still happen.
@@ -247,6 +283,7 @@ pub struct Budget {
     pub cuts: u8,
     pub stalls: u8,
     pub mutes: u8,
+    pub losses: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -278,6 +315,15 @@ impl State {
         // Told to one that leaves, and perhaps to nobody else: counts only if nothing else is as new.
         let is_newer = |view: &View| view.epoch > newest.epoch;
         all.map(recorded).filter(is_newer).fold(newest, best)
+    }
+
+    /// The newest view that a proxy ever followed or that has its votes.
+    pub fn elected(&self, needed: u32) -> View {
+        let records = self.backends.iter().map(|backend| backend.record);
+        let has_votes =
+            |view: &View| records.clone().filter(|other| other == view).count() as u32 >= needed;
+        let best = |one: View, other: View| if other.beats(&one) { other } else { one };
+        records.clone().filter(has_votes).fold(self.followed, best)
     }
 
     pub fn is_cut(&self, proxy: usize, backend: u8) -> bool {

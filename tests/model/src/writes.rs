@@ -125,7 +125,8 @@ impl Config {
         let targets = self.table(state, proxy);
         let is_held = self
             .procedure
-            .is_some_and(|procedure| procedure.holds(knows));
+            .is_some_and(|procedure| procedure.holds(knows))
+            || (self.admitted && knows.view.joins > 0);
         if targets == 0
             || knows.suspects & targets != 0
             || state.written[proxy] >= self.writes
