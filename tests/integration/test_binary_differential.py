@@ -32,7 +32,7 @@ class Side:
 
     def __init__(self, client: RawClient) -> None:
         self.client = client
-        self.tokens: dict[bytes, list[int]] = {key: [77] for key in ALL_KEYS}
+        self.tokens: dict[bytes, list[int]] = {key: [packets.NOBODYS_TOKEN] for key in ALL_KEYS}
         self.count = 0
 
     def ask(self, batch: list[Ask]) -> list[Reply]:

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 import pytest
 from support.eventually import eventually
 from support.meta_requests import ALL_KEYS, Ask, meta_requests
+from support.packets import NOBODYS_TOKEN
 from support.proxy_process import ProxyProcess, pool
 from support.raw import RawClient
 from support.servers import NEWER_MEMCACHED, MemcachedServer, newer_memcached
@@ -41,7 +42,7 @@ class Side:
 
     def __init__(self, client: RawClient) -> None:
         self.client = client
-        self.tokens: dict[bytes, list[bytes]] = {key: [b"77"] for key in ALL_KEYS}
+        self.tokens: dict[bytes, list[bytes]] = {key: [b"%d" % NOBODYS_TOKEN] for key in ALL_KEYS}
         self.count = 0
 
     def ask(self, batch: list[Ask]) -> bytes:

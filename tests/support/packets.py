@@ -118,6 +118,9 @@ ALL_KEYS = [*WORD_KEYS, *ODD_KEYS, *NUMBER_KEYS]
 EXPIRIES = [0, 0, 0, 0, 0, 0, 1000, 100_000, 2_592_001, 0x7FFFFFFF, 0xFFFFFFFF]
 """Never, far from each other, in 1970 (since more than 30 days are a date), and beyond what lines can say."""
 
+NOBODYS_TOKEN = 1 << 40
+"""A CAS token that no item has: a server gives them out from 1 on."""
+
 LARGE = 1 << 62
 """From 2^63 on memcached 1.6.18 takes a number for none if a minus stands anywhere behind it in memory."""
 
@@ -162,8 +165,11 @@ def _touch(rng: random.Random) -> Ask:
 def _store(rng: random.Random) -> Ask:
     key = rng.choice(ALL_KEYS)
     opcode = rng.choice([SET, SET, SETQ, ADD, ADDQ, REPLACE, REPLACEQ])
-    # Never a digit at its front: it would count as a number or not by who else holds the item.
-    value = rng.randbytes(rng.choice([0, 1, 30, 500, 20_000])).lstrip(b"0123456789 ")
+    # Neither a digit at its front nor only blanks: whether it counts as a number then depends on who else
+    # holds the item, or on what stands behind it in the server's memory.
+    value = rng.randbytes(rng.choice([0, 1, 30, 500, 20_000])).lstrip(b"0123456789 \t\n\v\f\r")
+    if key in WORD_KEYS:
+        value = value or b"x"
     if key in NUMBER_KEYS:
         value = rng.choice([b"0", b"10", b"99", b"%d" % LARGE])
     extras = item_extras(rng.choice([0, 5, 0xFFFFFFFF]), rng.choice(EXPIRIES))
@@ -188,7 +194,8 @@ def _delete(rng: random.Random) -> Ask:
 def _count(rng: random.Random) -> Ask:
     key = rng.choice(NUMBER_KEYS) if rng.random() < 0.9 else rng.choice(WORD_KEYS)
     opcode = rng.choice([INCREMENT, INCREMENTQ, DECREMENT, DECREMENTQ])
-    expiry = rng.choice([NEVER_CREATE, 0, 0, 1000])
+    # How a word that became a number is padded, and what comes of appending to it, is not determined.
+    expiry = rng.choice([NEVER_CREATE, 0, 0, 1000]) if key in NUMBER_KEYS else NEVER_CREATE
     extras = count_extras(rng.choice([0, 1, 7, 1_000_000]), rng.choice([0, 3, LARGE]), expiry)
     compares = rng.random() < 0.2
     return Ask(opcode, key, b"", extras, compares, rng.random() < 0.3, _opaque(rng))
