@@ -134,6 +134,10 @@ class ShardSpec:
     weight: int = 1
 
 
+PROBE_SPREAD = 1.1
+"""The longest pause between two probes, in intervals (the prober's jitter)."""
+
+
 @dataclass(frozen=True, slots=True)
 class HealthSpec:
     """Probe every ``interval`` seconds, give up after ``timeout`` seconds; ``fall`` failures in a row
@@ -143,6 +147,12 @@ class HealthSpec:
     timeout: float = 0.5
     fall: int = 3
     rise: int = 2
+
+    @property
+    def adoption_seconds(self) -> float:
+        """From the recording of a view until every proxy that can read it follows it: a pause between two
+        probes and one probe."""
+        return PROBE_SPREAD * self.interval + self.timeout
 
 
 @dataclass(frozen=True, slots=True)

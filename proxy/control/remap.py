@@ -58,9 +58,6 @@ from proxy.control.finding import is_ready, unreadable
 from proxy.control.model import BLINDING, Condition, PoolSpec, ProbeResult, Reason
 from proxy.control.state import Member, ShardState
 
-PROBE_SPREAD = 1.1
-"""The longest pause between two probes, in intervals (the prober's jitter)."""
-
 
 class Standing(StrEnum):
     """What the pool's keys have to do with a shard."""
@@ -144,7 +141,7 @@ def settle_seconds(pool: PoolSpec) -> float:
     request timeout before it was sent."""
     is_replicated = any(pool.keeps_view(shard) for shard in pool.shards)
     requests = (3 if is_replicated else 1) * pool.request_timeout
-    return PROBE_SPREAD * pool.health.interval + 2 * pool.health.timeout + requests
+    return pool.health.adoption_seconds + pool.health.timeout + requests
 
 
 def standing(remap: Remap, shard: ShardState, now: float) -> Standing:

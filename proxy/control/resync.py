@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from proxy.control.finding import Finding, measure
 from proxy.control.model import BackendState, Condition, Reason
-from proxy.control.state import ShardState
+from proxy.control.state import Member, ShardState
 from proxy.control.view import beats, parse
 
 STALL_SECONDS = 20.0
@@ -94,7 +94,7 @@ class Progress:
         return (self.total - self.done) / rate if rate else None
 
 
-def pick(shard: ShardState, wanted: str | None = None) -> str | None:
+def pick(shard: ShardState, now: float, wanted: str | None = None) -> str | None:
     """The next backend to bring back: ``wanted``, or the first that can be; None if there is none.
 
     Only one that missed a view or came back as another process: a record that cannot be read is left
@@ -120,9 +120,20 @@ def pick(shard: ShardState, wanted: str | None = None) -> str | None:
         if wanted not in (None, member.address) or member.state is not BackendState.STALE:
             continue
         is_able = member.seen is not None and member.seen.condition in (None, Condition.READONLY)
-        if is_able and not member.fails and measure(shard, member) is Finding.OUTSIDE:
+        is_able = is_able and not member.fails and _is_left(shard, member, now)
+        if is_able and measure(shard, member) is Finding.OUTSIDE:
             return member.address
     return None
+
+
+def _is_left(shard: ShardState, member: Member, now: float) -> bool:
+    """No proxy follows a view any more in which the member is in sync.
+
+    Who does not know yet that it has left takes its answers for the shard's: emptied, it would have every key
+    absent, and counters and conditional writes would be decided by that on the others as well. A new process
+    has no connection from before, and a new one is shown the record first.
+    """
+    return member.reason is Reason.RESTARTED or now - member.left >= shard.pool.health.adoption_seconds
 
 
 def choose_way(shard: ShardState, target: str, refusing: Container[str]) -> Way:

@@ -301,8 +301,9 @@ class _Step:
     def _follow(self, view: View, record: bytes, reason: Reason) -> None:
         """Takes the view as ours. A commit from the old one can no longer win and is forgotten; its
         outcome, should it come, no longer matches."""
-        was_lost = self.shard.view is not None and self.shard.lead is None
-        known = self.shard.view.in_sync if self.shard.view is not None else view.in_sync
+        before = self.shard.view
+        was_lost = before is not None and self.shard.lead is None
+        known = before.in_sync if before is not None else view.in_sync
         # Who is fed on has missed what it has missed.
         fed_on = set(self.shard.fed) & set(view.joining if view.fans_out else ())
         tried = self.shard.tried
@@ -313,7 +314,9 @@ class _Step:
         self._note_joining_since(self.now)
         for member in self.shard.members:
             if member.address not in view.in_sync:
-                self._note(member, write_failed=member.write_failed and member.address in fed_on)
+                left = self.now if before is None or member.address in before.in_sync else member.left
+                is_failing = member.write_failed and member.address in fed_on
+                self._note(member, write_failed=is_failing, left=left)
             elif member.address not in known:
                 self._believe(member)
         if self.shard.has_strangers:

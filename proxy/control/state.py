@@ -39,6 +39,7 @@ class Member:
         leaving: why it must leave the view, while it is still in it.
         write_failed: a write failed here and no view without it was recorded yet.
         unrecorded: it could not take a view; until it next answers.
+        left: when we began to follow a view in which it is not in sync.
         doubted: a connection of the engine was shown something else than the table says, and waits for
             the next one; until the record is found to be right after all.
         missing: probes in a row that found no record.
@@ -61,6 +62,7 @@ class Member:
     leaving: Reason = Reason.NONE
     write_failed: bool = False
     unrecorded: bool = False
+    left: float = 0.0
     doubted: bool = False
     missing: int = 0
     flushes: int | None = None

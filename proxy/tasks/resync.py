@@ -107,7 +107,7 @@ class Resync:
             is_wanted = is_asked or shard.pool.resync_auto or bool(shard.fed)
             if not is_wanted or (not is_asked and self._clock() < self._retry_at):
                 continue
-            target = pick(shard, self._wanted if is_asked else None)
+            target = pick(shard, self._clock(), self._wanted if is_asked else None)
             if target is None or shard.lead is None or not self._desk.is_in_use():
                 if is_asked and not self._is_stale(shard):
                     self._asked = trio.Event()

@@ -10,6 +10,7 @@ from proxy.control import remap as rules
 from proxy.control.absence import Absence, encode
 from proxy.control.event import CommitWon, Probed
 from proxy.control.model import (
+    PROBE_SPREAD,
     BackendSpec,
     Condition,
     HealthSpec,
@@ -479,7 +480,7 @@ def test_not_emptied_while_others_may_only_learn_that_it_is_absent() -> None:
 
 
 def test_the_time_of_settling_covers_a_probe_and_a_request() -> None:
-    assert rules.PROBE_SPREAD == 1 + JITTER
+    assert PROBE_SPREAD == 1 + JITTER
     single, replicated = World(1, 1).pool, World(1, 2).pool
     assert rules.settle_seconds(single) == pytest.approx(1.1 + 1.0 + 1.0)
     assert rules.settle_seconds(replicated) == pytest.approx(1.1 + 1.0 + 3.0)

@@ -59,6 +59,8 @@ from proxy.control.state import ShardState, new_shard
 from proxy.control.view import encode, next_view
 
 A, B, C = "a:1", "b:1", "c:1"
+LATER = 100.0
+"""When every proxy has long followed the view."""
 LEADER = Server("master", "ra", 1_000_000, "h", memory=5000)
 REPLICA = Server("slave", "rb", 1_000_000, "h", is_linked=True)
 
@@ -236,13 +238,13 @@ class World:
 
 def test_joining_holds_writes_and_admitting_lets_them_go() -> None:
     world = World(A)
-    assert pick(world.shard) == B
+    assert pick(world.shard, LATER) == B
     view = world.happen(Join(B)).commit().view
     assert (view.epoch, view.in_sync, view.joining) == (6, (A,), (B,))
     assert world.shard.held_epoch == 0, "not before it is recorded"
     world.win()
     assert (world.shard.held_epoch, world.state(B), world.shard.in_sync) == (6, BackendState.JOINING, (A,))
-    assert pick(world.shard) is None
+    assert pick(world.shard, LATER) is None
     view = world.happen(Admit(B, "rb9", 6)).commit().view
     assert (view.epoch, view.in_sync, view.runs, view.joining) == (7, (A, B), ("ra:1", "rb9"), ())
     assert world.commit().arbiters == ()
@@ -358,7 +360,7 @@ def test_writes_go_to_who_is_fed_and_are_not_held() -> None:
     assert (table.lead, table.in_sync, table.joining, table.reads) == (0, (0,), (1,), (0,))
     assert table.lease == WRITE_LEASE_SECONDS
     assert table.backends[1].verify == (table.backends[0].verify[0], (b"stats\r\n", b"STAT pid rb:1\r\n"))
-    assert pick(world.shard) == B, "whoever gets the lease goes on with it"
+    assert pick(world.shard, LATER) == B, "whoever gets the lease goes on with it"
 
 
 def redis_fed_world() -> World:
@@ -468,31 +470,56 @@ def test_a_view_with_somebody_joining_whom_we_do_not_know() -> None:
 # What may be touched.
 
 
+def test_nobody_is_emptied_whom_others_may_still_take_for_in_sync() -> None:
+    world = World(A, B)
+    at = world.now = 50.0
+    world.happen(WriteFailed(B)).win()
+    world.happen(probed(B, world.shard.record))
+    assert world.state(B) is BackendState.STALE
+    waits = world.shard.pool.health.adoption_seconds
+    assert waits == pytest.approx(1.1 + 0.5), "a pause between probes and a probe"
+    assert [pick(world.shard, at + since) for since in (0.0, waits - 0.01, waits)] == [None, None, B]
+    assert pick(world.shard, at + 0.1, B) is None, "nor if somebody asks"
+
+
+def test_a_new_process_is_refilled_at_once() -> None:
+    world = World(A, B)
+    world.now = 50.0
+    reborn = ProbeResult(B, incarnation=Incarnation("new"), record_known=True, flushes=0, items=0)
+    world.happen(Probed(reborn)).win()
+    assert world.shard.member(B).reason is Reason.RESTARTED
+    assert pick(world.shard, world.now) == B
+
+
 def test_the_one_that_is_wanted() -> None:
     world = World(A, of=(A, B, C))
-    assert (pick(world.shard), pick(world.shard, C), pick(world.shard, A)) == (B, C, None)
+    assert (pick(world.shard, LATER), pick(world.shard, LATER, C), pick(world.shard, LATER, A)) == (
+        B,
+        C,
+        None,
+    )
 
 
 @pytest.mark.parametrize("condition", [Condition.LOADING, Condition.NOAUTH, Condition.BUSY])
 def test_a_target_in_no_condition(condition: Condition) -> None:
     world = World(A).happen(probed(B, None, record_known=False, condition=condition))
-    assert pick(world.shard) is None
+    assert pick(world.shard, LATER) is None
 
 
 def test_a_target_that_is_a_replica_already() -> None:
     world = World(A).happen(probed(B, None, condition=Condition.READONLY))
-    assert pick(world.shard) == B
+    assert pick(world.shard, LATER) == B
 
 
 def test_a_record_that_cannot_be_read_is_left_alone() -> None:
     world = World(A).happen(probed(B, b"damaged"))
-    assert pick(world.shard) is None
+    assert pick(world.shard, LATER) is None
 
 
 def test_a_leader_that_does_not_answer_well_is_not_copied_from() -> None:
-    assert pick(World(A).happen(Probed(ProbeResult(A, failure=Reason.TIMEOUT))).shard) is None
+    assert pick(World(A).happen(Probed(ProbeResult(A, failure=Reason.TIMEOUT))).shard, LATER) is None
     loading = probed(A, None, record_known=False, condition=Condition.LOADING)
-    assert pick(World(A).happen(loading).shard) is None
+    assert pick(World(A).happen(loading).shard, LATER) is None
 
 
 def with_method(world: World, method: str) -> ShardState:
@@ -518,8 +545,8 @@ def test_who_has_refused_is_copied(refusing: set[str]) -> None:
 def test_a_leader_without_a_port_is_copied_from() -> None:
     world = World("unix:/a", of=("unix:/a", B))
     assert choose_way(with_method(world, "auto"), B, ()) is Way.COPY
-    assert pick(with_method(world, "auto")) == B
-    assert pick(with_method(world, "replicaof")) is None
+    assert pick(with_method(world, "auto"), LATER) == B
+    assert pick(with_method(world, "replicaof"), LATER) is None
 
 
 def test_a_copy_that_somebody_began_goes_on() -> None:
