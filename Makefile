@@ -83,8 +83,8 @@ fmt: ## format everything, and mend what the linter can
 	cd $(CRATE) && cargo fmt
 	cd tests/model && cargo fmt
 
-bench: ## this proxy, nutcracker and no proxy in turn; prints ratios, writes bench/results/
-	@.ci/setup cargo backends nutcracker engine
+bench: ## this proxy, other relays and no relay in turn; ratios, targets, bench/results/ (BENCH="--all", "--help")
+	@.ci/setup cargo backends nutcracker engine charts
 	cd $(CRATE) && cargo build --locked --release --quiet --bin loadgen
 	$(BIN)/python bench/run.py $(BENCH)
 

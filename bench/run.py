@@ -1,37 +1,65 @@
-"""Measures this proxy against nutcracker and against no proxy: ``make bench``, or see ``--help``.
+"""Measures this proxy against others and against no proxy: ``make bench``, or see ``--help``.
 
-Every scenario is put on every target in turn, round by round, so that what drifts on the machine
-drifts for all alike; what is compared is the ratio of medians. `bench/README.md` has the method.
+Every scenario is put on every peer in turn, round by round, so that what drifts on the machine drifts for
+all alike; what is compared is the ratio of medians. `bench/README.md` has the method.
 """
 
 import argparse
+import os
 import re
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 # The servers and the proxy process of the tests; installed packages contain neither.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from load import LOADGEN, LoadFailed, Result, measure, populate
-from report import print_replica_cost, print_table, write_json
-from scenarios import SCENARIOS, Scenario
-from support.servers import has_program
-from targets import TARGETS, start
+import fanout
+import large
+import memory
+import rebuild
+from load import GENERATORS, LOADGEN, LoadFailed, Result, generator_for, measure, populate
+from peers import OURS, PEERS, Running, start
+from report import (
+    RESULTS,
+    cores,
+    document_of,
+    medians_of,
+    print_facts,
+    print_table,
+    print_verdicts,
+    unused,
+    write_json,
+)
+from scenarios import GROUPS, Scenario, chosen
+from targets import judge
+
+EXTRAS: Mapping[str, tuple[str, Callable[[], dict[str, float]]]] = {
+    "memory": ("what an idle client takes, the process after its start and after a burst", memory.measure),
+    "rebuild": ("a routing table of 1,000 shards made anew under load", rebuild.measure),
+    "large": ("small requests beside one client with values of 16 MiB", large.measure),
+    "fanout": ("publish and subscribe with 100 subscribers", fanout.measure),
+}
+"""What is measured besides scenarios, by name."""
+
+Rows = dict[str, dict[str, list[Result]]]
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
-    parser.add_argument("--only", default="", metavar="REGEX", help="scenarios whose name matches")
-    parser.add_argument("--targets", default=",".join(TARGETS), help="a part of the default list")
-    parser.add_argument("--load", choices=["loadgen", "redis-benchmark"], default="loadgen")
-    parser.add_argument("--list", action="store_true", help="print the names of the scenarios and end")
-    return parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each (3)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (2)")
+    parser.add_argument("--all", action="store_true", help="every scenario; takes hours")
+    parser.add_argument("--only", default="", metavar="REGEX", help="of 'GROUP: SCENARIO' those that match")
+    parser.add_argument("--peers", default=",".join(PEERS), help="a part of the default list")
+    parser.add_argument("--load", choices=["auto", *GENERATORS], default="auto", help="which load generator")
+    parser.add_argument("--list", action="store_true", help="print groups, scenarios and peers, and end")
+    return parser.parse_args(arguments)
 
 
 def refuse_debug_engine() -> None:
@@ -42,56 +70,166 @@ def refuse_debug_engine() -> None:
         sys.exit(f"the engine is a {_engine.build_profile} build; build it with `make build`")
 
 
-def chosen(options: argparse.Namespace) -> list[Scenario]:
-    """The scenarios to run; redis-benchmark speaks only Redis."""
-    return [
-        scenario
-        for scenario in SCENARIOS
-        if re.search(options.only, scenario.name)
-        and (options.load == "loadgen" or scenario.protocol == "redis")
-    ]
+def selected(options: argparse.Namespace) -> tuple[dict[str, list[Scenario]], list[str]]:
+    """Scenarios by group, and names of extras."""
+
+    def matches(group: str, name: str) -> bool:
+        return re.search(options.only, f"{group}: {name}") is not None
+
+    groups = {
+        group: [each for each in scenarios if matches(group, each.name)]
+        for group, scenarios in chosen(options.all).items()
+    }
+    extras = [name for name in EXTRAS if matches("besides", name)]
+    return {group: scenarios for group, scenarios in groups.items() if scenarios}, extras
+
+
+def print_list(options: argparse.Namespace, console: Console) -> None:
+    """What there is to measure, and against what."""
+    for group in GROUPS:
+        console.print(f"[bold]{group.name}[/]: {group.about}")
+        for scenario in chosen(options.all)[group.name]:
+            console.print(f"  {scenario.name}", highlight=False)
+    console.print("[bold]besides[/]")
+    for name, (about, _) in EXTRAS.items():
+        console.print(f"  {name}: {about}", highlight=False)
+    console.print("[bold]peers[/]")
+    for name, peer in PEERS.items():
+        reason = peer.missing()
+        console.print(f"  {name}: {peer.about}{f' ({reason})' if reason else ''}", highlight=False)
+
+
+class Run:
+    """One run: what was measured so far."""
+
+    def __init__(self, options: argparse.Namespace, console: Console) -> None:
+        self.options = options
+        self.console = console
+        self.rows: Rows = {}
+        self.facts: dict[str, float] = {}
+        self.failed = False
+        asked = options.peers.split(",")
+        for line in unused(asked):
+            console.print(line, highlight=False)
+        self.names = [name for name, peer in PEERS.items() if name in asked and not peer.missing()]
+
+    def measure_group(self, scenarios: Sequence[Scenario], progress: Progress) -> None:
+        """All scenarios of one group, their processes up at the same time."""
+        usable = [each for each in scenarios if self._has_generator(each)]
+        with ExitStack() as stack:
+            running: list[Running] = []
+            for layout in dict.fromkeys(each.layout for each in usable):
+                running += start(layout, self.names, stack, self._say_failed)
+            turns = [
+                (scenario, peer)
+                for scenario in usable
+                for peer in running
+                if peer.layout == scenario.layout and PEERS[peer.name].can(scenario)
+            ]
+            task = progress.add_task("", total=len(turns) * self.options.rounds)
+            written: dict[str, int] = {}
+            for number in range(self.options.rounds):
+                for scenario, peer in turns:
+                    progress.update(task, description=f"round {number + 1}: {scenario.name}: {peer.name}")
+                    self._measure(scenario, peer, written)
+                    progress.advance(task)
+            progress.remove_task(task)
+
+    def _say_failed(self, failure: Exception) -> None:
+        self.console.print(str(failure), style="red", markup=False)
+        self.failed = True
+
+    def _has_generator(self, scenario: Scenario) -> bool:
+        if generator_for(scenario, self.options.load) is not None:
+            return True
+        reason = "no load generator here makes it (memtier_benchmark makes all)"
+        self.console.print(f"{scenario.name}: left out: {reason}", highlight=False)
+        return False
+
+    def _measure(self, scenario: Scenario, peer: Running, written: dict[str, int]) -> None:
+        rows = self.rows.setdefault(scenario.name, {}).setdefault(peer.name, [])
+        generator = generator_for(scenario, self.options.load)
+        assert generator is not None
+        place = f"{peer.name} {peer.port}"
+        try:
+            if written.get(place) != scenario.value_bytes:
+                populate(peer, scenario)
+                written[place] = scenario.value_bytes
+            rows.append(measure(peer, scenario, self.options.seconds, generator))
+        except LoadFailed as failure:
+            self._say_failed(failure)
+
+    def measure_extra(self, name: str) -> None:
+        """One of `EXTRAS`."""
+        try:
+            self.facts |= EXTRAS[name][1]()
+        except (LoadFailed, OSError) as failure:
+            self._say_failed(failure)
+
+
+def say_cores(scenarios: Sequence[Scenario], console: Console) -> None:
+    """Which scenarios want more cores than there are, and what that means."""
+    here = cores()
+    wanting = [each for each in scenarios if each.cores > here]
+    if wanting:
+        console.print(
+            f"{here} cores, and {len(wanting)} of {len(scenarios)} scenarios want up to "
+            f"{max(each.cores for each in wanting)}, one each for the load, the backends and every worker: "
+            "there CPU per request says more than requests per second, which whatever shares a core limits",
+            style="yellow",
+            highlight=False,
+        )
 
 
 def main() -> None:
-    """Runs everything, prints the table, writes the file."""
+    """Runs everything, prints the tables, writes the files."""
     options = parse()
-    scenarios = chosen(options)
-    if options.list or not scenarios:
-        print("\n".join(scenario.name for scenario in SCENARIOS))
+    # Envoy's package puts it beside the Python that runs this.
+    os.environ["PATH"] += f":{Path(sys.executable).parent}"
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    groups, extras = selected(options)
+    if options.list or not (groups or extras):
+        print_list(options, console)
         return
-    names = [name for name in TARGETS if name in options.targets.split(",")]
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    if "nutcracker" in names and not has_program("nutcracker"):
-        console.print("nutcracker is not installed: measured without it")
-        names.remove("nutcracker")
-    if "shardproxy" in names:
+    if OURS in options.peers:
         refuse_debug_engine()
     if not LOADGEN.exists():
         sys.exit(f"{LOADGEN} is missing; `make bench` builds it")
+    run = Run(options, console)
+    say_cores([each for scenarios in groups.values() for each in scenarios], console)
+    columns = (TextColumn("{task.description}"), *Progress.get_default_columns()[1:3])
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        whole = progress.add_task("all", total=len(groups) + len(extras))
+        for group, scenarios in groups.items():
+            progress.update(whole, description=f"all: {group}")
+            run.measure_group(scenarios, progress)
+            progress.advance(whole)
+        for name in extras:
+            progress.update(whole, description=f"all: {name}")
+            run.measure_extra(name)
+            progress.advance(whole)
+    finish(run, console)
+    sys.exit(run.failed)
 
-    measurements: dict[str, dict[str, list[Result]]] = {scenario.name: {} for scenario in scenarios}
-    failed = False
-    with ExitStack() as stack:
-        protocols = {scenario.protocol for scenario in scenarios}
-        targets = start(names, protocols, {scenario.replicas for scenario in scenarios}, stack)
-        for target in targets:
-            populate(target, Scenario(target.protocol, 50, 1))
-        for turn in range(options.rounds):
-            for scenario in scenarios:
-                wanted = (scenario.protocol, scenario.replicas)
-                for target in (t for t in targets if (t.protocol, t.replicas) == wanted):
-                    console.print(f"round {turn + 1}: {scenario.name}: {target.name}", highlight=False)
-                    rows = measurements[scenario.name].setdefault(target.name, [])
-                    try:
-                        rows.append(measure(target, scenario, options.seconds, options.load))
-                    except LoadFailed as failure:
-                        console.print(str(failure), style="red", markup=False)
-                        failed = True
-    print_table(measurements, console)
-    print_replica_cost(measurements, console)
-    settings = {key: getattr(options, key) for key in ("rounds", "seconds", "only", "load")}
-    console.print(f"written: {write_json(measurements, settings)}", soft_wrap=True)
-    sys.exit(failed)
+
+def finish(run: Run, console: Console) -> None:
+    """Tables, the file, pictures."""
+    medians = medians_of(run.rows)
+    verdicts = judge(medians, run.facts, cores())
+    print_table(medians, console)
+    print_facts(run.facts, console)
+    print_verdicts(verdicts, console)
+    settings = {name: getattr(run.options, name) for name in ("rounds", "seconds", "only", "all", "load")}
+    path = write_json(document_of(run.rows, run.facts, verdicts, settings))
+    console.print(f"written: {path}", soft_wrap=True)
+    try:
+        import charts
+
+        pictures = charts.draw(medians, RESULTS / path.stem)
+    except ImportError as missing:
+        console.print(f"no pictures: {missing}", soft_wrap=True)
+        return
+    console.print(f"pictures: {len(pictures)} in {RESULTS / path.stem}", soft_wrap=True)
 
 
 if __name__ == "__main__":

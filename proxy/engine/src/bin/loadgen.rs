@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use _engine::sys::{connect, connect_outcome, read, write, Address, Io, Poll, PollEvents};
 
 const USAGE: &str = "usage: loadgen --protocol redis|memcached --address IP:PORT [--clients 50] \
-[--pipeline 1] [--seconds 3] [--sets 1] [--gets 10] [--value-bytes 32] [--keys 100000] [--seed 1] \
-[--populate yes]";
+[--pipeline 1] [--seconds 3] [--sets 1] [--gets 10] [--keys-per-get 1] [--value-bytes 32] \
+[--keys 100000] [--seed 1] [--populate yes]";
 
 const READ_BYTES: usize = 256 * 1024;
 
@@ -43,6 +43,8 @@ struct Options {
     duration: Duration,
     sets: u64,
     gets: u64,
+    /// Above 1 a read is an MGET, or a get of so many keys.
+    keys_per_get: usize,
     value: Vec<u8>,
     keys: u64,
     seed: u64,
@@ -84,6 +86,7 @@ impl Options {
             duration: Duration::from_secs_f64(number("--seconds", 3.0)?),
             sets: number("--sets", 1.0)? as u64,
             gets: number("--gets", 10.0)? as u64,
+            keys_per_get: number("--keys-per-get", 1.0)?.max(1.0) as usize,
             value: vec![b'v'; number("--value-bytes", 32.0)? as usize],
             keys: number("--keys", 100_000.0)?.max(1.0) as u64,
             seed: number("--seed", 1.0)? as u64,
@@ -155,7 +158,14 @@ impl Client {
             };
             key.clear();
             let _ = write!(key, "memtier-{number}"); // the shape of memtier_benchmark's keys
-            append(&mut self.out, options, kind, key);
+            match (kind, options.keys_per_get) {
+                (Kind::Get, many) if many > 1 => {
+                    let further = (1..many).map(|_| plan.random() % plan.keys);
+                    let keys = std::iter::once(number).chain(further);
+                    append_many(&mut self.out, options.protocol, many, keys);
+                }
+                _ => append(&mut self.out, options, kind, key),
+            }
             self.batch.push(kind);
         }
         self.sent_at = Instant::now();
@@ -192,6 +202,31 @@ fn append(out: &mut Vec<u8>, options: &Options, kind: Kind, key: &str) {
     }
 }
 
+/// One read of many keys.
+fn append_many(
+    out: &mut Vec<u8>,
+    protocol: Protocol,
+    count: usize,
+    keys: impl Iterator<Item = u64>,
+) {
+    let head = match protocol {
+        Protocol::Redis => format!("*{}\r\n$4\r\nMGET\r\n", count + 1),
+        Protocol::Memcached => "get".to_owned(),
+    };
+    out.extend_from_slice(head.as_bytes());
+    for number in keys {
+        let key = format!("memtier-{number}");
+        let word = match protocol {
+            Protocol::Redis => format!("${}\r\n{key}\r\n", key.len()),
+            Protocol::Memcached => format!(" {key}"),
+        };
+        out.extend_from_slice(word.as_bytes());
+    }
+    if protocol == Protocol::Memcached {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 enum Reply {
     Hit,
     Miss,
@@ -202,6 +237,43 @@ enum Reply {
 fn line(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     Some(&bytes[..=end])
+}
+
+/// The reply to a read of many keys and its length; None if more bytes are needed. A hit if all were found.
+fn parse_many(protocol: Protocol, count: usize, bytes: &[u8]) -> Option<(Reply, usize)> {
+    let first = line(bytes)?;
+    let begin = match protocol {
+        Protocol::Redis if first.starts_with(b"*") => first.len(),
+        Protocol::Memcached if first.starts_with(b"VALUE ") || first == b"END\r\n" => 0,
+        _ => return parse(protocol, Kind::Get, bytes),
+    };
+    let (mut at, mut found) = (begin, 0);
+    for _ in 0..count {
+        let head = line(&bytes[at..])?;
+        let size = match protocol {
+            Protocol::Redis => &head[1..],
+            Protocol::Memcached if head == b"END\r\n" => break,
+            Protocol::Memcached => head.split(|byte| *byte == b' ').nth(3).unwrap_or(b""),
+        };
+        let size = std::str::from_utf8(size).ok()?.trim().parse::<i64>();
+        at += head.len();
+        if let Some(size) = size.ok().and_then(|size| usize::try_from(size).ok()) {
+            at += size + 2;
+            found += 1;
+        }
+        if at > bytes.len() {
+            return None;
+        }
+    }
+    if protocol == Protocol::Memcached {
+        at += line(&bytes[at..])?.len(); // END
+    }
+    let reply = if found == count {
+        Reply::Hit
+    } else {
+        Reply::Miss
+    };
+    Some((reply, at))
 }
 
 /// The first whole reply and its length; None if more bytes are needed.
@@ -247,6 +319,11 @@ struct Histogram(Vec<u64>);
 impl Histogram {
     fn new() -> Self {
         Histogram(vec![0; 64 * 32])
+    }
+
+    /// The upper edge of the bucket of the longest, in µs.
+    fn longest_us(&self) -> f64 {
+        self.quantile_us(1.0)
     }
 
     fn add(&mut self, nanoseconds: u64) {
@@ -379,8 +456,12 @@ fn run(options: &Options) -> Result<String, String> {
             let mut used = 0;
             while client.answered < client.batch.len() {
                 let kind = client.batch[client.answered];
-                let Some((reply, length)) = parse(options.protocol, kind, &client.unread[used..])
-                else {
+                let unread = &client.unread[used..];
+                let reply = match (kind, options.keys_per_get) {
+                    (Kind::Get, many) if many > 1 => parse_many(options.protocol, many, unread),
+                    _ => parse(options.protocol, kind, unread),
+                };
+                let Some((reply, length)) = reply else {
                     break;
                 };
                 totals.count(reply, waited);
@@ -402,13 +483,14 @@ fn run(options: &Options) -> Result<String, String> {
     let seconds = last_reply.duration_since(start).as_secs_f64();
     Ok(format!(
         "{{\"requests\": {}, \"seconds\": {seconds:.6}, \"ops_per_second\": {:.1}, \"p50_us\": {:.1}, \
-         \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"hits\": {}, \"misses\": {}, \"stored\": {}, \
+         \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"max_us\": {:.1}, \"hits\": {}, \"misses\": {}, \"stored\": {}, \
          \"errors\": {}, \"first_error\": {:?}, \"own_cpu_seconds\": {:.2}}}",
         totals.requests,
         totals.requests as f64 / seconds.max(1e-9),
         totals.latencies.quantile_us(0.5),
         totals.latencies.quantile_us(0.99),
         totals.latencies.quantile_us(0.999),
+        totals.latencies.longest_us(),
         totals.hits,
         totals.misses,
         totals.stored,
@@ -470,6 +552,32 @@ mod tests {
             }
             let followed = [*bytes, b"+OK\r\n"].concat();
             assert_eq!(parse(*protocol, *kind, &followed).unwrap().1, bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_reply_of_many_values_is_taken_when_it_is_whole_and_not_before() {
+        let whole: &[(Protocol, &[u8], bool)] = &[
+            (Protocol::Redis, b"*2\r\n$1\r\na\r\n$4\r\n\r\n$1\r\n", true),
+            (Protocol::Redis, b"*2\r\n$-1\r\n$1\r\na\r\n", false),
+            (Protocol::Redis, b"-ERR no\r\n", false),
+            (
+                Protocol::Memcached,
+                b"VALUE k 0 5\r\nEND\r\n\r\nVALUE l 0 1\r\na\r\nEND\r\n",
+                true,
+            ),
+            (Protocol::Memcached, b"VALUE k 0 1\r\na\r\nEND\r\n", false),
+            (Protocol::Memcached, b"END\r\n", false),
+            (Protocol::Memcached, b"SERVER_ERROR no\r\n", false),
+        ];
+        for (protocol, bytes, is_hit) in whole {
+            for end in 0..bytes.len() {
+                assert!(parse_many(*protocol, 2, &bytes[..end]).is_none(), "{end}");
+            }
+            let followed = [*bytes, b"+OK\r\n"].concat();
+            let (reply, length) = parse_many(*protocol, 2, &followed).unwrap();
+            assert_eq!(length, bytes.len());
+            assert_eq!(matches!(reply, Reply::Hit), *is_hit);
         }
     }
 
