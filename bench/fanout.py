@@ -76,8 +76,3 @@ def _publish(publisher: RawClient, messages: int) -> None:
         publisher.send(PUBLISH * count)
         for _ in range(count):
             publisher.read_line()
-
-
-if __name__ == "__main__":
-    for name, value in measure().items():
-        print(f"{name}: {value:,.2f}")

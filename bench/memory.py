@@ -100,8 +100,3 @@ def _write_and_read(client: RawClient, key: str, value: bytes) -> None:
     client.send(f"*2\r\n$3\r\nGET\r\n${len(key)}\r\n{key}\r\n".encode())
     client.read_line()
     client.read_exactly(len(value) + 2)
-
-
-if __name__ == "__main__":
-    for name, value in measure().items():
-        print(f"{name}: {value:,.2f}")

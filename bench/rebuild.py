@@ -107,8 +107,3 @@ def _publish(
         running.publish(table(epoch, ports, shards, [epoch % shards] if epoch % 2 else []))
         took.append((time.perf_counter() - began) * 1000)
         epoch += 1
-
-
-if __name__ == "__main__":
-    for name, value in measure().items():
-        print(f"{name}: {value:,.2f}")
