@@ -17,7 +17,7 @@ SECONDS = 3.0
 
 
 def measure(seconds: float = SECONDS) -> dict[str, float]:
-    """99th and 99.9th percentile of small reads and writes in milliseconds, alone and beside values of 16 MiB."""
+    """Percentiles of small reads and of small writes in milliseconds, alone and beside values of 16 MiB."""
     facts: dict[str, float] = {}
     with ExitStack() as stack:
         for running in start(Layout(protocol="redis", shards=1), [DIRECT, OURS], stack):
