@@ -184,8 +184,6 @@ def _server(schedule: Schedule) -> Server:
     if schedule.protocol == "memcached":
         return MemcachedServer(*(["-m", "2"] if schedule.evicts else []))
     options = ["--enable-protected-configs", "yes", "--maxmemory-policy", "noeviction"]
-    # Which only waits for more replicas to copy at once.
-    options += ["--repl-diskless-sync-delay", "0"]
     if schedule.persistent:
         options += ["--appendonly", "yes", "--appendfsync", "always"]
     return RedisServer(*options)

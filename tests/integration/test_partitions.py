@@ -18,7 +18,7 @@ from proxy.control.view import view_key
 pytestmark = pytest.mark.fault
 
 BACK_SECONDS = 30.0
-"""A server waits 5 seconds for more replicas before it sends its first byte; the rest is a loaded machine."""
+"""Some of it are pauses between attempts; most is for a loaded machine."""
 HEALTH = {"interval": "500ms", "timeout": "500ms", "fall": 3, "rise": 2}
 """A gate looks up whose connection it has, which takes its time on a loaded machine."""
 NOBODY = "no backend of this shard is in sync, nothing was applied"

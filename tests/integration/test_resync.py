@@ -24,6 +24,8 @@ A, B = 0, 1
 PAUSE_SECONDS = 1.0
 AUTO = {"auto": True}
 """Tests about other things have it off (`QUICK`)."""
+LATE = ["--repl-diskless-sync-delay", "5"]
+"""Of a leader that waits, as Redis does by default, before it sends a byte: time to break something."""
 
 
 @pytest.mark.parametrize("proxies", [1, 2, 3])
@@ -74,7 +76,7 @@ def test_all_types_are_equal_afterwards() -> None:
 
 
 def test_another_proxy_takes_over_when_the_one_at_work_dies() -> None:
-    with Cluster("redis", reads="spread", resync=AUTO) as cluster:
+    with Cluster("redis", reads="spread", resync=AUTO, arguments=LATE) as cluster:
         proxies = [cluster.proxy, cluster.start_proxy()]
         cluster.servers[0][A].kill9()
         for each in proxies:
@@ -91,7 +93,7 @@ def test_another_proxy_takes_over_when_the_one_at_work_dies() -> None:
 
 def test_the_target_dies_half_way() -> None:
     with (
-        Cluster("redis", reads="spread", resync=AUTO) as cluster,
+        Cluster("redis", reads="spread", resync=AUTO, arguments=LATE) as cluster,
         traffic_through("redis", cluster.proxy) as traffic,
     ):
         cluster.servers[0][A].kill9()
@@ -105,7 +107,7 @@ def test_the_target_dies_half_way() -> None:
 
 
 def test_the_leader_dies_half_way_and_the_target_keeps_what_it_had() -> None:
-    with Cluster("redis", resync=AUTO) as cluster, cluster.connect() as client:
+    with Cluster("redis", resync=AUTO, arguments=LATE) as cluster, cluster.connect() as client:
         client.set(b"k", b"1")
         # It missed a write, and is alive: what it holds is old, but all there would be if the leader died.
         cluster.servers[0][B].stop()
@@ -123,22 +125,23 @@ def test_the_leader_dies_half_way_and_the_target_keeps_what_it_had() -> None:
 
 
 def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
-    with Cluster("redis", resync=AUTO) as cluster, cluster.connect() as client:
+    with Cluster("redis", resync={"auto": False}) as cluster, cluster.connect() as client:
+        proxy = cluster.proxy
         client.set(b"k", b"1")
         cluster.servers[0][B].kill9()
         client.set(b"k", b"2")
         cluster.servers[0][B].restart()
+        cluster.wait_state(B, "stale")
         with connect("redis", cluster.servers[0][B].port) as direct:
             assert isinstance(direct, RedisStore)
             direct.ask("SET", "__shardproxy:view:other/s1", "{}")
             direct.ask("SET", "theirs", "precious")
-            proxy = cluster.proxy
+            assert ask_resync(f"127.0.0.1:{proxy.ports['admin']}", "p", "s1", None) is None
             eventually(
                 lambda: proxy.metric("shardproxy_resync_runs_total", result="foreign_record") > 0, within=15
             )
-            time.sleep(1.0)
             assert direct.get(b"theirs") == b"precious"
-        assert cluster.proxy.backend_states("p")[cluster.address(B)] == "stale"
+        assert proxy.backend_states("p")[cluster.address(B)] == "stale"
 
 
 def test_with_auto_false_it_is_done_when_asked() -> None:

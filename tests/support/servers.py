@@ -73,13 +73,15 @@ class Server(Process):
 
 
 class RedisServer(Server):
-    """A redis-server that keeps nothing on disk."""
+    """A redis-server that keeps nothing on disk, and feeds a replica at once."""
 
     name = "redis-server"
 
     def command(self) -> list[str]:
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
         options += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no"]
+        # Otherwise each replica waits 5 seconds for others that might come.
+        options += ["--repl-diskless-sync-delay", "0"]
         return [find_program(self.name), *options, *self.arguments]
 
     def answers(self, client: RawClient) -> bool:

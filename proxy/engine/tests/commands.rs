@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use _engine::command::census::{Hit, Question, Seen};
+use _engine::command::census::{Hit, Question};
+use _engine::command::client::Seen;
 use _engine::command::totals::Totals;
 use _engine::command::{
     admit, answer, find, info, keys, keys::refuse, Context, FanKind, Handling, Outcome, Row,

@@ -3,39 +3,13 @@
 //! `read` takes a request apart, `ask` puts it to one client, `reply` makes the answer of what all said;
 //! whom to ask is known to `worker/census.rs`. Texts are those of Redis.
 
-use super::client::line;
+use super::client::{line, Seen};
 use super::keys::number;
 use super::overlay::LocalKind;
 use super::reply::Reply;
 use super::session::{Context, Session, DEFAULT_USER};
-use super::table::ROWS;
 use crate::error::{quoted, Wire};
 use crate::proto::Args;
-
-/// A client as the others see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
-    pub session: &'a Session,
-    /// Id of its last command, once there was one.
-    pub command: Option<u16>,
-    pub is_blocked: bool,
-    /// Seconds since it asked something.
-    pub idle_seconds: u64,
-    /// Microseconds since 1970.
-    pub unix_time_us: u64,
-}
-
-impl Seen<'_> {
-    /// Seconds since it connected.
-    pub fn age_seconds(&self) -> u64 {
-        self.unix_time_us.saturating_sub(self.session.connected_us) / 1_000_000
-    }
-
-    pub fn command_name(&self) -> String {
-        let row = self.command.and_then(|id| ROWS.get(id as usize));
-        row.map_or("NULL".to_owned(), |row| row.lower_name())
-    }
-}
 
 /// A type of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

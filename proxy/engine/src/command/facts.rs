@@ -4,7 +4,6 @@
 
 use super::glob;
 use super::keys::number;
-use super::local::mode;
 use super::reply::Reply;
 use super::session::Context;
 use super::totals::{self, Totals};
@@ -103,7 +102,7 @@ fn server(context: &Context<'_>) -> String {
         "redis_version:{}\r\nredis_mode:{}\r\nos:{}\r\narch_bits:{}\r\nprocess_id:{}\r\nrun_id:{}\r\n\
          tcp_port:{}\r\nserver_time_usec:{}\r\nuptime_in_seconds:{}\r\nuptime_in_days:{}\r\n",
         context.server_version,
-        mode(context),
+        context.mode(),
         std::env::consts::OS,
         usize::BITS,
         context.process_id,

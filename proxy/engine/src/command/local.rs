@@ -4,7 +4,7 @@
 //! subcommands of CLIENT and COMMAND are in `client.rs` and `introspect.rs`, INFO and CONFIG in
 //! `facts.rs`.
 
-use super::census::{self, Question, Seen};
+use super::census::{self, Question};
 use super::keys::number;
 use super::overlay::{Handling, LocalKind};
 use super::reply::Reply;
@@ -50,7 +50,7 @@ pub fn answer(
         LocalKind::ClientGetname => client::getname(session, &mut reply),
         LocalKind::ClientGetredir => reply.integer(-1),
         LocalKind::ClientId => reply.integer(session.id as i64),
-        LocalKind::ClientInfo => reply.text(&client::line(&Seen {
+        LocalKind::ClientInfo => reply.text(&client::line(&client::Seen {
             session,
             command: Some(row.id),
             is_blocked: false,
@@ -187,20 +187,11 @@ fn hello(session: &mut Session, args: &Args<'_>, context: &Context<'_>, out: &mu
     reply.bulk("id");
     reply.integer(session.id as i64);
     reply.bulk("mode");
-    reply.bulk(mode(context));
+    reply.bulk(context.mode());
     reply.bulk("role");
     reply.bulk("master");
     reply.bulk("modules");
     reply.array(0);
-}
-
-/// What clients call it.
-pub(super) fn mode(context: &Context<'_>) -> &'static str {
-    if context.is_cluster {
-        "cluster"
-    } else {
-        "standalone"
-    }
 }
 
 /// The HELP subcommand of a container: what of it the proxy takes.

@@ -15,7 +15,7 @@ pub mod admit;
 pub mod blocking;
 pub mod census;
 pub mod channel;
-mod client;
+pub mod client;
 mod cluster;
 pub mod cursor;
 pub mod effect;

@@ -3,7 +3,7 @@
 //! Default, from the generated rows: a command with a key that is neither blocking, pub/sub nor
 //! administrative goes to the shard of its keys and is repeated on replicas as it came; everything
 //! else is refused. Each entry here departs from that and says why. `table.rs` joins both at
-//! compile time; nothing else reads this file.
+//! compile time; nothing else reads this file. It is long because it is one list.
 
 use super::channel::{Act, Kind, QueryKind};
 

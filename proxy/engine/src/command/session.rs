@@ -38,6 +38,17 @@ pub struct Context<'a> {
     pub users: &'a Users,
 }
 
+impl Context<'_> {
+    /// What clients call the way the servers are run.
+    pub(super) fn mode(&self) -> &'static str {
+        if self.is_cluster {
+            "cluster"
+        } else {
+            "standalone"
+        }
+    }
+}
+
 /// CLIENT REPLY.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyMode {

@@ -6,7 +6,8 @@ use std::os::fd::AsRawFd;
 use super::blocking::Verdict;
 use super::forward::{Flow, Meta, Way};
 use super::*;
-use crate::command::census::{Hit, Question, Seen};
+use crate::command::census::{Hit, Question};
+use crate::command::client::Seen;
 use crate::conn::ReplyTo;
 
 /// What the clients of one worker answered.
