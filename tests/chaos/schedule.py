@@ -196,8 +196,9 @@ class Schedule:
 
     @property
     def jump_seconds(self) -> float:
-        """The farthest that a clock is off."""
-        return max((abs(each.amount) for each in self.faults if "clock" in each.sort), default=0.0)
+        """The farthest that two clocks are apart."""
+        amounts = [0.0, *(each.amount for each in self.faults if "clock" in each.sort)]
+        return max(amounts) - min(amounts)
 
     @property
     def pause_seconds(self) -> float:
