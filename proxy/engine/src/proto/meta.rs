@@ -102,8 +102,11 @@ pub(super) fn check(
         }
     }
     let line = &buf[..request.line_end];
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    // As servers get it, whatever end the client gave it.
+    let sent = text.strip_suffix(b"\r").unwrap_or(text).len() + 2;
     let is_long = args.get(1).len() > KEY_LIMIT;
-    if is_long && !is_set && line.len() < SENT_LINE_LIMIT {
+    if is_long && !is_set && sent < SENT_LINE_LIMIT {
         request.flags.0 |= Flags::REFUSED;
     } else if is_long || memchr::memchr(0, line).is_some() {
         request.fault = Some(Fault::BadLine);
@@ -121,7 +124,7 @@ pub(super) fn check(
             request.flags.0 |= Flags::REFUSED;
         }
         let is_bad = request.flags.is_odd() || request.flags.is_refused();
-        if is_bad && request.fault.is_none() && line.len() > SENT_LINE_LIMIT {
+        if is_bad && request.fault.is_none() && sent > SENT_LINE_LIMIT {
             request.fault = Some(Fault::BadLine);
         }
     }

@@ -178,6 +178,24 @@ fn what_is_refused_takes_its_data_block_along() {
 }
 
 #[test]
+fn a_line_is_as_long_as_servers_get_it() {
+    let fault = |start: &str, size: usize, end: &str| {
+        let line = format!("{start:x<size$}{end}");
+        let (request, _, _) = parse(line.as_bytes());
+        (request.fault, request.flags)
+    };
+    let longest = SENT_LINE_LIMIT - "\r\n".len();
+    for start in ["ma foo F", "mg "] {
+        for size in [longest - 1, longest, longest + 1] {
+            assert_eq!(fault(start, size, "\n"), fault(start, size, "\r\n"));
+        }
+    }
+    assert_eq!(fault("ma foo F", longest, "\n").0, None);
+    let longer = fault("ma foo F", longest + 1, "\n").0;
+    assert_eq!(longer, Some(Fault::BadLine));
+}
+
+#[test]
 fn a_request_without_a_key_is_a_question() {
     for line in ["mg", "ms", "md", "ma", "me"] {
         let bytes = format!("{line}\r\n");
