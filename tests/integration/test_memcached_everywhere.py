@@ -299,6 +299,20 @@ def test_a_delayed_flush_reaches_who_joins_meanwhile() -> None:
         assert cluster.differences() == {}
 
 
+def test_a_proxy_that_ends_does_not_forget_a_flush(filled: Cluster) -> None:
+    """It comes before its time, as nobody else would do it: what a cache forgets early does no harm."""
+    proxy = filled.start_proxy()
+    with RawClient(proxy.memcached_port) as client:
+        client.send(b"flush_all 1000\r\nget key:1\r\n")
+        client.expect(b"OK\r\nVALUE key:1 7 5\r\nvalue\r\nEND\r\n")
+        assert proxy.terminate() == 0
+    for shard, row in enumerate(filled.servers, start=1):
+        for each in row:
+            assert b"VALUE" in ask(each.port, b"get __shardproxy:view:p/s%d" % shard)
+            assert ask(each.port, b"get " + b" ".join(KEYS)) == b"END\r\n"
+    assert set(filled.proxy.backend_states("p").values()) == {"in_sync"}
+
+
 # --- config get cluster ------------------------------------------------------------------------------
 
 

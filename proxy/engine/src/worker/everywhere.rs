@@ -91,15 +91,17 @@ impl Worker {
     }
 
     /// Empties the shards whose time has come, if their writes are ordered here. One without a leader is emptied
-    /// when it has one.
+    /// when it has one. A proxy that ends empties them before it does: nobody else knows of the delay, and what a
+    /// cache forgets early does no harm.
     pub(super) fn flush_due(&mut self) {
+        let is_last = self.shared.draining.load(SeqCst);
         for pool in 0..self.pools.len() as u16 {
             for shard in self.present(pool) {
                 let at = self.shared.shards[pool as usize][shard as usize]
                     .flush_at
                     .load(SeqCst);
                 let is_due = at > 0
-                    && self.now_ms >= at
+                    && (self.now_ms >= at || is_last)
                     && self.owner(pool, shard) == self.id
                     && self.shard_table(pool, shard).lead.is_some();
                 let flags = &self.shared.shards[pool as usize][shard as usize];

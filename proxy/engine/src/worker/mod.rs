@@ -384,9 +384,19 @@ impl Worker {
     }
 
     fn is_finished(&self) -> bool {
+        // While it accepts, what is to be done before the end has not been begun.
+        let is_done = || {
+            !self.accepting
+                && self.clients.is_empty()
+                && self.ops.is_empty()
+                && self.waits.is_empty()
+                && self
+                    .pools
+                    .iter()
+                    .all(|pool| pool.shards.iter().all(|shard| shard.queue.is_empty()))
+        };
         self.shared.draining.load(SeqCst)
-            && ((self.clients.is_empty() && self.ops.is_empty() && self.waits.is_empty())
-                || self.now_ms >= self.shared.drain_deadline.load(SeqCst))
+            && (is_done() || self.now_ms >= self.shared.drain_deadline.load(SeqCst))
     }
 
     fn handle(&mut self, ready: sys::Ready) {
@@ -481,6 +491,7 @@ impl Worker {
             }
         }
         self.release_blocked();
+        self.flush_due();
         for who in self.clients.handles() {
             if let Some(client) = self.clients.get_mut(who) {
                 let is_idle = client.slots.is_empty() && client.out.waiting() == 0;
