@@ -12,6 +12,8 @@ from typing import Self
 from support.eventually import PATIENCE
 
 READ_BYTES = 65_536
+CLOSED = b"<closed>"
+"""Where a connection ended, in what `answers` returns."""
 
 
 class Closed(ConnectionError):
@@ -140,3 +142,13 @@ class RawClient:
         if not data:
             raise Closed(f"closed; waited for {waited_for}, got only {self._unread[-200:]!r}")
         self._unread += data
+
+
+def answers(port: int, data: bytes, end: tuple[bytes, bytes]) -> bytes:
+    """All that is answered to ``data``, up to the answer to ``end`` or to the end of the connection."""
+    with RawClient(port) as client:
+        try:
+            client.send(data + end[0])
+            return client.read_until(end[1])
+        except (Closed, BrokenPipeError, ConnectionResetError):
+            return client.expect_closed() + CLOSED
