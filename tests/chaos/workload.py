@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from chaos.binary import Binary
 from chaos.dialect import Dialect
 from chaos.history import History, Kind, Op, Outcome
 from support.raw import RawClient
@@ -28,6 +29,7 @@ BATCH = 6
 """Most requests sent at once."""
 FILLER_BYTES = 20_000
 """Of what memcached is filled with until it evicts."""
+BINARY = Binary()
 MANY = 0.12
 """Share of the requests that name several keys."""
 OWN_KEYS = 3
@@ -138,7 +140,7 @@ class Workload:
                 op = self._op(Kind.GET, key, None, proxy, session)
                 op.is_final = True
                 client.send(self.dialect.request(Kind.GET, key, b""))
-                self._finish(client, op)
+                self._finish(client, self.dialect, op)
 
     # Clients.
 
@@ -161,7 +163,7 @@ class Workload:
 
     def _client(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
         session = next(self._sessions)
-        writes = number % 2 == 0
+        writes, dialect = number % 2 == 0, self._dialect_of(number)
         own = self._own[proxy, number]
         while not self._stopping.is_set():
             batch = []
@@ -170,9 +172,13 @@ class Workload:
                     batch.append(self._write(rng, own, proxy, session, number))
                 else:
                     batch.append(self._read(rng))
-            self._exchange(client, batch, proxy, session)
+            self._exchange(client, dialect, batch, proxy, session)
             if rng.random() < 0.5:
                 time.sleep(rng.random() * PAUSE_SECONDS)
+
+    def _dialect_of(self, number: int) -> Dialect:
+        """Half of the clients of a Memcached, writers and readers, speak the binary protocol."""
+        return BINARY if self.dialect.name == "memcached" and number % 4 >= 2 else self.dialect
 
     def _write(self, rng: random.Random, own: list[bytes], proxy: int, session: int, number: int) -> Ask:
         value = b"%d.%d.%d" % (proxy, session, rng.randrange(1 << 60))
@@ -198,7 +204,9 @@ class Workload:
         keys = [rng.choice(single)] if count == 1 else rng.sample(self._plain, count)
         return Ask(Kind.GET, keys, [b""] * len(keys))
 
-    def _exchange(self, client: RawClient, batch: list[Ask], proxy: int, session: int) -> None:
+    def _exchange(
+        self, client: RawClient, dialect: Dialect, batch: list[Ask], proxy: int, session: int
+    ) -> None:
         asked = [
             [
                 self._op(ask.kind, key, value, proxy, session)
@@ -208,30 +216,25 @@ class Workload:
         ]
         at = 0
         try:
-            client.send(b"".join(self._request(ask) for ask in batch))
+            client.send(b"".join(_request(dialect, ask) for ask in batch))
             for at, ops in enumerate(asked):  # noqa: B007
-                self._finish(client, *ops)
+                self._finish(client, dialect, *ops)
         except OSError as failure:
             text = "silence" if isinstance(failure, TimeoutError) else "closed"
             self._give_up([op for ops in asked[at:] for op in ops], text)
             raise
 
-    def _request(self, ask: Ask) -> bytes:
-        if len(ask.keys) > 1:
-            return self.dialect.many(ask.kind, ask.keys, ask.values)
-        return self.dialect.request(ask.kind, ask.keys[0], ask.values[0])
-
     def _op(self, kind: Kind, key: bytes, value: bytes | None, proxy: int, session: int) -> Op:
         shown = value if kind in (Kind.SET, Kind.APPEND) else None
         return self.history.add(Op(kind, key, shown, proxy, session, time.monotonic()))
 
-    def _finish(self, client: RawClient, *ops: Op) -> None:
+    def _finish(self, client: RawClient, dialect: Dialect, *ops: Op) -> None:
         """Reads the answer to the request these are of."""
         kind = ops[0].kind
         if len(ops) == 1:
-            answers = [self.dialect.read(client, kind, ops[0].key, ops[0].value)]
+            answers = [dialect.read(client, kind, ops[0].key, ops[0].value)]
         else:
-            answers = self.dialect.read_many(client, kind, [op.key for op in ops])
+            answers = dialect.read_many(client, kind, [op.key for op in ops])
         now = time.monotonic()
         for op, (outcome, value, text, is_odd) in zip(ops, answers, strict=True):
             op.end, op.outcome, op.text, op.is_odd = now, outcome, text, is_odd
@@ -253,7 +256,7 @@ class Workload:
         value = {b"count": b"0", b"list:": b""}.get(key[:5], b"first")
         op = self._op(Kind.SET, key, value, proxy, session)
         client.send(self.dialect.request(Kind.SET, key, value))
-        self._finish(client, op)
+        self._finish(client, self.dialect, op)
 
     def _noise(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
         while not self._stopping.is_set():
@@ -271,6 +274,12 @@ class Workload:
                 return
             client.send(b"set fill:%d 0 0 %d\r\n%b\r\n" % (filler, len(data), data))
             client.read_line()
+
+
+def _request(dialect: Dialect, ask: Ask) -> bytes:
+    if len(ask.keys) > 1:
+        return dialect.many(ask.kind, ask.keys, ask.values)
+    return dialect.request(ask.kind, ask.keys[0], ask.values[0])
 
 
 def _once(keys: Sequence[bytes]) -> Iterator[tuple[Kind, bytes]]:
