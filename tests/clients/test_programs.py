@@ -15,7 +15,8 @@ from support.servers import MemcachedServer, RedisServer, Server
 
 SIMPLE = ("connect", "data", "pipeline", "streams", "scripts", "databases")
 EVENTS = ("failover", "restart")
-"""Parts in which the test breaks something meanwhile."""
+BROKEN = {"failover": "failover", "restart": "restart", "swaps": "failover"}
+"""Parts in which the test breaks something meanwhile, and what."""
 STATEFUL = ("transaction", "watch", "transaction_over_shards", "pubsub", "blocking", "blocking_over_shards")
 WHOLE = ("scan", "keyspace", "script_cache", "script_without_keys")
 REDIS = (*SIMPLE, *STATEFUL, *WHOLE, *EVENTS)
@@ -68,10 +69,11 @@ ONE_SHARD_PROGRAMS = [python("queues-of-one-shard", "queues.py", parts=["celery"
 
 MEMCACHED = ("data", "many", "cas", *EVENTS)
 NO_RESTART = tuple(part for part in MEMCACHED if part != "restart")
+SWAPS = (*MEMCACHED, "swaps")
 MEMCACHED_PROGRAMS = [
-    python("pymemcache", "memcached.py", "pymemcache", parts=MEMCACHED, own=True),
-    python("python-memcached", "memcached.py", "python_memcached", parts=MEMCACHED),
-    python("pylibmc", "memcached.py", "pylibmc", parts=MEMCACHED),
+    python("pymemcache", "memcached.py", "pymemcache", parts=SWAPS, own=True),
+    python("python-memcached", "memcached.py", "python_memcached", parts=SWAPS),
+    python("pylibmc", "memcached.py", "pylibmc", parts=SWAPS),
     python("caches-of-pymemcache", "caches.py", "pymemcache", parts=[*CACHES, *CACHES_OF_MEMCACHED]),
     python("caches-of-pylibmc", "caches.py", "pylibmc", parts=[*CACHES, *CACHES_OF_MEMCACHED]),
     # It never calls back for a request that was under way when its connection ended, also with a memcached
@@ -84,9 +86,9 @@ MEMCACHED_PROGRAMS = [
 ]
 
 BINARY = [
-    python("python-binary-memcached", "memcached.py", "bmemcached", parts=MEMCACHED),
+    python("python-binary-memcached", "memcached.py", "bmemcached", parts=SWAPS),
     # By this protocol the library in it never connects anew, also to a memcached alone.
-    python("pylibmc-binary", "memcached.py", "pylibmc", "binary", parts=NO_RESTART),
+    python("pylibmc-binary", "memcached.py", "pylibmc", "binary", parts=[*NO_RESTART, "swaps"]),
     python("caches-of-pylibmc-binary", "caches.py", "pylibmc", "binary", parts=["django", "django_session"]),
     node("memjs", "memjs.js", parts=[part for part in MEMCACHED if part != "cas"]),
     java("spymemcached-binary", "spymemcached", "binary", parts=MEMCACHED),
@@ -94,15 +96,17 @@ BINARY = [
     php("php-memcached-binary", "memcached.php", "binary", parts=[*MEMCACHED, "session"]),
     ruby("dalli", "dalli.rb", parts=MEMCACHED),
 ]
-# It drops CAS tokens of more than 32 bits, which those of the proxy are (MEMCACHED.md).
+# It drops CAS tokens of more than 32 bits, which those of replicated shards are (MEMCACHED.md).
 META = [
     python(
         "meta-memcache",
         "meta.py",
-        parts=[*(part for part in MEMCACHED if part != "cas" or PLAIN), "leases", "stale"],
+        parts=[*(part for part in MEMCACHED if part != "cas"), "leases", "stale"],
     )
 ]
 MEMCACHED_PROGRAMS += [*BINARY, *META]
+SINGLE_PROGRAMS = [python("meta-memcache", "meta.py", parts=["data", "cas", "leases", "stale"])]
+"""On shards of one backend each."""
 
 
 def cases(programs: list[Program]) -> list[object]:
@@ -116,8 +120,8 @@ def cases(programs: list[Program]) -> list[object]:
 
 
 def marks(part: str) -> list[pytest.MarkDecorator]:
-    found = [pytest.mark.fault] if part in EVENTS else []
-    if part in EVENTS and PLAIN:
+    found = [pytest.mark.fault] if part in BROKEN else []
+    if part in BROKEN and PLAIN:
         found.append(pytest.mark.skip(reason="a plain server does not survive this"))
     return found
 
@@ -125,7 +129,7 @@ def marks(part: str) -> list[pytest.MarkDecorator]:
 class Ground:
     """What the programs run against: a cluster, or for comparison one plain server."""
 
-    def __init__(self, protocol: str, shards: int) -> None:
+    def __init__(self, protocol: str, shards: int, replicas: int = 2) -> None:
         self.plain: Server | None = None
         self.cluster: Cluster | None = None
         self._numbers = itertools.count()
@@ -133,7 +137,8 @@ class Ground:
             self.plain = (RedisServer if protocol == "redis" else MemcachedServer)().start()
         else:
             # What is killed comes back, as it would for a user, so that all can share one cluster.
-            self.cluster = Cluster(protocol, shards=shards, workers=2, hash_tag="{}", resync={"auto": True})
+            options = {"hash_tag": "{}", "resync": {"auto": True}}
+            self.cluster = Cluster(protocol, shards=shards, replicas=replicas, workers=2, **options)
 
     def close(self) -> None:
         if self.plain:
@@ -148,10 +153,10 @@ class Ground:
         port = self.plain.port if self.plain else self.cluster.proxy.ports["p"]
         prefix = f"{program.name}.{part}.{next(self._numbers)}"
         with program.start(port, part, prefix) as run:
-            if part in EVENTS:
+            if part in BROKEN:
                 assert self.cluster is not None
                 run.wait_line("going")
-                getattr(self, f"_{part}")(self.cluster, run)
+                getattr(self, f"_{BROKEN[part]}")(self.cluster, run)
                 run.tell("end")
             run.wait_end()
 
@@ -161,12 +166,14 @@ class Ground:
         shard = len(cluster.servers) - 1
         leader = cluster.members(shard)[0]
         cluster.servers[shard][leader].kill9()
-        run.tell("killed")
-        run.wait_line("after killed")
-        cluster.wait_state(leader, "down", shard=shard)
-        run.tell("down")
-        run.wait_line("after down")
-        cluster.servers[shard][leader].restart()
+        try:
+            run.tell("killed")
+            run.wait_line("after killed")
+            cluster.wait_state(leader, "down", shard=shard)
+            run.tell("down")
+            run.wait_line("after down")
+        finally:  # also for those that come after one that failed
+            cluster.servers[shard][leader].restart()
         cluster.wait_state(leader, "in_sync", shard=shard, within=20)
         run.tell("back")
         run.wait_line("after back")
@@ -179,8 +186,8 @@ class Ground:
         run.wait_line("after restarted")
 
 
-def ground(protocol: str, shards: int) -> Iterator[Ground]:
-    made = Ground(protocol, shards)
+def ground(protocol: str, shards: int, replicas: int = 2) -> Iterator[Ground]:
+    made = Ground(protocol, shards, replicas)
     yield made
     made.close()
 
@@ -200,6 +207,11 @@ def memcached_ground() -> Iterator[Ground]:
     yield from ground("memcached", 2)
 
 
+@pytest.fixture(scope="module")
+def single_ground() -> Iterator[Ground]:
+    yield from ground("memcached", 2, replicas=1)
+
+
 @pytest.mark.parametrize(("program", "part"), cases(REDIS_PROGRAMS))
 def test_redis(program: Program, part: str, redis_ground: Ground) -> None:
     redis_ground.run(program, part)
@@ -213,3 +225,8 @@ def test_redis_with_one_shard(program: Program, part: str, one_shard_ground: Gro
 @pytest.mark.parametrize(("program", "part"), cases(MEMCACHED_PROGRAMS))
 def test_memcached(program: Program, part: str, memcached_ground: Ground) -> None:
     memcached_ground.run(program, part)
+
+
+@pytest.mark.parametrize(("program", "part"), cases(SINGLE_PROGRAMS))
+def test_memcached_without_replicas(program: Program, part: str, single_ground: Ground) -> None:
+    single_ground.run(program, part)

@@ -4,9 +4,11 @@
 one, as ``pylibmc`` does with a second option ``binary``.
 """
 
+import threading
+import time
 from typing import Any
 
-from story import Story, run
+from story import ROUND, Story, eventually, run
 
 
 def connect(story: Story) -> Any:
@@ -88,7 +90,7 @@ def cas(story: Story) -> None:
         assert first.get(key) == 2
 
 
-def write(client: Any, key: str, value: str) -> None:
+def write(client: Any, key: str, value: object) -> None:
     if not client.set(key, value):  # python-memcached's way to say that it failed
         raise ConnectionError(f"set of {key} was not acknowledged")
 
@@ -96,6 +98,56 @@ def write(client: Any, key: str, value: str) -> None:
 def failover(story: Story) -> None:
     client = connect(story)
     story.go_on(lambda key, value: write(client, key, value), client.get)
+
+
+def swaps(story: Story) -> None:
+    """Clients count the same numbers up by ``gets`` and ``cas`` while a leader is lost.
+
+    No request fails, and in the end each swap that was acknowledged is in a number once.
+    """
+    names = [story.key(n) for n in range(4)]
+    counts, failures, stopping = [0] * 3, [], threading.Event()
+    client = connect(story)
+    for name in names:
+        write(client, name, 0)
+
+    def count(number: int) -> None:
+        try:
+            client = connect(story)
+            while not stopping.is_set():
+                counts[number] += swap(client, story.options[0], names[counts[number] % len(names)])
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=count, args=(number,), daemon=True) for number in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    story.begin()
+    while (line := story.heard()) != "end":
+        if line:
+            goals = [count + ROUND for count in counts]
+            eventually(lambda goals=goals: failures or all(map(int.__ge__, counts, goals)))
+            if failures:
+                raise failures[0]
+            story.after(line)
+        time.sleep(0.01)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    assert sum(client.get(name) for name in names) == sum(counts)
+
+
+def swap(client: Any, library: str, key: str) -> bool:
+    """Counts a number up by what it is read with; False if somebody else was first."""
+    if library == "python_memcached":  # it keeps the token itself
+        return bool(client.cas(key, client.gets(key) + 1))
+    # pylibmc frees what it makes of a text before it has sent it, which other threads then overwrite.
+    name = key.encode() if library == "pylibmc" else key
+    value, token = client.gets(name)
+    done = client.cas(name, value + 1, token)
+    assert done is not None, "the key is gone"
+    return bool(done)
 
 
 def restart(story: Story) -> None:
@@ -109,4 +161,13 @@ def restart(story: Story) -> None:
 
 
 if __name__ == "__main__":
-    run({"data": data, "many": many, "cas": cas, "failover": failover, "restart": restart})
+    run(
+        {
+            "data": data,
+            "many": many,
+            "cas": cas,
+            "swaps": swaps,
+            "failover": failover,
+            "restart": restart,
+        }
+    )
