@@ -61,7 +61,7 @@ class Link:
         self.resolved = ""
         self._login = login
         self._connect_timeout = connect_timeout
-        self._socket: trio.socket.SocketType | None = None
+        self._socket: socket.socket | None = None
         self._new_reader: Callable[[], Reader] = reader or READERS[protocol]
         self._reader: Reader = self._new_reader()
         self._lock = trio.Lock()
@@ -80,6 +80,7 @@ class Link:
     def close(self) -> None:
         """Closes the connection; the next exchange opens a new one."""
         if self._socket is not None:
+            trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             self._socket = None
 
@@ -95,12 +96,16 @@ class Link:
         Raises:
             LinkError: no usable answer.
         """
-        try:
-            with trio.fail_after(seconds):
-                async with self._lock:
-                    return await self._attempt(work)
-        except trio.TooSlowError:
-            raise LinkError(Reason.TIMEOUT) from None
+        with trio.CancelScope(deadline=trio.current_time() + seconds):
+            try:
+                self._lock.acquire_nowait()
+            except trio.WouldBlock:
+                await self._lock.acquire()
+            try:
+                return await self._attempt(work)
+            finally:
+                self._lock.release()
+        raise LinkError(Reason.TIMEOUT)
 
     async def _attempt(self, work: Callable[[Talk], Awaitable[T]]) -> T:
         if self._watch is not None:
@@ -147,10 +152,14 @@ class Link:
         replies: list[Reply] = []
         try:
             view = memoryview(request)
-            while view:
-                view = view[await self._socket.send(view) :]
+            while view := view[_send_nowait(self._socket, view) :]:
+                await trio.lowlevel.wait_writable(self._socket)
             while len(replies) < count:
-                data = await self._socket.recv(RECEIVE_BYTES)
+                await trio.lowlevel.wait_readable(self._socket)
+                try:
+                    data = self._socket.recv(RECEIVE_BYTES)
+                except BlockingIOError:
+                    continue
                 if not data:
                     raise LinkError(Reason.EOF)
                 self._reader.feed(data)
@@ -179,7 +188,7 @@ class Link:
         if self.name and self.protocol == "redis":
             await self._talk(resp_request("CLIENT", "SETNAME", self.name), 1)
 
-    async def _open(self) -> trio.socket.SocketType:
+    async def _open(self) -> socket.socket:
         """Resolves anew each time: a name may have moved, which is often why we reconnect."""
         address = parse_address(self.address)
         if address.is_unix:
@@ -210,16 +219,26 @@ def _numeric(family: int, host: str, port: int) -> str:
     return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
 
 
-async def _open_one(family: int, place: object) -> trio.socket.SocketType:
-    connection = trio.socket.socket(family, socket.SOCK_STREAM)
+async def _open_one(family: int, place: object) -> socket.socket:
+    """A plain socket: Trio's own would try to read what cannot be there yet."""
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    connection.setblocking(False)
     try:
-        await connection.connect(place)
+        await trio.socket.from_stdlib_socket(connection).connect(place)
         if family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _send_nowait(connection: socket.socket, view: memoryview) -> int:
+    """How many bytes it took, perhaps none."""
+    try:
+        return connection.send(view)
+    except BlockingIOError:
+        return 0
 
 
 def _reason(error: OSError) -> Reason:
