@@ -261,6 +261,25 @@ def test_memory_of_large_values_is_given_back(protocol: str) -> None:
         print(f"before {before / MIB:.1f}, then {highest / MIB:.1f} MiB")
 
 
+def test_a_large_value_is_held_once(protocol: str) -> None:
+    """On its way to a backend and on its way back: a buffer changes hands, it is not copied."""
+    value = b"x" * (48 * MIB) if protocol == "redis" else BIG
+    timeouts = {"request": "30s"}
+    with Cluster(protocol, replicas=1, timeouts=timeouts) as cluster, cluster.connect() as client:
+        client.set(b"k", b"small")
+        with memory_stays_below(cluster.proxy, len(value) * 3 // 2 + 4 * MIB):
+            for _ in range(2):
+                client.set(b"k", value)
+                client.raw.send(client.get_request(b"k"))
+                client.raw.read_line()
+                left = len(value) + 2
+                while left:
+                    # In parts, as one buffer for all of it would be copied over and over.
+                    left -= len(client.raw.read_exactly(min(left, 65_536)))
+                if protocol == "memcached":
+                    client.raw.expect(b"END\r\n")
+
+
 def test_idle_clients_are_closed(protocol: str) -> None:
     with Cluster(protocol, timeouts={"client_idle": "1s"}) as cluster:
         with RawClient(cluster.proxy.ports["p"]) as idle, cluster.connect() as busy:

@@ -39,6 +39,8 @@ class _Pipe:
         """As ``ended``, but because of `Relay.cut_replies`."""
         self.finished = False
         """The sink got its FIN."""
+        self.moved = 0
+        """Bytes read since the last `Relay.stall_large`."""
 
 
 class Relay:
@@ -56,6 +58,7 @@ class Relay:
         """Connections reset, cut or refused, and chunks delayed, so far: how often the modes below bit."""
         self._lock = threading.Lock()
         self._holding = False
+        self._stall_bytes: int | None = None
         self._delay_seconds = 0.0
         self._reply_bytes_left: int | None = None
         self._cut_with_reset = False
@@ -89,6 +92,7 @@ class Relay:
                 sources = [pipe.source for pipe in self._pipes if pipe.source.fileno() >= 0]
                 self.disturbed += len(select.select(sources, [], [], 0)[0])
             self._holding = False
+            self._stall_bytes = None
             self._delay_seconds = 0.0
             self._reply_bytes_left = None
             self._listener = self._listener or _listen(self.port)
@@ -97,6 +101,18 @@ class Relay:
         """Accepts and forwards nothing, in either direction: a host that hangs, a network that drops."""
         with self._steering():
             self._holding = True
+
+    def stall_large(self, after_bytes: int) -> None:
+        """Forwards nothing more in a direction of a connection once so much has come that way from now on."""
+        with self._steering():
+            for pipe in self._pipes:
+                pipe.moved = 0
+            self._stall_bytes = after_bytes
+
+    def stalled(self) -> int:
+        """In how many directions `stall_large` holds something up."""
+        with self._lock:
+            return sum(self._is_stalled(pipe) for pipe in self._pipes)
 
     def delay(self, seconds: float) -> None:
         """Forwards what the target sends that much later."""
@@ -144,6 +160,9 @@ class Relay:
             yield
             os.eventfd_write(self._wake, 1)
 
+    def _is_stalled(self, pipe: _Pipe) -> bool:
+        return self._stall_bytes is not None and pipe.moved > self._stall_bytes
+
     def _stop_listening(self) -> None:
         if self._listener is not None:
             # The thread may be polling it, which keeps a closed socket listening until the poll returns.
@@ -189,6 +208,8 @@ class Relay:
             wanted[self._listener.fileno()] = select.POLLIN
         now = time.monotonic()
         for pipe in self._pipes if not self._holding else []:
+            if self._is_stalled(pipe):
+                continue
             if not pipe.ended and len(pipe.queue) < QUEUE_CHUNKS:
                 wanted[pipe.source.fileno()] = wanted.get(pipe.source.fileno(), 0) | select.POLLIN
             if pipe.queue and pipe.queue[0][0] > now:
@@ -216,7 +237,7 @@ class Relay:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _move(self, pipe: _Pipe, ready: set[int]) -> None:
-        if self._holding or pipe.source.fileno() < 0 or pipe.sink.fileno() < 0:
+        if self._holding or pipe.source.fileno() < 0 or pipe.sink.fileno() < 0 or self._is_stalled(pipe):
             return
         try:
             if pipe.source.fileno() in ready and not pipe.ended and len(pipe.queue) < QUEUE_CHUNKS:
@@ -229,6 +250,7 @@ class Relay:
 
     def _read(self, pipe: _Pipe) -> None:
         data = pipe.source.recv(CHUNK_BYTES)
+        pipe.moved += len(data)
         if not data:
             pipe.ended = True
             return

@@ -7,7 +7,7 @@
 /// A buffer larger than this is given back as soon as it is empty; smaller ones when their owner
 /// rests (`shed`). So a burst leaves nothing behind, and steady traffic allocates nothing.
 const KEEP_CAPACITY: usize = 1024 * 1024;
-/// Sent bytes at the front of a buffer that is never empty are cut off in steps of this.
+/// Sent bytes at the front of a buffer that is never empty are cut off in steps of this, or larger ones.
 const COMPACT_BYTES: usize = 64 * 1024;
 
 /// `[0 .. released)` is free, `[released .. written)` is sent and still kept, `[written .. end)` waits.
@@ -21,13 +21,33 @@ pub struct OutBuf {
 impl OutBuf {
     #[inline]
     pub fn extend(&mut self, bytes: &[u8]) {
-        self.data.extend_from_slice(bytes);
+        self.tail().extend_from_slice(bytes);
     }
 
     /// The vector to append to directly.
     #[inline]
     pub fn tail(&mut self) -> &mut Vec<u8> {
+        if self.released > COMPACT_BYTES && self.released > self.data.len() / 2 {
+            self.compact();
+        }
         &mut self.data
+    }
+
+    /// Not before something is appended: a large value that leaves in pieces is not moved up after each.
+    #[cold]
+    fn compact(&mut self) {
+        self.data.drain(..self.released);
+        self.written -= self.released;
+        self.released = 0;
+    }
+
+    /// Takes a buffer over whose last `len` bytes wait to be written; what is in front of them is not wanted.
+    /// Only while nothing is held.
+    pub fn adopt(&mut self, data: Vec<u8>, len: usize) {
+        debug_assert!(self.data.is_empty());
+        self.released = data.len() - len;
+        self.written = self.released;
+        self.data = data;
     }
 
     #[inline]
@@ -59,10 +79,6 @@ impl OutBuf {
         debug_assert!(self.released <= self.written);
         if self.released == self.data.len() {
             self.reset();
-        } else if self.released > COMPACT_BYTES && self.released > self.data.len() / 2 {
-            self.data.drain(..self.released);
-            self.written -= self.released;
-            self.released = 0;
         }
     }
 

@@ -52,6 +52,7 @@ counters! { PoolCount, POOL_METRICS, Scope::Pool,
     CrossShard "cross_shard_refused_total" "counter" "Requests refused because their keys are on several shards.";
     Unsupported "unsupported_commands_total" "counter" "Requests for commands the proxy does not take.";
     Waits "request_waits_total" "counter" "Requests that had to wait for a membership change, an order or room.";
+    Aside "reads_aside_total" "counter" "Reads sent on a second connection to a backend, clear of something large.";
     Handovers "worker_handovers_total" "counter" "Requests handed to the worker that orders the shard's writes.";
     Blocked "clients_blocked" "gauge" "Clients that wait in a blocking command.";
     PutBack "blocked_put_back_total" "counter" "Elements taken by a blocking command whose client had left, and put back.";

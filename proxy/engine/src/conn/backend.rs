@@ -41,6 +41,9 @@ pub enum ReplyTo {
     Nobody,
 }
 
+/// More than this is large: what takes longer than one read of a socket.
+pub const BULK_BYTES: usize = 64 * 1024;
+
 pub const NO_PART: u16 = u16::MAX;
 pub const WAIT_PART: u16 = u16::MAX - 1;
 
@@ -231,10 +234,16 @@ impl Conn {
 
     /// Queues one request. `bytes` may be empty when an earlier entry of a batch carries them.
     #[inline]
-    pub fn push(&mut self, bytes: &[u8], mut pending: Pending) {
+    pub fn push(&mut self, bytes: &[u8], pending: Pending) {
         self.out.extend(bytes);
-        self.queued = self.queued.wrapping_add(bytes.len() as u32);
-        pending.len = bytes.len() as u32;
+        self.push_counted(bytes.len(), pending);
+    }
+
+    /// Queues a request whose bytes are in `out` already, or will be before anything else is.
+    #[inline]
+    pub fn push_counted(&mut self, len: usize, mut pending: Pending) {
+        self.queued = self.queued.wrapping_add(len as u32);
+        pending.len = len as u32;
         pending.end = self.queued;
         self.inflight.push_back(pending);
     }
@@ -245,6 +254,12 @@ impl Conn {
             !pending.read && !pending.publishes && pending.to != ReplyTo::Record
         };
         self.inflight.iter().any(is_write)
+    }
+
+    /// True if something large is on its way: bytes of requests that wait, or a part of a reply.
+    #[inline]
+    pub fn is_bulky(&self) -> bool {
+        self.out.waiting() > BULK_BYTES || self.input.len() > BULK_BYTES
     }
 
     /// What it has shown says nothing about the table that is new.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
+use super::lane::Side;
 use crate::buf::OutBuf;
 use crate::command::session::Session;
 use crate::proto::meta::Form;
@@ -24,6 +25,8 @@ pub struct Slot {
     /// another worker orders (see `worker/handover.rs`).
     pub local: u16,
     pub remote: u16,
+    /// It went by a side lane (`worker/aside.rs`).
+    pub aside: bool,
     /// Low 32 bits of the microsecond clock when the request was read.
     pub started: u32,
 }
@@ -116,6 +119,9 @@ pub struct Client {
     pub active_second: u32,
     pub local: u32,
     pub remote: u32,
+    /// Unanswered reads on the side lanes of a shard, and on which: all that it has under way there.
+    pub aside: u32,
+    pub aside_at: (u16, Side),
     /// Running mean of the size of its replies, in bytes.
     pub reply_bytes: u32,
     /// Bytes of replies that wait for an earlier one.
@@ -163,6 +169,8 @@ impl Client {
             active_second: second,
             local: 0,
             remote: 0,
+            aside: 0,
+            aside_at: (0, Side::Small),
             reply_bytes: FIRST_REPLY_BYTES,
             parked: 0,
             input: Vec::new(),

@@ -7,8 +7,10 @@
 
 /// Databases a pool may have; what redis-server has unless told otherwise.
 pub const DATABASES_MAX: usize = 16;
+/// Main lanes are below it. Each has two side lanes, so much and twice as much further on.
+pub const MAIN_LANES: usize = 2 * DATABASES_MAX + 2;
 /// Lanes are below it.
-pub const LANES: usize = 2 * DATABASES_MAX + 2;
+pub const LANES: usize = 3 * MAIN_LANES;
 /// The first of two lanes, one per protocol version, for what a server takes while a script keeps it busy. They
 /// have no database, show no record (which such a server refuses) and carry no keys.
 const CONTROL: u8 = 2 * DATABASES_MAX as u8;
@@ -21,7 +23,7 @@ pub const fn of(database: u8, resp3: bool) -> u8 {
 
 #[inline]
 pub const fn database(lane: u8) -> u8 {
-    lane / 2
+    main(lane) / 2
 }
 
 #[inline]
@@ -37,7 +39,28 @@ pub const fn control(resp3: bool) -> u8 {
 
 #[inline]
 pub const fn is_control(lane: u8) -> bool {
-    lane >= CONTROL
+    main(lane) >= CONTROL
+}
+
+/// Where reads go that keep clear of the main lane (`worker/aside.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Small ones, while something large is on the main lane.
+    Small = 1,
+    /// Those whose replies are large.
+    Large = 2,
+}
+
+/// A side lane of a main lane.
+#[inline]
+pub const fn aside(lane: u8, side: Side) -> u8 {
+    lane + side as u8 * MAIN_LANES as u8
+}
+
+/// The main lane that a lane stands beside, or itself.
+#[inline]
+pub const fn main(lane: u8) -> u8 {
+    lane % MAIN_LANES as u8
 }
 
 /// The lane of the same database in the other protocol version.
@@ -53,14 +76,20 @@ mod tests {
     #[test]
     fn a_lane_tells_what_it_was_made_of() {
         for number in 0..LANES as u8 {
-            assert_eq!(of(database(number), is_resp3(number)), number);
+            assert_eq!(of(database(number), is_resp3(number)), main(number));
             assert_eq!(database(twin(number)), database(number));
             assert_ne!(is_resp3(twin(number)), is_resp3(number));
             assert_eq!(
                 is_control(number),
-                number == control(is_resp3(number)),
+                main(number) == control(is_resp3(number)),
                 "{number}"
             );
+        }
+        for number in 0..MAIN_LANES as u8 {
+            for side in [Side::Small, Side::Large] {
+                assert!(main(number) == number && main(aside(number, side)) == number);
+                assert!((aside(number, side) as usize) < LANES);
+            }
         }
     }
 }

@@ -7,4 +7,4 @@ pub mod lane;
 
 pub use backend::{Asked, Conn, ConnState, Feed, Pending, ReplyTo};
 pub use client::{Block, Client, Slot, Watching};
-pub use lane::LANES;
+pub use lane::{LANES, MAIN_LANES};

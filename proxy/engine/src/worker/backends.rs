@@ -9,6 +9,7 @@
 
 use super::exec;
 use super::*;
+use crate::conn::backend::BULK_BYTES;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::{self as text, ReplyKind};
 use crate::proto::{meta, resp, token, Step};
@@ -160,19 +161,23 @@ impl Worker {
             }
         } else {
             conn.input.extend_from_slice(bytes);
-            let mut input = std::mem::take(&mut conn.input);
-            if input.len() > READ_BYTES {
+            let input = std::mem::take(&mut conn.input);
+            if input.len() > BULK_BYTES {
                 self.trim_in = TRIM_SWEEPS;
+                self.saw_bulk(index);
             }
+            self.lent.lend(&input);
             let used = self.take_replies(index, generation, &input);
-            let conn = &mut self.conns[index as usize];
-            if conn.generation == generation {
-                if used == input.len() {
-                    input = Vec::new();
-                } else if used > 0 {
-                    input.drain(..used);
+            if let Some(mut input) = self.settle(input) {
+                let conn = &mut self.conns[index as usize];
+                if conn.generation == generation {
+                    if used == input.len() {
+                        input = Vec::new();
+                    } else if used > 0 {
+                        input.drain(..used);
+                    }
+                    conn.input = input;
                 }
-                conn.input = input;
             }
         }
         let conn = &self.conns[index as usize];
@@ -327,7 +332,13 @@ impl Worker {
         let mut sent = 0;
         let mut broken = false;
         while out.waiting() > 0 {
-            match sys::write(fd, out.unwritten()) {
+            if sent >= WRITE_BYTES {
+                self.write_again
+                    .push(token(TOKEN_CONN, index, conn.generation));
+                break;
+            }
+            let bytes = out.unwritten();
+            match sys::write(fd, &bytes[..bytes.len().min(WRITE_BYTES)]) {
                 Io::Done(count) => {
                     out.advance(count);
                     sent += count;
@@ -345,6 +356,9 @@ impl Worker {
             conn.written = conn.written.wrapping_add(sent as u32);
             if !conn.keep {
                 conn.out.release_written();
+            }
+            if conn.out.waiting() > BULK_BYTES {
+                self.saw_bulk(index);
             }
         }
         self.backend_stats(index)

@@ -136,6 +136,7 @@ impl Worker {
 
     pub(super) fn close_client(&mut self, who: Handle) {
         if let Some(client) = self.clients.remove(who) {
+            self.aside -= client.aside;
             self.poll.remove(&client.fd);
             self.pool_stats(client.pool).of(PoolCount::Clients).sub(1);
             self.shared.pool_clients[client.pool as usize].fetch_sub(1, SeqCst);
@@ -247,8 +248,12 @@ impl Worker {
         let Some(client) = self.clients.get_mut(who) else {
             return;
         };
-        let mut input = std::mem::take(&mut client.input);
+        let input = std::mem::take(&mut client.input);
+        self.lent.lend(&input);
         let used = self.consume(who, &input);
+        let Some(mut input) = self.settle(input) else {
+            return;
+        };
         let Some(client) = self.clients.get_mut(who) else {
             return;
         };
@@ -379,7 +384,13 @@ impl Worker {
         let mut sent = 0;
         let mut broken = false;
         while client.out.waiting() > 0 {
-            match sys::write(&client.fd, client.out.unwritten()) {
+            if sent >= WRITE_BYTES as u64 {
+                self.write_again
+                    .push(token(TOKEN_CLIENT, who.index, who.generation));
+                break;
+            }
+            let bytes = client.out.unwritten();
+            match sys::write(&client.fd, &bytes[..bytes.len().min(WRITE_BYTES)]) {
                 Io::Done(count) => {
                     client.out.advance(count);
                     client.out.release(count);

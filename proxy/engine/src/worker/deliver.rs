@@ -1,6 +1,7 @@
 //! Replies on their way to clients: into the slot that waits, in the client's order (P1).
 
 use super::forward::Meta;
+use super::lent::LEND_BYTES;
 use super::*;
 use crate::command::table;
 use crate::conn::{ReplyTo, Slot};
@@ -64,11 +65,12 @@ impl Worker {
         let pool = client.pool;
         let is_first = seq == client.head;
         let mut parked_bytes = 0;
-        let (local, remote, command, write, started) = match client.slot(seq) {
+        let (local, remote, aside, command, write, started) = match client.slot(seq) {
             Some(slot) => {
                 let known = (
                     slot.local,
                     slot.remote,
+                    slot.aside,
                     slot.command,
                     slot.write,
                     slot.started,
@@ -91,10 +93,18 @@ impl Worker {
         client.parked += parked_bytes;
         client.local -= u32::from(local);
         client.remote -= u32::from(remote);
+        if aside {
+            client.aside -= 1;
+            self.aside -= 1;
+        }
         if is_first {
             client.called = None;
             if let Some(slot) = client.slots.pop_front() {
-                if !slot.mute {
+                let may_take = bytes.len() >= LEND_BYTES
+                    && matches!(slot.form, Form::Same)
+                    && client.slots.is_empty()
+                    && client.out.held() == 0;
+                if !(slot.mute || may_take && self.lent.take_for_client(who, bytes)) {
                     slot.form.write(bytes, client.out.tail());
                 }
             }
@@ -171,6 +181,7 @@ impl Worker {
                 command: meta.command,
                 local: 0,
                 remote: 0,
+                aside: false,
                 started,
             });
         }

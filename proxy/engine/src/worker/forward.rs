@@ -5,8 +5,10 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
+use super::aside::Aside;
 use super::behind::Behind;
 use super::clients::Taken;
+use super::lent::LEND_BYTES;
 use super::resolve::Resolution;
 use super::*;
 use crate::command::overlay::Effect;
@@ -232,6 +234,13 @@ impl Worker {
         if !out.write && self.is_watched(who, out) {
             return self.dispatch_watched(who, meta, out);
         }
+        if self.is_watchful {
+            match self.go_aside(who, meta, out) {
+                Aside::Gone => return Flow::Taken,
+                Aside::Wait => return self.wait(who, meta, Block::Drain, out),
+                Aside::No => {}
+            }
+        }
         let way = self.way(who, out);
         if let Way::Wait(block) = way {
             return self.wait(who, meta, block, out);
@@ -279,6 +288,7 @@ impl Worker {
             command: meta.command,
             local,
             remote,
+            aside: false,
             started,
         });
         if meta.write {
@@ -449,7 +459,16 @@ impl Worker {
             match self.conns[index as usize].state {
                 ConnState::Closed => self.fail(out.pool, to, Wire::BackendUnreachable),
                 _ => {
-                    self.enqueue(index, out.bytes, self.pending(to, out.kind, false, 0));
+                    let pending = self.pending(to, out.kind, false, 0);
+                    let may_take = out.bytes.len() >= LEND_BYTES
+                        && out.trailer.is_empty()
+                        && self.conns[index as usize].out.held() == 0;
+                    if may_take && self.lent.take_for_conn(index, out.bytes) {
+                        self.conns[index as usize].push_counted(out.bytes.len(), pending);
+                        self.note_queued(index);
+                        return;
+                    }
+                    self.enqueue(index, out.bytes, pending);
                     if !out.trailer.is_empty() {
                         let nobody = self.pending(ReplyTo::Nobody, ReplyKind::Line, false, 0);
                         self.enqueue(index, out.trailer, nobody);
@@ -477,8 +496,13 @@ impl Worker {
 
     #[inline]
     pub(super) fn enqueue(&mut self, index: u32, bytes: &[u8], pending: Pending) {
+        self.conns[index as usize].push(bytes, pending);
+        self.note_queued(index);
+    }
+
+    #[inline]
+    fn note_queued(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
-        conn.push(bytes, pending);
         if !conn.dirty {
             conn.dirty = true;
             self.dirty_conns.push(index);

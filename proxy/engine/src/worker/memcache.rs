@@ -28,6 +28,10 @@ impl Worker {
         if client.locked {
             return self.take_login(who, bytes);
         }
+        if client.aside > 0 && !bytes.starts_with(b"get ") {
+            client.block = Block::Drain;
+            return Taken::Nothing;
+        }
         let mut list = std::mem::take(&mut self.args);
         let pool = client.pool;
         let limit = self.shared.config.pools[pool as usize].request_bytes_limit;

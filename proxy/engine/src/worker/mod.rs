@@ -12,6 +12,7 @@
 //! Nothing here blocks but the poll, and nothing decides about membership: when a write fails on a
 //! replica the worker reports it, lets the shard's writes wait, and goes on with the next table.
 
+mod aside;
 mod ask;
 mod backends;
 mod behind;
@@ -34,6 +35,7 @@ mod items;
 mod learn;
 mod lease;
 mod legs;
+mod lent;
 mod loss;
 mod memcache;
 mod meta;
@@ -68,7 +70,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::Arc;
 
 use crate::command::session::{Context, Session};
-use crate::conn::{Block, Client, Conn, ConnState, LANES};
+use crate::conn::{Block, Client, Conn, ConnState, LANES, MAIN_LANES};
 use crate::error::Wire;
 use crate::proto::Arg;
 use crate::route::Table;
@@ -81,6 +83,8 @@ use split::Gather;
 
 /// One read takes at most this much; also the fairness quantum between connections.
 const READ_BYTES: usize = 64 * 1024;
+/// A connection is written this much before the others have their turn.
+const WRITE_BYTES: usize = 256 * 1024;
 pub const EVENTS_PER_TURN: usize = 512;
 /// Timeouts are looked at this often while something is under way.
 const TICK_MS: u64 = 10;
@@ -128,9 +132,13 @@ struct ShardState {
     /// Writes wait for a table without the suspects.
     awaiting_view: bool,
     /// Replicated writes in flight per lane, and those that touch other databases than their lane's.
-    lane_writes: [u32; LANES],
+    lane_writes: [u32; MAIN_LANES],
     wide_writes: u32,
     rotate: u32,
+    /// Until then something large may be on one of its lanes, on one of its main lanes (`aside.rs`). Milliseconds
+    /// of the worker clock.
+    bulky_until: u64,
+    main_bulky_until: u64,
 }
 
 struct PoolState {
@@ -166,6 +174,8 @@ pub struct Worker {
     next_wait: u64,
     /// Answers of TYPE about keys that are waited for (ready.rs): the clock of what is known of them.
     types_told: u64,
+    /// What is known of the large buffer whose bytes are handled (`lent.rs`).
+    lent: lent::Lent,
     /// The read buffer all connections share; taken out while its bytes are handled.
     input: Vec<u8>,
     args: Vec<Arg>,
@@ -179,12 +189,19 @@ pub struct Worker {
     dirty_conns: Vec<u32>,
     /// Connections whose socket had more than one buffer's worth.
     again: Vec<u64>,
+    /// Connections that may take more than their share of a turn.
+    write_again: Vec<u64>,
     /// Clients whose next request may go on now.
     resumable: Vec<Handle>,
     /// Shards whose waiters may go on: (pool, shard).
     woken: Vec<(u16, u16)>,
     mail: Vec<Vec<Message>>,
     known: scripts::Known,
+    /// Reads of all clients under way on side lanes; until when something large may be under way (`aside.rs`).
+    aside: u32,
+    bulky_until: u64,
+    /// False if neither speaks for a side lane: nearly always.
+    is_watchful: bool,
     /// When gathers end whatever has come (millisecond, gather), in order.
     fan_deadlines: VecDeque<(u64, Handle)>,
     /// Microseconds and milliseconds of the clock, read once per turn.
@@ -231,9 +248,11 @@ impl Worker {
                     log: VecDeque::new(),
                     leases: lease::Leases::default(),
                     awaiting_view: false,
-                    lane_writes: [0; LANES],
+                    lane_writes: [0; MAIN_LANES],
                     wide_writes: 0,
                     rotate: id as u32,
+                    bulky_until: 0,
+                    main_bulky_until: 0,
                 })
                 .collect(),
         });
@@ -262,6 +281,7 @@ impl Worker {
             waits_bytes: 0,
             next_wait: 0,
             types_told: 0,
+            lent: lent::Lent::default(),
             input: vec![0; READ_BYTES],
             args: Vec::new(),
             keys: Vec::new(),
@@ -272,10 +292,14 @@ impl Worker {
             dirty_clients: Vec::new(),
             dirty_conns: Vec::new(),
             again: Vec::new(),
+            write_again: Vec::new(),
             resumable: Vec::new(),
             woken: Vec::new(),
             mail: (0..workers).map(|_| Vec::new()).collect(),
             known: scripts::Known::default(),
+            aside: 0,
+            bulky_until: 0,
+            is_watchful: false,
             fan_deadlines: VecDeque::new(),
             now: 0,
             now_ms: 0,
@@ -318,13 +342,17 @@ impl Worker {
         for i in 0..events.len() {
             self.handle(events.get(i));
         }
-        for token in std::mem::take(&mut self.again) {
-            let (readable, writable, closing) = (true, false, false);
+        let (again, write_again) = (
+            std::mem::take(&mut self.again),
+            std::mem::take(&mut self.write_again),
+        );
+        let tokens = again.into_iter().map(|token| (token, true));
+        for (token, readable) in tokens.chain(write_again.into_iter().map(|token| (token, false))) {
             self.handle(sys::Ready {
                 token,
                 readable,
-                writable,
-                closing,
+                writable: !readable,
+                closing: false,
             });
         }
         if self.now_ms >= self.next_tick {
@@ -349,7 +377,8 @@ impl Worker {
     }
 
     fn poll_timeout(&self) -> Option<u32> {
-        if !self.again.is_empty() || !self.resumable.is_empty() || !self.woken.is_empty() {
+        let is_unfinished = !self.again.is_empty() || !self.write_again.is_empty();
+        if is_unfinished || !self.resumable.is_empty() || !self.woken.is_empty() {
             return Some(0);
         }
         let until = if !self.idle || self.shared.draining.load(Relaxed) {
@@ -450,6 +479,7 @@ impl Worker {
 
     fn tick(&mut self) {
         self.next_tick = self.now_ms + TICK_MS;
+        self.relax();
         self.expire_requests();
         self.expire_waits();
         self.expire_fans();

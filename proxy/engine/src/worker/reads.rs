@@ -4,7 +4,7 @@
 use super::forward::{Copies, Outgoing};
 use super::*;
 use crate::command::effect::is_away;
-use crate::conn::{Pending, ReplyTo};
+use crate::conn::{lane, Pending, ReplyTo};
 use crate::proto::memcache::ReplyKind;
 use crate::route::MAX_BACKENDS;
 use crate::stats::BackendCount;
@@ -131,7 +131,7 @@ impl Worker {
         let out = Outgoing {
             pool: conn.pool,
             shard: conn.shard,
-            lane: conn.lane,
+            lane: lane::main(conn.lane),
             write: false,
             kind: pending.kind,
             bytes: &bytes,
@@ -148,7 +148,7 @@ impl Worker {
     }
 
     #[inline]
-    fn pick_read(&mut self, out: &Outgoing, tried: u32) -> Option<u8> {
+    pub(super) fn pick_read(&mut self, out: &Outgoing, tried: u32) -> Option<u8> {
         let Outgoing {
             pool, shard, lane, ..
         } = *out;

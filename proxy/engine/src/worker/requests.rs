@@ -1,5 +1,6 @@
 //! Requests of Redis clients: parse, look up, route.
 
+use super::aside::may_follow_aside;
 use super::clients::Taken;
 use super::forward::{Copies, Flow, Incoming, Meta, Outgoing};
 use super::learn::Taught;
@@ -149,6 +150,12 @@ impl Worker {
         }
         if session.modal && session.joining {
             // What it may ask depends on how its SUBSCRIBE ends.
+            session.reply = kept_mode;
+            client.block = Block::Drain;
+            self.scratch = scratch;
+            return Flow::Wait;
+        }
+        if client.aside > 0 && !may_follow_aside(row) {
             session.reply = kept_mode;
             client.block = Block::Drain;
             self.scratch = scratch;

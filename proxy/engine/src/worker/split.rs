@@ -155,6 +155,12 @@ impl Worker {
         parts: Parts,
         like: &Outgoing,
     ) -> Flow {
+        if self.is_watchful && self.is_aside(who) {
+            if let Some(client) = self.clients.get_mut(who) {
+                client.block = Block::Drain;
+            }
+            return Flow::Wait;
+        }
         let mut ways = Vec::with_capacity(parts.shards.len());
         let mut watched = None;
         for (shard, bytes) in parts.shards.iter().zip(&parts.bytes) {
