@@ -181,6 +181,21 @@ def say_cores(scenarios: Sequence[Scenario], console: Console) -> None:
         )
 
 
+def measure_all(run: Run, groups: Mapping[str, Sequence[Scenario]], extras: Sequence[str]) -> None:
+    """Group by group, with the progress shown."""
+    columns = (TextColumn("{task.description}"), *Progress.get_default_columns()[1:3])
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=run.console) as progress:
+        whole = progress.add_task("all", total=len(groups) + len(extras))
+        for group, scenarios in groups.items():
+            progress.update(whole, description=f"all: {group}")
+            run.measure_group(scenarios, progress)
+            progress.advance(whole)
+        for name in extras:
+            progress.update(whole, description=f"all: {name}")
+            run.measure_extra(name)
+            progress.advance(whole)
+
+
 def main() -> None:
     """Runs everything, prints the tables, writes the files."""
     options = parse()
@@ -197,17 +212,11 @@ def main() -> None:
         sys.exit(f"{LOADGEN} is missing; `make bench` builds it")
     run = Run(options, console)
     say_cores([each for scenarios in groups.values() for each in scenarios], console)
-    columns = (TextColumn("{task.description}"), *Progress.get_default_columns()[1:3])
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-        whole = progress.add_task("all", total=len(groups) + len(extras))
-        for group, scenarios in groups.items():
-            progress.update(whole, description=f"all: {group}")
-            run.measure_group(scenarios, progress)
-            progress.advance(whole)
-        for name in extras:
-            progress.update(whole, description=f"all: {name}")
-            run.measure_extra(name)
-            progress.advance(whole)
+    try:
+        measure_all(run, groups, extras)
+    except KeyboardInterrupt:
+        run.failed = True
+        console.print("interrupted: what follows is of what was measured until then", style="yellow")
     finish(run, console)
     sys.exit(run.failed)
 
