@@ -7,8 +7,8 @@
 
 use super::*;
 
-/// Below it a copy is cheap, and buffers are kept for the next messages.
-pub(super) const LEND_BYTES: usize = 256 * 1024;
+/// Below it a copy costs less than the page faults of a new buffer: buffers that are copied from are used again.
+pub(super) const LEND_BYTES: usize = 4 * 1024 * 1024;
 
 /// Who gets the buffer, as far as it is known.
 #[derive(Default)]
