@@ -1,18 +1,14 @@
 """A backend that answers as another memcached was heard to: for versions that are not installed.
 
-Listens on a free port; a thread per connection, each ends with its peer or with the server. What the proxy
-asks for itself (records, statistics) is answered by a real server behind it. Called by
+What the proxy asks for itself (records, statistics) is answered by a real server behind it. Called by
 tests/integration/test_memcached_recorded.py, and by the script that makes the recording.
 """
 
-import contextlib
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
-from support.ports import free_port
+from support.acceptor import Acceptor
 from support.raw import RawClient
 
 STORING = {b"set": 4, b"add": 4, b"replace": 4, b"append": 4, b"prepend": 4, b"cas": 4, b"ms": 2}
@@ -28,7 +24,7 @@ Answers = Mapping[str, Sequence[str]]
 """What was answered to each request, the first time, the second time, ...; in Latin-1."""
 
 
-class RecordedServer:
+class RecordedServer(Acceptor):
     """Relays requests to the real server on port ``target``, or answers those that were recorded.
 
     Args:
@@ -45,38 +41,10 @@ class RecordedServer:
         self.heard: dict[str, list[str]] = {}
         self.unknown: list[bytes] = []
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", free_port()))
-        self.port = int(self._listener.getsockname()[1])
-        self._open: list[socket.socket] = [self._listener]
-        self._thread = threading.Thread(target=self._accept, name="recorded", daemon=True)
-        self._thread.start()
+        super().__init__()
 
-    @property
-    def address(self) -> str:
-        """As a configuration names it: ``127.0.0.1:PORT``."""
-        return f"127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-        self._thread.join(5)
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self._open.append(client)
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client, RawClient(self.target, timeout=30) as server:
+    def serve(self, client: socket.socket) -> None:
+        with RawClient(self.target, timeout=30) as server:
             asked = client.makefile("rb")
             while line := asked.readline():
                 words = line.split()

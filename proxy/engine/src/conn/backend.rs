@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
+use super::lane;
 use crate::buf::OutBuf;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::Resume;
@@ -254,6 +255,12 @@ impl Conn {
             !pending.read && !pending.publishes && pending.to != ReplyTo::Record
         };
         self.inflight.iter().any(is_write)
+    }
+
+    /// The main lane that its lane stands beside, or its own.
+    #[inline]
+    pub fn main_lane(&self) -> u8 {
+        lane::main(self.lane)
     }
 
     /// True if something large is on its way: bytes of requests that wait, or a part of a reply.

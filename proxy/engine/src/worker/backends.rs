@@ -329,27 +329,7 @@ impl Worker {
         } else {
             &mut conn.out
         };
-        let mut sent = 0;
-        let mut broken = false;
-        while out.waiting() > 0 {
-            if sent >= WRITE_BYTES {
-                self.write_again
-                    .push(token(TOKEN_CONN, index, conn.generation));
-                break;
-            }
-            let bytes = out.unwritten();
-            match sys::write(fd, &bytes[..bytes.len().min(WRITE_BYTES)]) {
-                Io::Done(count) => {
-                    out.advance(count);
-                    sent += count;
-                }
-                Io::Blocked => break,
-                Io::End | Io::Broken => {
-                    broken = true;
-                    break;
-                }
-            }
-        }
+        let (sent, end) = write_share(fd, out);
         if is_greeting {
             out.release_written();
         } else {
@@ -361,10 +341,14 @@ impl Worker {
                 self.saw_bulk(index);
             }
         }
+        if end == Written::Share {
+            let generation = self.conns[index as usize].generation;
+            self.write_again.push(token(TOKEN_CONN, index, generation));
+        }
         self.backend_stats(index)
             .of(BackendCount::SentBytes)
             .add(sent as u64);
-        if broken {
+        if end == Written::Broken {
             // Replies that came before the reset are still to be read; the read ends the connection.
             self.read_conn(index, true);
             if self.conns[index as usize].fd.is_some() {

@@ -381,28 +381,9 @@ impl Worker {
         };
         client.dirty = false;
         let pool = client.pool;
-        let mut sent = 0;
-        let mut broken = false;
-        while client.out.waiting() > 0 {
-            if sent >= WRITE_BYTES as u64 {
-                self.write_again
-                    .push(token(TOKEN_CLIENT, who.index, who.generation));
-                break;
-            }
-            let bytes = client.out.unwritten();
-            match sys::write(&client.fd, &bytes[..bytes.len().min(WRITE_BYTES)]) {
-                Io::Done(count) => {
-                    client.out.advance(count);
-                    client.out.release(count);
-                    sent += count as u64;
-                }
-                Io::Blocked => break,
-                Io::End | Io::Broken => {
-                    broken = true;
-                    break;
-                }
-            }
-        }
+        let (sent, end) = write_share(&client.fd, &mut client.out);
+        client.out.release(sent);
+        let broken = end == Written::Broken;
         let waiting = client.out.waiting();
         let is_over =
             waiting + client.parked > self.shared.config.pools[pool as usize].client_output_limit;
@@ -412,7 +393,13 @@ impl Worker {
             && client.slots.is_empty()
             && (client.quitting || client.input.is_empty() || client.block == Block::None);
         let resume = client.block == Block::Output && waiting < CLIENT_OUTPUT_MARK / 2;
-        self.pool_stats(pool).of(PoolCount::SentBytes).add(sent);
+        if end == Written::Share {
+            self.write_again
+                .push(token(TOKEN_CLIENT, who.index, who.generation));
+        }
+        self.pool_stats(pool)
+            .of(PoolCount::SentBytes)
+            .add(sent as u64);
         if is_over && !broken {
             self.pool_stats(pool).of(PoolCount::OutputClosed).add(1);
         }

@@ -1,7 +1,7 @@
 //! Replies on their way to clients: into the slot that waits, in the client's order (P1).
 
 use super::forward::Meta;
-use super::lent::LEND_BYTES;
+use super::lent::{Taker, LEND_BYTES};
 use super::*;
 use crate::command::table;
 use crate::conn::{ReplyTo, Slot};
@@ -104,7 +104,7 @@ impl Worker {
                     && matches!(slot.form, Form::Same)
                     && client.slots.is_empty()
                     && client.out.held() == 0;
-                if !(slot.mute || may_take && self.lent.take_for_client(who, bytes)) {
+                if !(slot.mute || may_take && self.lent.take(Taker::Client(who), bytes)) {
                     slot.form.write(bytes, client.out.tail());
                 }
             }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::aside::Aside;
 use super::behind::Behind;
 use super::clients::Taken;
-use super::lent::LEND_BYTES;
+use super::lent::{Taker, LEND_BYTES};
 use super::resolve::Resolution;
 use super::*;
 use crate::command::overlay::Effect;
@@ -463,7 +463,7 @@ impl Worker {
                     let may_take = out.bytes.len() >= LEND_BYTES
                         && out.trailer.is_empty()
                         && self.conns[index as usize].out.held() == 0;
-                    if may_take && self.lent.take_for_conn(index, out.bytes) {
+                    if may_take && self.lent.take(Taker::Conn(index), out.bytes) {
                         self.conns[index as usize].push_counted(out.bytes.len(), pending);
                         self.note_queued(index);
                         return;

@@ -18,8 +18,8 @@ pub(super) struct Lent {
     taker: Option<(Taker, usize)>,
 }
 
-#[derive(Clone, Copy)]
-enum Taker {
+/// Whose output it becomes.
+pub(super) enum Taker {
     Client(Handle),
     Conn(u32),
 }
@@ -33,26 +33,13 @@ impl Lent {
         }
     }
 
-    fn is_last(&self, bytes: &[u8]) -> bool {
-        bytes.len() >= LEND_BYTES && bytes.as_ptr_range().end as usize == self.end
-    }
-
-    /// True if the buffer will be the client's output, whose bytes these are and which is empty.
+    /// True if the buffer will be the output of `taker`, whose bytes these are and whose output is empty. Not to
+    /// be asked for less than `LEND_BYTES`.
     #[cold]
-    pub(super) fn take_for_client(&mut self, who: Handle, bytes: &[u8]) -> bool {
-        let is_last = self.is_last(bytes);
+    pub(super) fn take(&mut self, taker: Taker, bytes: &[u8]) -> bool {
+        let is_last = bytes.as_ptr_range().end as usize == self.end;
         if is_last {
-            self.taker = Some((Taker::Client(who), bytes.len()));
-        }
-        is_last
-    }
-
-    /// The same for a connection.
-    #[cold]
-    pub(super) fn take_for_conn(&mut self, index: u32, bytes: &[u8]) -> bool {
-        let is_last = self.is_last(bytes);
-        if is_last {
-            self.taker = Some((Taker::Conn(index), bytes.len()));
+            self.taker = Some((taker, bytes.len()));
         }
         is_last
     }

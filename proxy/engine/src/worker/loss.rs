@@ -7,7 +7,7 @@
 use super::forward::{Copies, Outgoing};
 use super::reads::PARKED;
 use super::*;
-use crate::conn::{lane, Pending, ReplyTo};
+use crate::conn::{Pending, ReplyTo};
 use crate::proto::Resume;
 use crate::stats::BackendCount;
 use ready::NO_WATCH;
@@ -63,13 +63,8 @@ impl Worker {
     fn end_conn(&mut self, index: u32, failure: Failure) {
         let (inflight, mut out, written) = self.unplug(index, ConnState::Closed);
         let conn = &self.conns[index as usize];
-        let (pool, shard, backend, lane, keep) = (
-            conn.pool,
-            conn.shard,
-            conn.backend,
-            lane::main(conn.lane),
-            conn.keep,
-        );
+        let (pool, shard, lane) = (conn.pool, conn.shard, conn.main_lane());
+        let (backend, keep) = (conn.backend, conn.keep);
         let mut offset = 0;
         let retries = self.shard_state(pool, shard).retries.len();
         for pending in inflight {
@@ -168,7 +163,7 @@ impl Worker {
         let is_outdated = self.conns[index as usize].greeted_epoch != self.table.epoch;
         let (inflight, out, _) = self.unplug(index, ConnState::Held);
         let conn = &mut self.conns[index as usize];
-        let (pool, shard, lane) = (conn.pool, conn.shard, lane::main(conn.lane));
+        let (pool, shard, lane) = (conn.pool, conn.shard, conn.main_lane());
         conn.deadline = self.now_ms + self.shared.config.pools[pool as usize].request_timeout;
         conn.failing = true;
         let mut offset = 0;
@@ -287,13 +282,8 @@ impl Worker {
                 conn.last_reply = now;
             }
             conn.tombstones += 1;
-            let (pool, shard, backend, lane, keep) = (
-                conn.pool,
-                conn.shard,
-                conn.backend,
-                lane::main(conn.lane),
-                conn.keep,
-            );
+            let (pool, shard, lane) = (conn.pool, conn.shard, conn.main_lane());
+            let (backend, keep) = (conn.backend, conn.keep);
             let before: usize = conn
                 .inflight
                 .iter()

@@ -66,9 +66,11 @@ mod upstream;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::Arc;
 
+use crate::buf::OutBuf;
 use crate::command::session::{Context, Session};
 use crate::conn::{Block, Client, Conn, ConnState, LANES, MAIN_LANES};
 use crate::error::Wire;
@@ -114,6 +116,37 @@ fn token(kind: u64, index: u32, generation: u32) -> u64 {
 
 fn listener_token(pool: usize, listener: usize) -> u64 {
     token(TOKEN_LISTENER, pool as u32, listener as u32)
+}
+
+/// Why writing ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// Nothing is left, or the socket has no room.
+    Enough,
+    /// The others have their turn first.
+    Share,
+    Broken,
+}
+
+/// Writes what waits in `out`, but no more than one turn's share; how much that was.
+#[inline]
+fn write_share(fd: &OwnedFd, out: &mut OutBuf) -> (usize, Written) {
+    let mut sent = 0;
+    while out.waiting() > 0 {
+        if sent >= WRITE_BYTES {
+            return (sent, Written::Share);
+        }
+        let bytes = out.unwritten();
+        match sys::write(fd, &bytes[..bytes.len().min(WRITE_BYTES)]) {
+            Io::Done(count) => {
+                out.advance(count);
+                sent += count;
+            }
+            Io::Blocked => break,
+            Io::End | Io::Broken => return (sent, Written::Broken),
+        }
+    }
+    (sent, Written::Enough)
 }
 
 /// A shard as this worker knows it.

@@ -4,7 +4,7 @@
 use super::forward::{Copies, Outgoing};
 use super::*;
 use crate::command::effect::is_away;
-use crate::conn::{lane, Pending, ReplyTo};
+use crate::conn::{Pending, ReplyTo};
 use crate::proto::memcache::ReplyKind;
 use crate::route::MAX_BACKENDS;
 use crate::stats::BackendCount;
@@ -131,7 +131,7 @@ impl Worker {
         let out = Outgoing {
             pool: conn.pool,
             shard: conn.shard,
-            lane: lane::main(conn.lane),
+            lane: conn.main_lane(),
             write: false,
             kind: pending.kind,
             bytes: &bytes,
