@@ -208,3 +208,20 @@ def ask(rng: random.Random, number: int, model: dict[bytes, bytes]) -> tuple[byt
 
 def bulk(value: bytes | None) -> bytes:
     return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def test_a_batch_that_leaves_in_two_pieces_is_answered_whole() -> None:
+    """A connection is written a share at a time. A server that has the first piece answers the first command
+    of a batch before it has the rest, which still has to be sent."""
+    share = MIB // 4
+    with Cluster("redis", replicas=2, **OPTIONS) as cluster, cluster.connect() as client:
+        for count, size in enumerate(range(share - 400, share, 4), 1):
+            # A script's effects travel as the state of its keys: MULTI, the script, DUMP, EXEC.
+            client.raw.send(
+                redis("SET", "large", b"v" * size)
+                + redis("EVAL", "return redis.call('INCR', KEYS[1])", 1, "count")
+                + redis("GET", "count")
+            )
+            client.raw.expect(b"+OK\r\n:%d\r\n$%d\r\n%d\r\n" % (count, len(str(count)), count))
+        assert cluster.differences() == {}
+        assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}

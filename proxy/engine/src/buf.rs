@@ -11,6 +11,9 @@ const KEEP_CAPACITY: usize = 1024 * 1024;
 const COMPACT_BYTES: usize = 64 * 1024;
 
 /// `[0 .. released)` is free, `[released .. written)` is sent and still kept, `[written .. end)` waits.
+///
+/// `released` may be ahead of `written`: a server answers the first command of a batch, for which all of the batch
+/// is released, before the rest has been written. Only what is both is cut off.
 #[derive(Default)]
 pub struct OutBuf {
     data: Vec<u8>,
@@ -27,22 +30,30 @@ impl OutBuf {
     /// The vector to append to directly.
     #[inline]
     pub fn tail(&mut self) -> &mut Vec<u8> {
-        if self.released > COMPACT_BYTES && self.released > self.data.len() / 2 {
+        let spent = self.spent();
+        if spent > COMPACT_BYTES && spent > self.data.len() / 2 {
             self.compact();
         }
         &mut self.data
     }
 
+    /// Bytes at the front that nobody needs any more.
+    #[inline]
+    fn spent(&self) -> usize {
+        self.released.min(self.written)
+    }
+
     /// Not before something is appended: a large value that leaves in pieces is not moved up after each.
     #[cold]
     fn compact(&mut self) {
-        self.data.drain(..self.released);
-        self.written -= self.released;
-        self.released = 0;
+        let spent = self.spent();
+        self.data.drain(..spent);
+        self.written -= spent;
+        self.released -= spent;
     }
 
     /// Takes a buffer over whose last `len` bytes wait to be written; what is in front of them is not wanted.
-    /// Only while nothing is held.
+    /// Only while it is empty.
     pub fn adopt(&mut self, data: Vec<u8>, len: usize) {
         debug_assert!(self.data.is_empty());
         self.released = data.len() - len;
@@ -60,6 +71,12 @@ impl OutBuf {
         self.data.len() - self.written
     }
 
+    /// True if nothing is held and nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
     /// Bytes that are held, sent or not.
     #[inline]
     pub fn held(&self) -> usize {
@@ -70,14 +87,20 @@ impl OutBuf {
     pub fn advance(&mut self, count: usize) {
         self.written += count;
         debug_assert!(self.written <= self.data.len());
+        self.reset_spent();
     }
 
-    /// Forgets the oldest `count` held bytes (which have been sent).
+    /// Forgets the oldest `count` held bytes, which have been sent, or have begun to be.
     #[inline]
     pub fn release(&mut self, count: usize) {
         self.released += count;
-        debug_assert!(self.released <= self.written);
-        if self.released == self.data.len() {
+        debug_assert!(self.released <= self.data.len());
+        self.reset_spent();
+    }
+
+    #[inline]
+    fn reset_spent(&mut self) {
+        if self.spent() == self.data.len() {
             self.reset();
         }
     }
@@ -112,5 +135,51 @@ impl OutBuf {
 
     pub fn capacity(&self) -> usize {
         self.data.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_answered_before_it_is_all_written_is_written_all_the_same() {
+        let mut out = OutBuf::default();
+        out.extend(b"MULTI INCR EXEC");
+        out.advance(5);
+        // The reply to MULTI, which stands for all of the batch.
+        out.release(15);
+        assert_eq!((out.held(), out.unwritten()), (0, &b" INCR EXEC"[..]));
+        assert!(!out.is_empty());
+        out.extend(b"GET");
+        assert_eq!(out.unwritten(), b" INCR EXECGET");
+        assert_eq!(out.held_slice(0, 3), b"GET");
+        out.advance(13);
+        out.release(3);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn it_is_empty_when_the_rest_is_written_and_was_released_before() {
+        let mut out = OutBuf::default();
+        out.extend(b"MULTI INCR EXEC");
+        out.advance(5);
+        out.release(15);
+        out.advance(10);
+        assert!(out.is_empty());
+        out.extend(b"GET");
+        assert_eq!(out.unwritten(), b"GET");
+    }
+
+    #[test]
+    fn what_is_cut_off_at_the_front_was_written() {
+        let mut out = OutBuf::default();
+        let batch = vec![b'x'; 4 * COMPACT_BYTES];
+        out.extend(&batch);
+        out.advance(batch.len() - 15);
+        out.release(batch.len());
+        out.extend(b"GET");
+        assert_eq!(out.unwritten(), [&[b'x'; 15][..], b"GET"].concat());
+        assert_eq!((out.held(), out.held_slice(0, 3)), (3, &b"GET"[..]));
     }
 }

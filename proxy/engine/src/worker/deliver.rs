@@ -103,7 +103,7 @@ impl Worker {
                 let may_take = bytes.len() >= LEND_BYTES
                     && matches!(slot.form, Form::Same)
                     && client.slots.is_empty()
-                    && client.out.held() == 0;
+                    && client.out.is_empty();
                 if !(slot.mute || may_take && self.lent.take(Taker::Client(who), bytes)) {
                     slot.form.write(bytes, client.out.tail());
                 }

@@ -462,7 +462,7 @@ impl Worker {
                     let pending = self.pending(to, out.kind, false, 0);
                     let may_take = out.bytes.len() >= LEND_BYTES
                         && out.trailer.is_empty()
-                        && self.conns[index as usize].out.held() == 0;
+                        && self.conns[index as usize].out.is_empty();
                     if may_take && self.lent.take(Taker::Conn(index), out.bytes) {
                         self.conns[index as usize].push_counted(out.bytes.len(), pending);
                         self.note_queued(index);
