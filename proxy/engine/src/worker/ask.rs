@@ -3,6 +3,7 @@
 //! Called by `fan.rs`, which has the rules. Must not know what the answers mean.
 
 use super::forward::{Flow, Meta, Way};
+use super::reads::PARKED;
 use super::scan::Scan;
 use super::split::{Gather, Merge};
 use super::*;
@@ -158,7 +159,8 @@ impl Worker {
         }
     }
 
-    /// Asks the next backend that can be; answers with an error if there is none. False then.
+    /// Asks the next backend that can be. If there is none, what the last one said is the answer: false. If nobody
+    /// was asked, that is the answer, and it is given here.
     fn ask_next(&mut self, gather: Handle, part: u16) -> bool {
         let Some((pool, lane, shard, tried, fixed)) =
             self.gathers.get_mut(gather).and_then(|gather| {
@@ -188,7 +190,7 @@ impl Worker {
                 };
                 self.fail(pool, to, wire);
             }
-            return false;
+            return tried == 0;
         };
         let tag = self.tag_of(pool, shard, backend);
         let Some(state) = self.gathers.get_mut(gather) else {
@@ -296,13 +298,12 @@ impl Worker {
         replies: u32,
     ) {
         let index = self.conn_for(pool, shard, backend, lane);
-        if matches!(
-            self.conns[index as usize].state,
-            ConnState::Closed | ConnState::Held
-        ) {
-            self.fail(pool, to, Wire::BackendUnreachable);
-            return;
-        }
+        let tried = match self.conns[index as usize].state {
+            ConnState::Closed => return self.fail(pool, to, Wire::BackendUnreachable),
+            // It waits there for the table that follows (`park_read`): nobody better was left.
+            ConnState::Held => PARKED,
+            _ => 0,
+        };
         for i in 0..replies {
             let to = match to {
                 ReplyTo::Part { gather, part, .. } => ReplyTo::Part {
@@ -312,7 +313,7 @@ impl Worker {
                 },
                 other => other,
             };
-            let mut pending = self.pending(to, ReplyKind::Line, true, 0);
+            let mut pending = self.pending(to, ReplyKind::Line, true, tried);
             pending.pinned = true;
             self.enqueue(index, if i == 0 { bytes } else { b"" }, pending);
         }
