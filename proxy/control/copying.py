@@ -4,8 +4,8 @@ Called by `proxy.tasks.copying`, which asks the servers and does what is said he
 is in `proxy.control.memcached_copying` and `proxy.control.redis_copying`. Must not know sockets, tasks or
 the clock.
 
-    stale ──► EMPTYING ──► JOINING ──► SETTLING ──► COPYING ──► in sync
-              flush        view E+1    a lease      key by key  view E+2
+    stale ──► PREPARING ──► JOINING ──► SETTLING ──► COPYING ──► in sync
+              the record    view E+1    a lease      key by key  view E+2
 
 For servers that cannot list and cut the connections of other proxies, or are not allowed to copy from each
 other. What is leant on:
@@ -30,9 +30,11 @@ added at a > f and verified at v > a: if a < t2, the write comes last on the tar
 so either f > t1 and the copy has the write, or the leader has something else and the copy is taken back.
 The model in ``tests/model`` tries every order.
 
-The target is emptied first if it holds anything, as what was deleted meanwhile would stay. A proxy that
-takes over from one that died goes on without emptying it. What it finds there may be a copy that was never
-verified, so it is compared: the target's first, then the leader's.
+What the target holds already would stay if it was deleted meanwhile, so it is compared: the names on the
+target first, then the leader's. It may also be what a proxy that has died copied and never verified. A Redis
+is emptied before that, by a transaction that its record is a condition of. A Memcached is not: it has no such
+thing, and a flush that came late, from a proxy that was stopped or by a slow network, would empty a backend
+that is in sync again.
 
 Not covered, here as ever (P7): writes of two proxies to one key at the same moment may reach the target in
 another order than the leader.

@@ -9,7 +9,7 @@ Called by `proxy.tasks.memcached_copying`. The procedure and the rest of why it 
             before our add did and been overwritten, so the copy is taken back, unless something newer has
             taken its place there (`md` with the token of our own add), and is made again
 
-What the target holds already may also be the copy of a proxy that died before it could verify it, or of a
+What the target holds already may be old, or the copy of a proxy that died before it could verify it, or of a
 batch that broke off, or have come while not every proxy knew of E+1. It is compared: the target's item first,
 then the leader's; a write in between reaches the target later. If they differ, it is taken back by its token
 and copied again. All names on the target are gone through for that before the leader's, as of what the leader
@@ -21,12 +21,13 @@ the item is marked anew (`give_back_request`), if it is the same still, and a cl
 sees that somebody else has won. The copy is marked last, again only if it is ours still. What ``mg`` has
 made for a client that missed (an empty item that is won) is added by the same means.
 
-A flush cannot be made conditional: the lease on the leader and the target's own record are looked at right
-before it, and one that comes too late all the same removes the target's record, by which every proxy sees
-that it was flushed.
+Nothing here is done to the target but by the token of an item, or where there is no item. Only an add could
+come too late, from a proxy that was stopped between fetching and adding, when the key has been deleted and
+the target is in sync again. So nothing is added once the lease on the leader is, by our own clock, close to
+its end.
 
 Sources: memcached's doc/protocol.txt (meta commands, lru_crawler metadump); its ``do_store_item`` and
-``oldest_live`` for what add and flush_all see.
+``oldest_live`` for what add sees.
 """
 
 from __future__ import annotations

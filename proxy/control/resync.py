@@ -27,7 +27,7 @@ class Phase(StrEnum):
     """Where a resynchronisation is."""
 
     LINKING = "linking"
-    EMPTYING = "emptying"
+    PREPARING = "preparing"
     JOINING = "joining"
     SETTLING = "settling"
     COPYING = "copying"

@@ -40,8 +40,8 @@ class Copier(Protocol):
         """Whether both servers can do what is needed, as far as can be told before anything is changed."""
         ...
 
-    async def empty(self) -> None:
-        """Removes what the target holds, and gives it the record that it is stale by.
+    async def prepare(self) -> None:
+        """Gives the target the record that it is stale by. What it holds may be removed.
 
         Not if another shard keeps a record there: then it is not ours alone.
         """
@@ -113,6 +113,8 @@ class Copying:
             await trio.sleep(LOOK_SECONDS)
             self._job.report()
             try:
+                # Not even if it is free: somebody else may have had it, and be done.
+                self._job.check_lease()
                 await self._job.keep_lease()
             except (GivenUp, LinkError) as error:
                 self._trouble = error
@@ -121,8 +123,8 @@ class Copying:
     async def _bring_back(self) -> None:
         await self._copier.check()
         if not is_joining(self._shard(), self._address):
-            self._enter(Phase.EMPTYING)
-            await self._copier.empty()
+            self._enter(Phase.PREPARING)
+            await self._copier.prepare()
             self._enter(Phase.JOINING)
             await self._join()
         elif self._copier.renews_view:

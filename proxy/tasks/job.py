@@ -144,6 +144,18 @@ class Job:
         if self.leased_until - self.clock() < LEASE_SECONDS * 2 / 3 and not await self.prolong():
             raise GivenUp(Trouble.LEASE_LOST)
 
+    def check_lease(self, margin: float = 0.0) -> None:
+        """To be called right before what must not happen once another proxy may be at work, or have been.
+
+        Args:
+            margin: seconds that it may take.
+
+        Raises:
+            GivenUp: the lease has run out by our own clock, or may before that is done.
+        """
+        if self.leased_until - self.clock() <= margin:
+            raise GivenUp(Trouble.LEASE_LOST)
+
     async def let_go(self) -> None:
         """Gives the lease back, if it is still held."""
         if self.leased_until > self.clock():

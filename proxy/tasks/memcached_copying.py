@@ -31,7 +31,7 @@ from proxy.control.memcached_copying import (
     take_back_request,
     token_request,
 )
-from proxy.control.resync import STALL_SECONDS, Trouble, may_overwrite
+from proxy.control.resync import LEASE_SECONDS, STALL_SECONDS, Trouble
 from proxy.control.view import RESERVED_PREFIX
 from proxy.tasks import views
 from proxy.tasks.job import BATCH_SECONDS, LOOK_SECONDS, GivenUp, Job
@@ -40,7 +40,8 @@ from proxy.tasks.wire import DumpReader, Listing, MetaReader, MetaReply, Reply
 
 DUMP_SECONDS = 300.0
 """For a list of all keys: a server writes a million of them in about a second."""
-EMPTY_TRIES = 3
+WRITE_SECONDS = LEASE_SECONDS / 3
+"""For a copy under way to the target, after which the lease may be over."""
 REPLY_SLACK_BYTES = 64 * 1024
 VIEW_PREFIX = f"{RESERVED_PREFIX}view:".encode()
 
@@ -96,43 +97,22 @@ class MemcachedCopier:
         size = told.get(b"item_size_max", b"")
         return int(size) if size.isdigit() else 1 << 20
 
-    async def empty(self) -> None:
-        """Removes what the target holds, and gives it the record that it is stale by.
-
-        Not if another shard keeps a record there: then it is not ours alone.
-        """
+    async def prepare(self) -> None:
+        """Gives the target the record that it is stale by. What it holds is compared later, key by key."""
         job, ours = self._job, self._job.view_key.encode()
-        for _ in range(EMPTY_TRIES):
-            found: list[Key] = []
-            is_empty = True
+        foreign: list[bytes] = []
 
-            def look(key: Key, found: list[Key] = found) -> None:
-                nonlocal is_empty
-                if not is_reserved(key):
-                    is_empty = False
-                elif key.word.startswith(VIEW_PREFIX) and key.word != ours:
-                    found.append(key)
+        def look(key: Key) -> None:
+            if is_reserved(key) and key.word.startswith(VIEW_PREFIX) and key.word != ours:
+                foreign.append(key.word)
 
-            await self._dump(job.target, look)
-            if found:
-                raise GivenUp(Trouble.FOREIGN_RECORD, found[0].word.decode("utf-8", "replace"))
-            if is_empty:
-                break
-            seen = await job.look(job.target)
-            # Right before it, as it cannot be taken back.
-            if not may_overwrite(self._shard(), seen.record, self._address):
-                raise GivenUp(Trouble.TARGET_CHANGED)
-            if not await job.prolong():
-                raise GivenUp(Trouble.LEASE_LOST)
-            reply = await self._tell(job.target, b"flush_all\r\n")
-            if reply != b"OK":
-                raise GivenUp(Trouble.REFUSED, f"flush_all: {_text(reply)}")
-        else:
-            raise GivenUp(Trouble.TARGET_CHANGED, "others write to it")
+        await self._dump(job.target, look)
+        if foreign:
+            raise GivenUp(Trouble.FOREIGN_RECORD, foreign[0].decode("utf-8", "replace"))
         shard = self._shard()
         if shard.view is None or shard.view.joining or self._address in shard.view.in_sync:
             raise GivenUp(Trouble.LEADER_CHANGED)
-        # Where votes count, what the target has voted for went with its record: it is given one in time.
+        # Where votes count, what one without a record has voted for went with it: it is given one in time.
         order = Restore(self._address, shard.record, blank=not shard.votes_needed)
         if not await views.restore(order, shard.view, job.target, job.seconds):
             raise GivenUp(Trouble.TARGET_CHANGED)
@@ -209,6 +189,7 @@ class MemcachedCopier:
         has_moments = any(item.ttl > RELATIVE_SECONDS_LIMIT for _, item in wanted)
         now = await self._target_clock() if has_moments else 0
         request = b"".join(add_request(key, item, now) for key, item in wanted)
+        self._job.check_lease(WRITE_SECONDS)
         added: list[tuple[Key, Shown, int]] = []
         occupied: list[Key] = []
         for (key, item), reply in zip(

@@ -103,11 +103,8 @@ class RedisCopier:
         if condition_of(reply) is not Condition.OOM:  # there is room once it is empty
             _refuse_errors([reply])
 
-    async def empty(self) -> None:
-        """Removes what the target holds, and gives it the record that it is stale by, in one transaction.
-
-        Not if another shard keeps a record there: then it is not ours alone.
-        """
+    async def prepare(self) -> None:
+        """Removes what the target holds, and gives it the record that it is stale by, in one transaction."""
         job = self._job
         reserved, cursor = set(), END
         while True:

@@ -25,7 +25,7 @@ from proxy.tasks.link import Link, LinkError
 from proxy.tasks.status import Sample
 
 _log = Log("resync")
-_FIRST_PHASES = {Way.FOLLOW: Phase.LINKING, Way.COPY: Phase.EMPTYING}
+_FIRST_PHASES = {Way.FOLLOW: Phase.LINKING, Way.COPY: Phase.PREPARING}
 
 
 class Procedure(Protocol):

@@ -126,6 +126,7 @@ def run(schedule: Schedule) -> Report:
             schedule.clients,
             schedule.seed,
             fills=schedule.evicts,
+            large=schedule.large,
             parts_fail=schedule.protocol == "memcached" and schedule.shards > 1,
         )
         start = time.monotonic()
@@ -307,8 +308,8 @@ def run_many(schedules: Iterable[Schedule], arguments: argparse.Namespace) -> in
     began, bad, done, skipped = time.monotonic(), [], 0, 0
     bites: dict[str, list[int]] = defaultdict(list)
     for schedule in schedules:
-        seed = schedule.seed
-        if time.monotonic() - began > arguments.minutes * 60:
+        seed, at = schedule.seed, time.monotonic()
+        if at - began > arguments.minutes * 60:
             print(f"time is over after {done} schedules")
             break
         try:
@@ -326,7 +327,7 @@ def run_many(schedules: Iterable[Schedule], arguments: argparse.Namespace) -> in
         if report.violations:
             bad.append((seed, sorted({violation.rule for violation in report.violations})))
         is_shown = report.violations or report.skipped or arguments.verbose
-        print(report if is_shown else f"seed {seed}: ok", flush=True)
+        print(report if is_shown else f"seed {seed}: ok, {time.monotonic() - at:.1f} s", flush=True)
     for sort, counts in sorted(bites.items()):
         print(f"  {sort:14} {len(counts):4} times, felt {sum(map(bool, counts)):4} times")
     print(f"{done} schedules, {len(bad)} with violations" + (f", {skipped} skipped" if skipped else ""))

@@ -82,6 +82,8 @@ SORTS: Mapping[str, Sort] = {
 
 NEEDS: Mapping[str, float] = {"network": 0.2, "clock": 0.15}
 """Share of the schedules with faults that need it."""
+LARGE_SHARE = 0.4
+"""Of the schedules that can have large values, those that do."""
 SHARE = 0.7
 """Of the faults of such a schedule."""
 JUMPS_SECONDS = (2.0, 10.0, 120.0)
@@ -170,6 +172,7 @@ class Schedule:
         interval: seconds between the probes of a backend.
         persistent: the servers keep what they hold over a restart.
         evicts: the servers are too small for what is written.
+        large: some values are too large to be written or sent on in one turn.
         survivors: per shard, the backend that is left alone.
     """
 
@@ -188,6 +191,7 @@ class Schedule:
     survivors: tuple[int, ...]
     faults: tuple[Fault, ...]
     resynchronises: bool = False
+    large: bool = False
 
     @property
     def needs(self) -> frozenset[str]:
@@ -206,7 +210,7 @@ class Schedule:
         return max((each.seconds for each in self.faults if each.sort == "proxy_stop"), default=0.0)
 
     def __str__(self) -> str:
-        extras = [name for name in ("persistent", "evicts", "resynchronises") if getattr(self, name)]
+        extras = [name for name in ("persistent", "evicts", "large", "resynchronises") if getattr(self, name)]
         head = (
             f"seed {self.seed}: {self.protocol}, {self.proxies} proxies of {self.workers} workers, "
             f"{self.shards} shards of {self.replicas}, reads {self.reads}, probes every {self.interval} s, "
@@ -242,7 +246,7 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
     faults = _apart(seed, protocol, proxies, replicas, faults)
     if heals:
         faults = _with_disturbance(seed, protocol, proxies, replicas, faults)
-    return Schedule(
+    schedule = Schedule(
         seed=seed,
         protocol=protocol,
         proxies=proxies,
@@ -259,6 +263,9 @@ def draw(seed: int, capabilities: Capabilities | None = None, *, protocol: str |
         faults=faults,
         resynchronises=heals,
     )
+    # What is lost on a wire comes again so late that a large value would never arrive.
+    fits = not schedule.evicts and "network" not in schedule.needs
+    return replace(schedule, large=fits and random.Random(f"large {seed}").random() < LARGE_SHARE)
 
 
 def _fault(

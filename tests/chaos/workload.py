@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +24,18 @@ ANSWER_SECONDS = 8.0
 so long is a fault in itself."""
 RETRY_SECONDS = 0.05
 """Pause before connecting again."""
-PAUSE_SECONDS = 0.004
-"""Longest pause between two batches: histories stay small, and keys come to rest now and then."""
+PAUSES_SECONDS = (0.004, 0.02, 0.06)
+"""Longest pause between two batches, one of these per schedule: histories stay small, keys come to rest now
+and then, and not all is found by clients that keep the machine busy."""
 BATCH = 6
 """Most requests sent at once."""
 FILLER_BYTES = 20_000
 """Of what memcached is filled with until it evicts."""
+LARGE = 0.06
+"""Share of the writes of one value whose value is large, where there are such."""
+LARGE_BYTES = (100_000, 300_000, 700_000)
+"""On both sides of what a connection is written in one turn; the largest fit into a Memcached of today."""
+FILLER = b"x"
 BINARY = Binary()
 MANY = 0.12
 """Share of the requests that name several keys."""
@@ -66,6 +73,7 @@ class Workload:
         seed: for what they ask; when they ask it is up to the machine.
         noise: also send random requests of all types, through the first proxy.
         fills: also write more than the servers can hold.
+        large: some values are large ones; see `expanded`.
         parts_fail: a get of several keys may be split, and what a lost shard would have answered is missing.
     """
 
@@ -76,12 +84,14 @@ class Workload:
     seed: int
     noise: bool = True
     fills: bool = False
+    large: bool = False
     parts_fail: bool = False
     history: History = field(default_factory=History)
     noise_answers: int = 0
 
     def __post_init__(self) -> None:
         self._stopping = threading.Event()
+        self._pause_seconds = random.Random(f"pause {self.seed}").choice(PAUSES_SECONDS)
         self._sessions = itertools.count(1)
         self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
@@ -174,7 +184,7 @@ class Workload:
                     batch.append(self._read(rng))
             self._exchange(client, dialect, batch, proxy, session)
             if rng.random() < 0.5:
-                time.sleep(rng.random() * PAUSE_SECONDS)
+                time.sleep(rng.random() * self._pause_seconds)
 
     def _dialect_of(self, number: int) -> Dialect:
         """Half of the clients of a Memcached, writers and readers, speak the binary protocol."""
@@ -196,6 +206,8 @@ class Workload:
             return Ask(Kind.INCR, [key], [b""])
         if key.startswith(b"list:"):
             return Ask(Kind.APPEND, [key], [value])
+        if self.large and rng.random() < LARGE:
+            value = b"%b+%d" % (value, rng.choice(LARGE_BYTES))
         return Ask(Kind.DELETE if rng.random() < 0.1 else Kind.SET, [key], [value])
 
     def _read(self, rng: random.Random) -> Ask:
@@ -239,7 +251,7 @@ class Workload:
         for op, (outcome, value, text, is_odd) in zip(ops, answers, strict=True):
             op.end, op.outcome, op.text, op.is_odd = now, outcome, text, is_odd
             if outcome is Outcome.OK and kind in (Kind.GET, Kind.INCR):
-                op.value = value
+                op.value = folded(value) if isinstance(value, bytes) else value
                 op.is_part = len(ops) > 1 and self.parts_fail
 
     def _give_up(self, ops: Sequence[Op], text: str) -> None:
@@ -265,7 +277,7 @@ class Workload:
             for _, is_values in batch:
                 self.dialect.read_noise(client, is_values)
                 self.noise_answers += 1
-            time.sleep(rng.random() * PAUSE_SECONDS)
+            time.sleep(rng.random() * self._pause_seconds)
 
     def _fill(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
         data = b"x" * FILLER_BYTES
@@ -279,7 +291,22 @@ class Workload:
 def _request(dialect: Dialect, ask: Ask) -> bytes:
     if len(ask.keys) > 1:
         return dialect.many(ask.kind, ask.keys, ask.values)
-    return dialect.request(ask.kind, ask.keys[0], ask.values[0])
+    return dialect.request(ask.kind, ask.keys[0], expanded(ask.values[0]))
+
+
+def expanded(value: bytes) -> bytes:
+    """What is stored for a value of the history: ``0.1.77+3`` stands for itself and three more bytes, so that
+    a history of large values stays small."""
+    return value + FILLER * int(value.partition(b"+")[2] or 0)
+
+
+def folded(data: bytes) -> bytes:
+    """The value of the history that `expanded` makes into this; where there is none, the beginning of it,
+    marked as damaged."""
+    value = data[: data.find(FILLER)] if FILLER in data else data
+    if not re.fullmatch(rb"(first|[0-9.]+(\+[0-9]+)?)", value) or expanded(value) != data:
+        return b"damaged, %d bytes: %b" % (len(data), data[:100])
+    return value
 
 
 def _once(keys: Sequence[bytes]) -> Iterator[tuple[Kind, bytes]]:

@@ -19,9 +19,9 @@ from support.store import MemcachedStore
 from proxy.control.copying import Key
 from proxy.control.fence import Owner
 from proxy.control.model import BackendSpec, PoolSpec, ShardSpec
-from proxy.control.resync import Phase, Progress
+from proxy.control.resync import LEASE_SECONDS, Phase, Progress
 from proxy.control.state import ShardState, new_shard
-from proxy.tasks.job import Desk, Job
+from proxy.tasks.job import Desk, GivenUp, Job
 from proxy.tasks.link import Link
 from proxy.tasks.memcached_copying import MemcachedCopier
 from proxy.tasks.wire import MetaReader, MetaReply
@@ -84,8 +84,12 @@ FETCH, ADD, VERIFY, TAKE_BACK = range(4)
 """The questions of a batch, in their order."""
 
 
-def copy(pair: Pair, deeds: dict[int, Deed]) -> list[bytes]:
-    """Copies all keys, once, with deeds before some of the questions; returns those to copy again."""
+def copy(pair: Pair, deeds: dict[int, Deed], lease_seconds: float = LEASE_SECONDS) -> list[bytes]:
+    """Copies all keys, once, with deeds before some of the questions; returns those to copy again.
+
+    Raises:
+        GivenUp: as `MemcachedCopier.copy`.
+    """
     addresses = (pair.leader.address, pair.target.address)
     spec = ShardSpec("s", tuple(map(BackendSpec, addresses)))
     shard = new_shard(PoolSpec("p", "memcached", (spec,)), spec, 0.0)
@@ -94,7 +98,9 @@ def copy(pair: Pair, deeds: dict[int, Deed]) -> list[bytes]:
         links = [Link(each, "memcached", None, 1.0) for each in addresses]
         progress = Progress(*addresses, 0.0, 0.0, Phase.COPYING)
         desk = cast(Desk, _Desk(shard))
-        copying = Interrupted(Job(desk, Owner("1", "p", "s"), *links, trio.current_time, progress))
+        job = Job(desk, Owner("1", "p", "s"), *links, trio.current_time, progress)
+        job.leased_until = trio.current_time() + lease_seconds
+        copying = Interrupted(job)
         reader = partial(MetaReader, 1 << 20)
         copying._source, copying._sink = (
             Link(each, "memcached", None, 1.0, reader=reader) for each in addresses
@@ -129,6 +135,15 @@ def test_a_newer_value_stays(pair: Pair, moment: int) -> None:
     copy(pair, {moment: lambda: pair.ask(b"set b 6 0 3\r\nnew")})
     leader, target = pair.contents()
     assert leader == target
+
+
+def test_nothing_is_added_when_another_proxy_may_be_at_work(pair: Pair) -> None:
+    # As after a stop between fetching and adding: the target may be in sync by then, and the keys deleted.
+    with pytest.raises(GivenUp, match="lease_lost"):
+        copy(pair, {}, lease_seconds=0.5)
+    leader, target = pair.contents()
+    assert leader
+    assert target == {}
 
 
 def test_a_value_that_the_target_is_still_to_get(pair: Pair) -> None:

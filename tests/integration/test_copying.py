@@ -14,7 +14,7 @@ from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
 from support.refill import random_writes, traffic_through, wait_back, wait_phase
 from support.servers import MemcachedServer
-from support.store import QUICK, MemcachedStore, connect
+from support.store import QUICK, MemcachedStore, connect, contents
 
 from proxy.admin.client import ask_resync
 
@@ -195,6 +195,57 @@ def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
         assert b"STAT cmd_flush 0\r\n" in statistics, "it was not emptied again"
 
 
+def test_what_it_still_holds_is_compared_and_not_flushed() -> None:
+    # With -F a server refuses to be flushed. A flush cannot be taken back, nor be kept from coming late.
+    with (
+        Cluster("memcached", resync=AUTO, arguments=["-F"]) as cluster,
+        cluster.connect() as client,
+        cluster.connect() as reader,
+    ):
+        assert isinstance(client, MemcachedStore)
+        assert isinstance(reader, MemcachedStore)
+        fill(client, 3000)
+        cluster.servers[0][B].stop()
+        for number in range(0, 3000, 3):
+            key = b"fill%d" % number
+            request = [
+                b"delete %b" % key,
+                b"set %b 4 0 1\r\nx" % key,
+                b"touch %b 5000" % key,
+                b"ms new%d 1\r\nn" % number,
+                b"md %b I T1000" % key,
+            ][number % 5]
+            assert b"ERROR" not in client.ask(request)
+        cluster.servers[0][B].cont()
+        wait_back(cluster, B)
+        assert cluster.differences() == {}
+        cluster.servers[0][A].kill9()
+        assert reader.get(b"fill0") is None, "it was deleted while the other was away"
+        assert reader.get(b"fill1") == b"1" * 5
+
+
+def test_who_was_stopped_while_it_copied_writes_nothing_when_another_is_done() -> None:
+    with Cluster("memcached", reads="spread", resync=SLOW) as cluster:
+        proxies = [cluster.proxy, cluster.start_proxy()]
+        with cluster.connect() as client:
+            fill(client, 4000)
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        worker = wait_phase(cluster, "copying", *proxies)
+        survivor = next(each for each in proxies if each is not worker)
+        worker.stop()
+        wait_back(cluster, B, survivor)
+        with connect("memcached", survivor.ports["p"]) as client:
+            assert isinstance(client, MemcachedStore)
+            for number in range(4000):
+                assert client.ask(b"delete fill%d" % number) == b"DELETED"
+        worker.cont()
+        metric = "shardproxy_resync_runs_total"
+        eventually(lambda: worker.metric(metric, result="lease_lost") == 1, within=10)
+        wait_back(cluster, B, *proxies)
+        assert contents(cluster.servers[0][B]) == contents(cluster.servers[0][A]) == {}
+
+
 def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
     with Cluster("memcached", resync=AUTO) as cluster, cluster.connect() as client:
         client.set(b"k", b"1")
@@ -212,7 +263,7 @@ def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
 
 @pytest.mark.parametrize(
     ("option", "result"),
-    [("-C", "unsupported"), ("-F", "refused"), ("-X", "refused"), ("-I 512k", "refused")],
+    [("-C", "unsupported"), ("-X", "refused"), ("-I 512k", "refused")],
 )
 def test_a_server_that_cannot_be_made_equal_stays_out(option: str, result: str) -> None:
     with MemcachedServer() as a, MemcachedServer(*option.split()) as b:

@@ -2,7 +2,7 @@
 
 use crate::copy::{CopyRules, Copying};
 use crate::redis_copy::{Names, RedisCopyRules, RedisCopying, Takeover};
-use crate::{Instance, Subject};
+use crate::{Instance, Subject, WHOLE};
 
 pub fn all() -> Vec<Instance> {
     let mut list = Vec::new();
@@ -18,6 +18,7 @@ fn memcached(list: &mut Vec<Instance>) {
         writes: 4,
         dies: false,
         ordered: false,
+        held: None,
         rules: CopyRules::default(),
     };
     let two = Copying {
@@ -31,6 +32,7 @@ fn memcached(list: &mut Vec<Instance>) {
             subject: Subject::Copy(copying),
             holds,
             quick: true,
+            depth: WHOLE,
         })
     };
     add("copy: one proxy", base, true);
@@ -57,6 +59,31 @@ fn memcached(list: &mut Vec<Instance>) {
         true,
     );
     add("copy: two proxies at once", two, false);
+    let held = |value, copying| Copying {
+        held: Some(value),
+        dies: true,
+        ..copying
+    };
+    for (value, one, several) in [
+        (
+            0,
+            "copy: T holds what S has lost",
+            "copy: T holds what S has lost, two proxies",
+        ),
+        (
+            1,
+            "copy: T holds what S has",
+            "copy: T holds what S has, two proxies",
+        ),
+        (
+            2,
+            "copy: T holds an older value",
+            "copy: T holds an older value, two proxies",
+        ),
+    ] {
+        add(one, held(value, base), true);
+        add(several, held(value, in_turn), true);
+    }
     let without = |rules| Copying { rules, ..base };
     let rules = CopyRules::default();
     let parallel = CopyRules {
@@ -83,6 +110,24 @@ fn memcached(list: &mut Vec<Instance>) {
         ..rules
     };
     add("copy without: asking after the add", without(early), false);
+    let trusting = CopyRules {
+        compared: false,
+        ..rules
+    };
+    add(
+        "copy without: comparing what T holds",
+        held(0, without(trusting)),
+        false,
+    );
+    let reversed = CopyRules {
+        target_first: false,
+        ..rules
+    };
+    add(
+        "copy without: comparing T before S",
+        held(0, without(reversed)),
+        false,
+    );
 }
 
 /// Take longer than the others.
@@ -116,6 +161,7 @@ fn redis(list: &mut Vec<Instance>) {
             subject: Subject::RedisCopy(copying),
             holds,
             quick: !LARGE_COPIES.contains(&name),
+            depth: WHOLE,
         })
     };
     let breaking = RedisCopying { breaks: 1, ..base };

@@ -1,7 +1,8 @@
 //! Copying one key of Memcached from the leader S to the joining T, while writers go on: `add`, then verification.
 //!
 //! A writer sends its write to S, and what follows from it to T after S has answered; in the order of S, but T may lag.
-//! Of the key only its value, counted by write, and the CAS tokens of both servers matter.
+//! Of the key only its value, counted by write, and the CAS tokens of both servers matter. T may hold an old value:
+//! the names on T are gone through first, then those on S.
 
 use crate::queue::Queue;
 use crate::search::{Model, Step};
@@ -17,6 +18,8 @@ pub struct Copying {
     pub dies: bool,
     /// One writer at a time has writes under way.
     pub ordered: bool,
+    /// T holds value 1 at the start, and S this one; else T is empty, and S holds 1.
+    pub held: Option<u8>,
     pub rules: CopyRules,
 }
 
@@ -31,6 +34,10 @@ pub struct CopyRules {
     pub own_only: bool,
     /// S is asked again after the `add`, not before it.
     pub asked_after: bool,
+    /// What T holds is compared, T's names first.
+    pub compared: bool,
+    /// T is asked for what it holds before S is, when they are compared.
+    pub target_first: bool,
 }
 
 impl Default for CopyRules {
@@ -40,6 +47,8 @@ impl Default for CopyRules {
             verified: true,
             own_only: true,
             asked_after: true,
+            compared: true,
+            target_first: true,
         }
     }
 }
@@ -100,6 +109,13 @@ struct Writer {
 enum Copier {
     #[default]
     Start,
+    /// About to take the names on T, then on S.
+    ListingTarget,
+    ListingLeader,
+    /// About to compare what both hold.
+    Comparing,
+    /// One of both has been asked: the value there, and the CAS token if it is T.
+    Seen(u8, u8),
     /// Value and CAS token as fetched.
     Fetched(u8, u8),
     /// As that, and S has been asked again too early.
@@ -117,6 +133,10 @@ pub struct Key {
     target: Item,
     writers: [Writer; WRITERS],
     copier: Copier,
+    /// The name was on T, and has not been gone through as such.
+    is_first_pass: bool,
+    /// The name was on S.
+    is_named: bool,
     last_value: u8,
     /// A write was cut short, so that it never was acknowledged.
     cut_short: bool,
@@ -260,7 +280,11 @@ impl Copying {
 
     fn add(&self, next: &mut Key, value: u8, after: impl Fn(u8) -> Copier) -> &'static str {
         if next.target.value > 0 {
-            next.copier = Copier::Done; // a write was here before: what it left is as new as S, or newer comes
+            if self.rules.compared {
+                next.copier = Copier::Comparing;
+            } else {
+                Self::finish(next);
+            }
             return "finds T written already";
         }
         next.target.put(value);
@@ -268,13 +292,65 @@ impl Copying {
         "adds it on T"
     }
 
+    /// Nothing is left to do for the name: once more if S had it too.
+    fn finish(next: &mut Key) {
+        next.copier = if next.is_first_pass && next.is_named {
+            Copier::Start
+        } else {
+            Copier::Done
+        };
+        next.is_first_pass = false;
+    }
+
+    /// T's value and token, and S's value, have been seen.
+    fn compare(next: &mut Key, held: u8, token: u8, leader: u8) {
+        if held == 0 {
+            next.copier = Copier::Start;
+        } else if held == leader {
+            Self::finish(next);
+        } else {
+            next.copier = Copier::TakingBack(token, leader > 0);
+        }
+    }
+
     fn copier_step(&self, state: &Key, steps: &mut Vec<Step<Key>>) {
         let mut next = *state;
         let leader = state.leader;
         let label = match state.copier {
             Copier::Done => return,
+            Copier::ListingTarget => {
+                next.is_first_pass = self.rules.compared && state.target.value > 0;
+                next.copier = Copier::ListingLeader;
+                "takes the names on T".to_string()
+            }
+            Copier::ListingLeader => {
+                next.is_named = leader.value > 0;
+                next.copier = match (next.is_first_pass, next.is_named) {
+                    (true, _) => Copier::Comparing,
+                    (false, true) => Copier::Start,
+                    (false, false) => Copier::Done,
+                };
+                "takes the names on S".to_string()
+            }
+            Copier::Comparing if self.rules.target_first => {
+                next.copier = Copier::Seen(state.target.value, state.target.cas);
+                format!("sees {} on T", state.target.value)
+            }
+            Copier::Comparing => {
+                next.copier = Copier::Seen(leader.value, 0);
+                format!("sees {} on S", leader.value)
+            }
+            Copier::Seen(held, token) if self.rules.target_first => {
+                Self::compare(&mut next, held, token, leader.value);
+                format!("compares it with {} on S", leader.value)
+            }
+            Copier::Seen(on_leader, _) => {
+                let target = state.target;
+                Self::compare(&mut next, target.value, target.cas, on_leader);
+                format!("compares it with {} on T", target.value)
+            }
             Copier::Start if leader.value == 0 => {
-                next.copier = Copier::Done;
+                Self::finish(&mut next);
                 "finds nothing on S".to_string()
             }
             Copier::Start => {
@@ -305,11 +381,11 @@ impl Copying {
             }
             Copier::Added(cas, own) => {
                 let is_same = leader.value > 0 && leader.cas == cas;
-                next.copier = if is_same {
-                    Copier::Done
+                if is_same {
+                    Self::finish(&mut next);
                 } else {
-                    Copier::TakingBack(own, leader.value > 0)
-                };
+                    next.copier = Copier::TakingBack(own, leader.value > 0);
+                }
                 format!(
                     "asks S again, which has {}",
                     if is_same { "the same" } else { "another" }
@@ -321,11 +397,11 @@ impl Copying {
                 if takes {
                     next.target.remove();
                 }
-                next.copier = if again && takes {
-                    Copier::Start
+                if again && takes {
+                    next.copier = Copier::Start;
                 } else {
-                    Copier::Done
-                };
+                    Self::finish(&mut next);
+                }
                 if takes {
                     "takes its copy back from T"
                 } else {
@@ -343,10 +419,18 @@ impl Model for Copying {
 
     fn initial(&self) -> Key {
         let mut state = Key {
-            last_value: 1,
+            last_value: 2,
             ..Key::default()
         };
-        state.leader.put(1);
+        if let Some(on_leader) = self.held {
+            state.copier = Copier::ListingTarget;
+            state.target.put(1);
+            if on_leader > 0 {
+                state.leader.put(on_leader);
+            }
+        } else {
+            state.leader.put(1);
+        }
         state
     }
 

@@ -3,7 +3,7 @@
 use crate::protocol::{Config, Rules};
 use crate::resync::Procedure;
 use crate::state::Budget;
-use crate::{Instance, Subject};
+use crate::{Instance, Subject, WHOLE};
 
 pub const fn budget(crashes: u8, restarts: u8, cuts: u8, stalls: u8) -> Budget {
     Budget {
@@ -34,6 +34,7 @@ pub fn all() -> Vec<Instance> {
             subject: Subject::Protocol(config),
             holds,
             quick,
+            depth: WHOLE,
         })
     };
     let with = |config: Config, budget: Budget| Config { budget, ..config };

@@ -35,11 +35,11 @@ enum Subject {
 }
 
 impl Subject {
-    fn search(&self) -> search::Found {
+    fn search(&self, depth: usize) -> search::Found {
         match self {
-            Subject::Protocol(config) => search::search(config, LIMIT),
-            Subject::Copy(copying) => search::search(copying, LIMIT),
-            Subject::RedisCopy(copying) => search::search(copying, LIMIT),
+            Subject::Protocol(config) => search::search(config, LIMIT, depth),
+            Subject::Copy(copying) => search::search(copying, LIMIT, depth),
+            Subject::RedisCopy(copying) => search::search(copying, LIMIT, depth),
         }
     }
 }
@@ -50,7 +50,11 @@ struct Instance {
     subject: Subject,
     holds: bool,
     quick: bool,
+    /// How many steps deep it is searched; `WHOLE` for all.
+    depth: usize,
 }
+
+const WHOLE: usize = usize::MAX;
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
@@ -66,7 +70,7 @@ fn main() -> ExitCode {
             continue;
         }
         let began = Instant::now();
-        let found = instance.subject.search();
+        let found = instance.subject.search(instance.depth);
         let is_expected = found.complete && found.fault.is_none() == instance.holds;
         failed += usize::from(!is_expected);
         println!(
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
             instance.name,
             match (&found.fault, found.complete) {
                 (Some(_), _) => "broken",
+                (None, true) if found.depth == instance.depth => "holds so far",
                 (None, true) => "holds",
                 (None, false) => "not finished",
             },

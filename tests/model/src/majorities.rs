@@ -3,7 +3,12 @@
 use crate::instances::budget;
 use crate::protocol::{Config, Rules};
 use crate::state::Budget;
-use crate::{Instance, Subject};
+use crate::{Instance, Subject, WHOLE};
+
+/// Has more states than can be kept: it is searched to a depth at which all the rules that can be left out have long
+/// broken something.
+const LARGEST: &str = "majority: parted, crash";
+const LARGEST_DEPTH: usize = 18;
 
 pub fn all() -> Vec<Instance> {
     let two = Config {
@@ -22,6 +27,11 @@ pub fn all() -> Vec<Instance> {
             subject: Subject::Protocol(config),
             holds,
             quick,
+            depth: if name == LARGEST {
+                LARGEST_DEPTH
+            } else {
+                WHOLE
+            },
         })
     };
     // Both proxies reach c, p0 also b, and p1 also a.
@@ -109,7 +119,7 @@ pub fn all() -> Vec<Instance> {
     add("majority: crash", with(three, crash), true, false);
     add("majority: parted", short, true, true);
     add("majority: parted, cut", with(short, cut), true, false);
-    add("majority: parted, crash", with(short, crash), true, false);
+    add(LARGEST, with(short, crash), true, false);
     add(
         "majority: parted, proxy restart",
         with(short, budget(0, 1, 0, 0)),

@@ -109,8 +109,8 @@ pub fn hash<S: Hash>(state: &S) -> u64 {
     hasher.finish()
 }
 
-/// Visits states nearest first until one is broken, none is left, or `limit` of them were seen.
-pub fn search<M: Model>(model: &M, limit: usize) -> Found {
+/// Visits states nearest first until one is broken, none within `deepest` steps is left, or `limit` of them were seen.
+pub fn search<M: Model>(model: &M, limit: usize, deepest: usize) -> Found {
     let (start, _) = model.canonical(model.initial());
     let mut seen: HashSet<u64, BuildHasherDefault<AsItIs>> = HashSet::default();
     seen.insert(hash(&start));
@@ -118,7 +118,7 @@ pub fn search<M: Model>(model: &M, limit: usize) -> Found {
     let mut parents: Vec<(u32, u16)> = vec![(0, 0)];
     let mut frontier = vec![(start, 0u32)];
     let mut depth = 0;
-    while !frontier.is_empty() {
+    while !frontier.is_empty() && depth < deepest {
         depth += 1;
         let mut following = Vec::new();
         for (state, id) in &frontier {
