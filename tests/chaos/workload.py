@@ -24,7 +24,7 @@ ANSWER_SECONDS = 8.0
 so long is a fault in itself."""
 RETRY_SECONDS = 0.05
 """Pause before connecting again."""
-PAUSES_SECONDS = (0.004, 0.02, 0.06)
+PAUSES_SECONDS = (0.004, 0.04, 0.15)
 """Longest pause between two batches, one of these per schedule: histories stay small, keys come to rest now
 and then, and not all is found by clients that keep the machine busy."""
 BATCH = 6
