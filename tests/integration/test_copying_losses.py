@@ -8,7 +8,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from support.copying import MEMCACHED, REDIS, SLOW, A, B, Copied, fill
+from support.copying import AUTO, MEMCACHED, REDIS, SLOW, A, B, Copied, fill
+from support.eventually import eventually
 from support.refill import traffic_through, wait_back, wait_phase
 from support.store import Refused, connect
 
@@ -91,3 +92,37 @@ def test_a_proxy_that_hung_meanwhile_writes_to_nobody_alone(copied: Copied) -> N
                     behind.read_set()  # whatever it is told, both have the write or neither
             hanging.wait_state("p", cluster.address(B), "in_sync")
             copied.assert_same(cluster)
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_who_may_lack_what_a_stopped_proxy_has_written_leaves_again(copied: Copied, replicas: int) -> None:
+    # It cannot know where it was stopped: right before it wrote, that was long after the end of its lease.
+    with copied.start(replicas=replicas, resync=AUTO) as cluster:
+        stopped = cluster.start_proxy(resync={"auto": False})
+        leader, back = cluster.servers[0][A], cluster.address(B)
+        with connect(copied.protocol, stopped.ports["p"]) as client, cluster.connect() as reader:
+            client.set(b"k", b"1")
+            cluster.servers[0][B].kill9()
+            stopped.wait_state("p", back, "down")
+            client.set(b"k", b"2")
+            leader.stop()
+            client.raw.send(client.set_request(b"k", b"3"))
+            count = "shardproxy_backend_inflight"
+            eventually(lambda: stopped.metric(count, backend=cluster.address(A)) > 0, within=5)
+            stopped.stop()
+            leader.cont()
+            eventually(lambda: reader.get(b"k") == b"3", within=5)
+            cluster.servers[0][B].restart()
+            wait_back(cluster, B, cluster.proxy)
+            stopped.cont()
+            # An error, or, if there are two that have it, it waits until the third has left.
+            with suppress(Refused):
+                client.read_set()
+                assert replicas == 3
+                assert stopped.backend_states("p")[back] != "in_sync"
+            failures = "shardproxy_replica_write_failures_total"
+            eventually(lambda: stopped.metric(failures, backend=back) > 0, within=10)
+            wait_back(cluster, B, cluster.proxy, stopped)
+            copied.assert_same(cluster)
+            client.set(b"k", b"4")
+            assert reader.get(b"k") == b"4"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from support.cluster import Cluster
-from support.eventually import PATIENCE
+from support.eventually import PATIENCE, eventually
 from support.servers import UnequalMemcachedServer
 from support.store import PROTOCOLS, MemcachedStore, RedisStore, Store, connect
 from support.traffic import Traffic
@@ -157,3 +157,22 @@ def append(client: Store, part: bytes) -> None:
         assert client.ask(b"append k 0 0 %d\r\n%b" % (len(part), part)) == b"STORED"
     else:
         assert client.raw.ask(b"APPEND k %b\r\n" % part) == b":2\r\n"
+
+
+def test_a_proxy_that_stood_still_blames_nobody(protocol: str) -> None:
+    # What has come meanwhile is read before anything is too late.
+    metric = "shardproxy_backend_inflight"
+    with Cluster(protocol, workers=2) as cluster, cluster.connect() as client:
+        client.set(b"k", b"1")
+        for number in range(2, 6):
+            leader = cluster.servers[0][LEADER]
+            leader.stop()
+            client.raw.send(client.set_request(b"k", b"%d" % number))
+            eventually(lambda: cluster.proxy.metric(metric, backend=cluster.address(LEADER)) > 0, within=5)
+            cluster.proxy.stop()
+            leader.cont()
+            time.sleep(0.6)  # longer than the request timeout
+            cluster.proxy.cont()
+            client.read_set()
+        assert cluster.members() == [LEADER, FOLLOWER]
+        assert cluster.proxy.metric("shardproxy_replica_write_failures_total") == 0

@@ -176,6 +176,8 @@ pub struct Conn {
     pub shown_at: u64,
     /// When it was last asked for by `worker/renew.rs`.
     pub asked_at: u64,
+    /// Since when its writes may have gone out too late, until it shows the record behind them; 0: they have not.
+    pub doubted_at: u64,
     pub greetings: VecDeque<Greeting>,
     pub greeting_out: OutBuf,
     pub out: OutBuf,
@@ -218,6 +220,7 @@ impl Conn {
             greeted_at: 0,
             shown_at: 0,
             asked_at: 0,
+            doubted_at: 0,
             greetings: VecDeque::new(),
             greeting_out: OutBuf::default(),
             out: OutBuf::default(),

@@ -115,6 +115,7 @@ impl Worker {
             }
         }
         out.reset();
+        self.lose_doubt(index);
         self.flush_log(pool, shard);
         self.wake_later(pool, shard);
         self.feed_lost(index);

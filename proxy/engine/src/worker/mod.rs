@@ -164,6 +164,10 @@ struct ShardState {
     leases: lease::Leases,
     /// Writes wait for a table without the suspects.
     awaiting_view: bool,
+    /// Connections to the leader whose writes may have gone out too late, and whether one of them was lost
+    /// before that was known (`renew.rs`).
+    doubts: u32,
+    is_doubtful: bool,
     /// Replicated writes in flight per lane, and those that touch other databases than their lane's.
     lane_writes: [u32; MAIN_LANES],
     wide_writes: u32,
@@ -240,6 +244,8 @@ pub struct Worker {
     /// Microseconds and milliseconds of the clock, read once per turn.
     now: u64,
     now_ms: u64,
+    /// The shortest request timeout. A turn that took that long may have outlived a lease (`renew.rs`).
+    stall_ms: u64,
     next_tick: u64,
     next_sweep: u64,
     /// Sweeps until memory of large values is given back; 0 if there is none.
@@ -281,6 +287,8 @@ impl Worker {
                     log: VecDeque::new(),
                     leases: lease::Leases::default(),
                     awaiting_view: false,
+                    doubts: 0,
+                    is_doubtful: false,
                     lane_writes: [0; MAIN_LANES],
                     wide_writes: 0,
                     rotate: id as u32,
@@ -290,6 +298,8 @@ impl Worker {
                 .collect(),
         });
         let pools = pools.collect();
+        let timeouts = shared.config.pools.iter().map(|pool| pool.request_timeout);
+        let stall_ms = timeouts.min().unwrap_or(SWEEP_MS);
         let workers = shared.config.workers;
         let channels = pubsub::Channels::new(&table);
         Ok(Worker {
@@ -336,6 +346,7 @@ impl Worker {
             fan_deadlines: VecDeque::new(),
             now: 0,
             now_ms: 0,
+            stall_ms,
             next_tick: 0,
             next_sweep: 0,
             trim_in: 0,
@@ -371,7 +382,14 @@ impl Worker {
     pub fn turn(&mut self, events: &mut PollEvents) -> io::Result<()> {
         let timeout = self.poll_timeout();
         self.poll.wait(events, timeout)?;
+        let before = self.now_ms;
         self.read_clock();
+        let stood_ms = self.now_ms - before;
+        if stood_ms >= self.stall_ms && !self.idle {
+            // Nobody is late before what has come meanwhile is read.
+            self.next_tick = self.now_ms + TICK_MS;
+            self.doubt_writes(stood_ms);
+        }
         for i in 0..events.len() {
             self.handle(events.get(i));
         }

@@ -5,6 +5,11 @@
 //! its control plane. So whoever brings a backend back where connections can be neither listed nor cut (Memcached,
 //! managed Redis) knows how long to wait until no write goes to the leader alone. The record is asked for in the stream of
 //! requests, a few times per lease while there are writes; an idle connection is asked before its next one.
+//!
+//! A worker that stood still (its process was stopped, the machine was) may have looked at the lease before that and
+//! written after it. So when a turn took longer than the request timeout, which the others wait for beside the
+//! lease, its writes are **doubted**: the record is asked for behind them, and nothing is acknowledged before it has
+//! been shown. If another record comes, whoever joined with it may lack them, and has to leave again.
 
 use super::greeting::select;
 use super::*;
@@ -47,14 +52,15 @@ impl Worker {
         age < lease
     }
 
-    fn ask_record(&mut self, index: u32) {
+    /// Asks for the record in the stream of requests; false if there is none to show.
+    fn ask_record(&mut self, index: u32) -> bool {
         let conn = &self.conns[index as usize];
         let table = &self.table.pools[conn.pool as usize].shards[conn.shard as usize];
         let verify = &table.backends[conn.backend as usize].verify;
         let Some((request, _)) = verify.iter().find(|(_, needle)| !needle.is_empty()) else {
             // Nothing to show, so nothing to wait for.
             self.conns[index as usize].shown_at = self.now_ms;
-            return;
+            return false;
         };
         // The record is in database 0.
         let database = lane::database(conn.lane);
@@ -76,6 +82,7 @@ impl Worker {
         if database > 0 {
             self.enqueue(index, &back, nobody);
         }
+        true
     }
 
     /// The answer to a question of `sent_at`, the low bits of the worker clock.
@@ -86,8 +93,14 @@ impl Worker {
         let needle = verify.iter().find(|(_, needle)| !needle.is_empty());
         if needle.is_some_and(|(_, needle)| memmem::find(reply, needle).is_some()) {
             let age = u64::from((self.now_ms as u32).wrapping_sub(sent_at));
+            let asked_at = self.now_ms.saturating_sub(age);
             let conn = &mut self.conns[index as usize];
-            conn.shown_at = conn.shown_at.max(self.now_ms.saturating_sub(age));
+            conn.shown_at = conn.shown_at.max(asked_at);
+            if conn.doubted_at > 0 && asked_at >= conn.doubted_at {
+                conn.doubted_at = 0;
+                self.shard_state(pool, shard).doubts -= 1;
+                self.recheck_ops(pool, shard);
+            }
         } else if conn.greeted_epoch == self.table.epoch {
             self.conns[index as usize].shown_at = 0;
             self.report(EventKind::VerifyFailed, pool, shard, backend, "record", b"");
@@ -112,6 +125,69 @@ impl Worker {
         }
     }
 
+    /// After this worker stood still for so many milliseconds.
+    pub(super) fn doubt_writes(&mut self, stood_ms: u64) {
+        for index in 0..self.conns.len() as u32 {
+            let conn = &self.conns[index as usize];
+            let (pool, shard) = (conn.pool, conn.shard);
+            let table = self.shard_table(pool, shard);
+            let is_leased = table.lease > 0 && table.lead == Some(conn.backend);
+            let is_late = stood_ms >= self.shared.config.pools[pool as usize].request_timeout;
+            let is_new =
+                conn.state == ConnState::Ready && conn.doubted_at == 0 && conn.is_writing();
+            if !is_leased || !is_late || !is_new || !self.ask_record(index) {
+                continue;
+            }
+            self.conns[index as usize].doubted_at = self.now_ms;
+            self.shard_state(pool, shard).doubts += 1;
+            // There is no op to be held. The client has waited for longer than it was told to.
+            for to in self.take_lone_writes(index) {
+                self.fail(pool, to, Wire::WriteLost);
+            }
+        }
+    }
+
+    /// A connection has ended; what it would have shown is not known.
+    pub(super) fn lose_doubt(&mut self, index: u32) {
+        let conn = &mut self.conns[index as usize];
+        let (pool, shard) = (conn.pool, conn.shard);
+        if std::mem::take(&mut conn.doubted_at) == 0 {
+            return;
+        }
+        let state = self.shard_state(pool, shard);
+        state.doubts -= 1;
+        state.is_doubtful = true;
+        for op in self.ops.handles() {
+            let Some(state) = self.ops.get_mut(op) else {
+                continue;
+            };
+            if state.pool == pool && state.shard == shard && !state.answered {
+                state.answered = true;
+                let to = state.to;
+                self.fail(pool, to, Wire::WriteNotReplicated);
+                self.check_op(op);
+            }
+        }
+    }
+
+    /// Another record: who is new with it lacks what was written too late.
+    pub(super) fn settle_doubts(&mut self, pool: u16, shard: u16, newcomers: u16) {
+        let state = self.shard_state(pool, shard);
+        let doubts = std::mem::take(&mut state.doubts);
+        if !std::mem::take(&mut state.is_doubtful) && doubts == 0 {
+            return;
+        }
+        for conn in &mut self.conns {
+            if (conn.pool, conn.shard) == (pool, shard) {
+                conn.doubted_at = 0;
+            }
+        }
+        self.fail_gained(pool, shard, newcomers);
+        for backend in (0..16u8).filter(|backend| newcomers & (1 << backend) != 0) {
+            self.write_failed(pool, shard, backend, Failure::Closed);
+        }
+    }
+
     /// Answers writes that went to the leader alone before somebody joined, and are unanswered now that he is
     /// in sync: he may lack them. Proxies stop writing long before that; only a clock that stood still, or a
     /// server that did, gets here.
@@ -119,20 +195,8 @@ impl Worker {
         let mut lost = Vec::new();
         for lane in 0..LANES {
             let index = self.pools[pool as usize].shards[shard as usize].conns[lead as usize][lane];
-            if index == NO_CONN {
-                continue;
-            }
-            for pending in &mut self.conns[index as usize].inflight {
-                let is_lone = matches!(
-                    pending.to,
-                    ReplyTo::Slot { .. }
-                        | ReplyTo::Part { .. }
-                        | ReplyTo::Try { .. }
-                        | ReplyTo::Remote { .. }
-                );
-                if is_lone && !pending.read && !pending.publishes && !pending.tombstone {
-                    lost.push(std::mem::replace(&mut pending.to, ReplyTo::Nobody));
-                }
+            if index != NO_CONN {
+                lost.append(&mut self.take_lone_writes(index));
             }
         }
         if lost.is_empty() {
@@ -144,5 +208,23 @@ impl Worker {
         for to in lost {
             self.fail(pool, to, Wire::WriteLost);
         }
+    }
+
+    /// Whose writes on this connection are no legs; their replies are dropped from now on.
+    fn take_lone_writes(&mut self, index: u32) -> Vec<ReplyTo> {
+        let mut taken = Vec::new();
+        for pending in &mut self.conns[index as usize].inflight {
+            let is_lone = matches!(
+                pending.to,
+                ReplyTo::Slot { .. }
+                    | ReplyTo::Part { .. }
+                    | ReplyTo::Try { .. }
+                    | ReplyTo::Remote { .. }
+            );
+            if is_lone && !pending.read && !pending.publishes && !pending.tombstone {
+                taken.push(std::mem::replace(&mut pending.to, ReplyTo::Nobody));
+            }
+        }
+        taken
     }
 }

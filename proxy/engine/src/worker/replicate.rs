@@ -569,6 +569,7 @@ impl Worker {
             self.verify(op);
         }
         let ack = self.shared.config.pools[pool as usize].ack;
+        let is_doubted = self.pools[pool as usize].shards[shard as usize].doubts > 0;
         let Some(state) = self.ops.get_mut(op) else {
             return;
         };
@@ -583,7 +584,7 @@ impl Worker {
             }
             Ack::Primary => lead_done || outstanding & required == 0,
         };
-        if !state.answered && is_met {
+        if !state.answered && is_met && !is_doubted {
             let failed = state.failed & members;
             let known = state.replied & members;
             if known == 0 && members & !state.failed == 0 {

@@ -78,6 +78,14 @@ impl Worker {
                 self.fail_lone_writes(pool, shard, lead, gained);
             }
         }
+        if before
+            .backends
+            .iter()
+            .map(|each| &each.verify)
+            .ne(after.backends.iter().map(|each| &each.verify))
+        {
+            self.settle_doubts(pool, shard, after.members() & !before.members());
+        }
         self.recheck_ops(pool, shard);
         self.wake_later(pool, shard);
         let address = |shard: &crate::route::Shard| {
