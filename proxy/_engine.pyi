@@ -181,6 +181,8 @@ class PoolTable:
             point of a ring, the next highest score, or the next in the list. Nothing is asked of them.
         routes: ``(prefix, position of a shard)``: keys that begin so belong to it whatever their hash; the
             longest prefix wins.
+        leads: ``(prefix, position of another pool)``: keys that begin so belong to it, and it places them as
+            those of its own clients, but leads them no further; the longest prefix of both kinds wins.
 
     Raises:
         ValueError: an unknown hash or distribution, no shards, all of them absent, or a placement that
@@ -196,21 +198,29 @@ class PoolTable:
         shards: Sequence[ShardTable],
         absent: Sequence[int] = ...,
         routes: Sequence[tuple[bytes, int]] = ...,
+        leads: Sequence[tuple[bytes, int]] = ...,
     ) -> PoolTable: ...
     def route(self, key: bytes) -> KeyRoute:
         """Where ``key`` goes, and why; what ``shardproxy route`` prints."""
 
 @final
 class RoutingTable:
-    """One version of all routing; immutable. ``epoch`` rises with each publication."""
+    """One version of all routing; immutable. ``epoch`` rises with each publication.
+
+    Raises:
+        ValueError: a pool leads to itself or to one that there is not.
+    """
 
     def __new__(cls, *, epoch: int, pools: Sequence[PoolTable]) -> RoutingTable: ...
 
 @final
 class KeyRoute:
-    """``shard``: position. ``home``: the position if no shard were absent. ``hash``: the number looked up.
+    """``pool``: None, or the position of the other pool that has the key, which its own table then places.
+    ``shard``: position. ``home``: the position if no shard were absent. ``hash``: the number looked up.
     ``hashed``: the part of the key hashed. ``prefix``: of the route that has decided instead, or empty."""
 
+    @property
+    def pool(self) -> int | None: ...
     @property
     def shard(self) -> int: ...
     @property

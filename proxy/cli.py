@@ -15,7 +15,7 @@ from proxy.errors import ConfigError, ConfigProblem, ShardproxyError
 
 if TYPE_CHECKING:
     from proxy.config import Loaded, PoolConfig
-    from proxy.placement import Placement
+    from proxy.placement import Placed, Placement
 
 app = typer.Typer(
     name="shardproxy",
@@ -111,7 +111,7 @@ def _placement(loaded: "Loaded", pool: str) -> "Placement":
     from proxy.placement import Placement
 
     try:
-        return Placement(loaded.config.pools[pool])
+        return Placement(loaded.config.pools[pool], loaded.config.pools)
     except ValueError as error:
         # The schema should have said it, with a line; the engine's word is the last one all the same.
         problem = ConfigProblem(loaded.file, 0, f"pools.{pool}", str(error))
@@ -145,17 +145,18 @@ def route(
     from proxy.config import load
 
     loaded = load(config)
-    settings = _pool_of(loaded, pool)
+    _pool_of(loaded, pool)
     placement = _placement(loaded, pool)
     for key in keys:
         # Arguments that are no UTF-8 come as surrogates; a key is bytes and goes through unchanged.
         raw = os.fsencode(key)
         placed = placement.place(raw)
+        settings = loaded.config.pools[placed.pool or pool]
         if settings.distribution == "random" and len(settings.shards) > 1 and not placed.prefix:
-            print(f"{_shown(raw)} -> any shard")
+            print(f"{_shown(raw)} -> any shard{_of(placed)}")
             print("  why          distribution random: another one each time")
             continue
-        print(f"{_shown(raw)} -> shard {placed.shard.name}")
+        print(f"{_shown(raw)} -> shard {placed.shard.name}{_of(placed)}")
         print(f"  backends     {', '.join(backend.address for backend in placed.shard.backends)}")
         if (heir := placement.heir(raw)) is not None:
             print(f"  if lost      shard {heir.name}, until {placed.shard.name} is back and empty")
@@ -168,6 +169,10 @@ def route(
             continue
         print(f"  hashed       {_shown(placed.hashed)}{_why(raw, placed.hashed, settings)}")
         print(f"  hash         {_hash_name(settings)} {placed.hash} (0x{placed.hash:08x})")
+
+
+def _of(placed: "Placed") -> str:
+    return f" of pool {placed.pool}, by the route of the prefix {_shown(placed.led_by)}" if placed.pool else ""
 
 
 def _hash_name(pool: "PoolConfig") -> str:

@@ -140,6 +140,7 @@ def _pool(pool: PoolRouting) -> _engine.PoolTable:
         shards=[_shard(shard) for shard in pool.shards],
         absent=pool.absent,
         routes=pool.routes,
+        leads=pool.leads,
     )
 
 

@@ -153,7 +153,8 @@ async def _run_all(
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(app.run, loaded, listeners, hangup_stops=True))
             addresses = {listener.owner: listener.address for listener in listeners}
-            shard = Placement(loaded.config.pools["redis"]).place(EXAMPLE_KEY.encode()).shard.name
+            pools = loaded.config.pools
+            shard = Placement(pools["redis"], pools).place(EXAMPLE_KEY.encode()).shard.name
             print(welcome(started, addresses, shard), flush=True)
         backends.cancel_scope.cancel()
 

@@ -4,7 +4,8 @@ Builds the engine's own ring from a pool's configuration, so that the answer is 
 gets. Beside ``dataplane`` the only importer of ``_engine``; starts no threads, opens nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from proxy import _engine
@@ -18,23 +19,31 @@ _UNUSED_ADDRESS = "127.0.0.1:1"
 
 class Placed(NamedTuple):
     """Where one key goes. ``hash`` is the number looked up, ``hashed`` the part of the key it is of; or
-    ``prefix`` that of the route that has decided."""
+    ``prefix`` that of the route that has decided. If a route leads to another ``pool``, that is its name and
+    ``led_by`` the prefix; all else is then of that pool."""
 
     shard: ShardConfig
     hash: int
     hashed: bytes
     prefix: bytes
+    pool: str = ""
+    led_by: bytes = b""
 
 
 class Placement:
     """The ring of one pool.
 
+    Args:
+        pools: all pools of the file; needed for one with routes to others.
+
     Raises:
         ValueError: the engine refuses the combination, in its own words.
     """
 
-    def __init__(self, pool: PoolConfig) -> None:
+    def __init__(self, pool: PoolConfig, pools: Mapping[str, PoolConfig] = MappingProxyType({})) -> None:
         self._pool = pool
+        self._pools = pools
+        self._others: dict[str, Placement] = {}
         self._table = self._build(())
         self._table.route(b"")  # the ring is built, or refused, when it is first asked
 
@@ -46,15 +55,26 @@ class Placement:
             shards=[_shard_table(shard) for shard in self._pool.shards],
             absent=absent,
             routes=self._pool.routes_by_position,
+            leads=self._pool.leads_by_position(self._pools),
         )
 
     def place(self, key: bytes) -> Placed:
         """Where ``key`` goes."""
         route = self._table.route(key)
+        if route.pool is not None:
+            name = list(self._pools)[route.pool]
+            return self._other(name).place(key)._replace(pool=name, led_by=bytes(route.prefix))
         return Placed(self._pool.shards[route.shard], route.hash, bytes(route.hashed), bytes(route.prefix))
+
+    def _other(self, name: str) -> "Placement":
+        if name not in self._others:
+            self._others[name] = Placement(self._pools[name], self._pools)
+        return self._others[name]
 
     def heir(self, key: bytes) -> ShardConfig | None:
         """Who gets ``key`` while its shard is lost, with ``on_shard_loss: remap``; None for nobody."""
+        if (pool := self._table.route(key).pool) is not None:
+            return self._other(list(self._pools)[pool]).heir(key)
         if self._pool.on_shard_loss != "remap" or len(self._pool.shards) == 1:
             return None
         table = self._build([self._table.route(key).home])

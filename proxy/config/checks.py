@@ -6,11 +6,11 @@ they belong to. Called by ``load``; ``check`` prints the warnings.
 
 import difflib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.config.address import could_be_same, parse_address
-from proxy.config.schema import Config, PoolConfig
+from proxy.config.schema import Config, PoolConfig, RouteConfig
 from proxy.config.units import format_duration
 
 # What each distribution cannot honour; the engine would refuse it too, but without a line number.
@@ -33,7 +33,7 @@ def errors_in(config: Config) -> Iterator[Finding]:
     yield from _emptied_for_others(config)
     for name, pool in config.pools.items():
         for finding in itertools.chain(
-            _duplicates(pool), _placement(pool), _routes(pool), _contradictions(pool)
+            _duplicates(pool), _placement(pool), _routes(name, config), _contradictions(pool)
         ):
             yield Finding(("pools", name, *finding.place), finding.text)
 
@@ -111,19 +111,54 @@ def _duplicates(pool: PoolConfig) -> Iterator[Finding]:
             addresses.setdefault(address, shard.name)
 
 
-def _routes(pool: PoolConfig) -> Iterator[Finding]:
+def _routes(name: str, config: Config) -> Iterator[Finding]:
+    pool = config.pools[name]
     shards = [shard.name for shard in pool.shards]
     seen: dict[str, int] = {}
     for position, route in enumerate(pool.routes):
-        if route.shard not in shards:
-            near = difflib.get_close_matches(route.shard, shards, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(shards[:8])}"
-            yield Finding(("routes", position, "shard"), f"there is no shard {route.shard}{hint}")
+        if route.shard and route.shard not in shards:
+            text = f"there is no shard {route.shard}{_hint(route.shard, shards)}"
+            yield Finding(("routes", position, "shard"), text)
+        if route.pool:
+            for text in _lead(name, route, config.pools):
+                yield Finding(("routes", position, "pool"), text)
         if route.prefix in seen:
             yield Finding(
                 ("routes", position, "prefix"), f"prefix exists already: routes[{seen[route.prefix]}]"
             )
         seen.setdefault(route.prefix, position)
+
+
+def _lead(name: str, route: RouteConfig, pools: Mapping[str, PoolConfig]) -> Iterator[str]:
+    """What is wrong with a route of the pool ``name`` to another one."""
+    if route.pool == name:
+        yield "expected another pool: keys of this one need no route to it"
+        return
+    if route.pool not in pools:
+        others = [other for other in pools if other != name and pools[other].protocol == pools[name].protocol]
+        yield f"there is no pool {route.pool}{_hint(route.pool, others)}"
+        return
+    pool, target = pools[name], pools[route.pool]
+    if target.protocol != pool.protocol:
+        yield f"pool {route.pool} speaks {target.protocol}; expected a pool that speaks {pool.protocol}"
+    elif pool.protocol == "redis" and target.databases < pool.databases:
+        yield (
+            f"pool {route.pool} has {target.databases} databases; expected at least "
+            f"{pool.databases}, as clients of this one may select so many"
+        )
+    for number, onward in enumerate(target.routes):
+        both = (onward.prefix, route.prefix)
+        if onward.pool and (both[0].startswith(both[1]) or both[1].startswith(both[0])):
+            yield (
+                f"pools.{route.pool}.routes[{number}] leads such keys on to pool {onward.pool}; "
+                "expected the pool that has them"
+            )
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    expected = f"; expected one of {', '.join(known[:8])}" if known else ""
+    return f"; did you mean {near[0]}?" if near else expected
 
 
 def _placement(pool: PoolConfig) -> Iterator[Finding]:

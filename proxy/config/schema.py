@@ -10,7 +10,7 @@ believes in a promise that is not kept.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
@@ -199,10 +199,18 @@ class ShardConfig(Model):
 
 
 class RouteConfig(Model):
-    """Keys that begin with ``prefix`` belong to ``shard``, whatever their hash; the longest prefix wins."""
+    """Keys that begin with ``prefix`` belong to ``shard``, whatever their hash, or are placed by another
+    ``pool`` among its own; the longest prefix wins."""
 
     prefix: Annotated[str, BeforeValidator(_prefix)] = Field(description="what such keys begin with")
-    shard: Name = Field(description="name of the shard that has them")
+    shard: Name = Field(default="", description="name of the shard that has them")
+    pool: Name = Field(default="", description="or name of the pool that has them")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if bool(self.shard) == bool(self.pool):
+            raise ValueError("expected exactly one of shard and pool")
+        return self
 
 
 class ReplicationConfig(Model):
@@ -330,9 +338,18 @@ class PoolConfig(Model):
 
     @property
     def routes_by_position(self) -> tuple[tuple[bytes, int], ...]:
-        """As the engine takes them: prefix, and position of the shard."""
+        """Those to shards, as the engine takes them: prefix, and position of the shard."""
         positions = {shard.name: position for position, shard in enumerate(self.shards)}
-        return tuple((route.prefix.encode(), positions[route.shard]) for route in self.routes)
+        return tuple((route.prefix.encode(), positions[route.shard]) for route in self.routes if route.shard)
+
+    def leads_by_position(self, pools: Iterable[str]) -> tuple[tuple[bytes, int], ...]:
+        """Those to other pools, as the engine takes them: prefix, and position of the pool.
+
+        Args:
+            pools: the names of all pools, in the order of the file.
+        """
+        positions = {name: position for position, name in enumerate(pools)}
+        return tuple((route.prefix.encode(), positions[route.pool]) for route in self.routes if route.pool)
 
     @field_validator("hash", "distribution")
     @classmethod
@@ -411,7 +428,6 @@ class Config(Model):
 LATER_KEYS: Mapping[type[BaseModel], frozenset[str]] = {
     Config: frozenset({"discovery", "otel"}),
     PoolConfig: frozenset({"scripts", "tls", "backend_tls"}),
-    RouteConfig: frozenset({"pool"}),
     BackendConfig: frozenset({"tls"}),
 }
 

@@ -177,6 +177,7 @@ class PoolSpec:
         resync_method: ``auto``, ``replicaof`` or ``copy``.
         databases: of Redis that clients may use, from 0 on.
         routes: prefixes of keys that belong to the shard at a position.
+        leads: prefixes of keys that belong to the pool at a position of the file.
     """
 
     name: str
@@ -202,6 +203,7 @@ class PoolSpec:
     resync_method: str = "auto"
     databases: int = 1
     routes: tuple[tuple[bytes, int], ...] = ()
+    leads: tuple[tuple[bytes, int], ...] = ()
 
     @property
     def may_copy(self) -> bool:

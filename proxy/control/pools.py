@@ -5,16 +5,17 @@ Called once by `proxy.tasks.controller`. The one place in ``control/`` that know
 
 from __future__ import annotations
 
-from proxy.config import Config, PoolConfig
+from proxy.config import Config
 from proxy.control.model import BackendSpec, HealthSpec, PoolSpec, ShardSpec
 
 
 def pool_specs(config: Config) -> tuple[PoolSpec, ...]:
     """Every pool, in the order of the file, which is the order of positions in the engine."""
-    return tuple(_pool(name, pool, config.zone) for name, pool in config.pools.items())
+    return tuple(_pool(name, config) for name in config.pools)
 
 
-def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
+def _pool(name: str, config: Config) -> PoolSpec:
+    pool = config.pools[name]
     login = pool.backend_auth
     health = pool.health
     return PoolSpec(
@@ -33,7 +34,7 @@ def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
         hash_tag=pool.hash_tag,
         replication=pool.replication.mode,
         reads=pool.reads,
-        zone=zone,
+        zone=config.zone,
         views=pool.views,
         bootstrap=pool.bootstrap,
         panic_threshold=pool.panic_threshold,
@@ -48,4 +49,5 @@ def _pool(name: str, pool: PoolConfig, zone: str) -> PoolSpec:
         resync_method=pool.resync.method,
         databases=pool.databases if pool.protocol == "redis" else 1,
         routes=pool.routes_by_position,
+        leads=pool.leads_by_position(config.pools),
     )

@@ -58,6 +58,7 @@ class PoolRouting:
     shards: tuple[ShardRouting, ...]
     absent: tuple[int, ...] = ()
     routes: tuple[tuple[bytes, int], ...] = ()
+    leads: tuple[tuple[bytes, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def build(
     tables = []
     for pool, shards in pools:
         rows = tuple(shard_routing(shard, resolved, owner) for shard in shards)
-        table = PoolRouting(pool.hash, pool.distribution, pool.hash_tag, rows, routes=pool.routes)
+        how = (pool.hash, pool.distribution, pool.hash_tag)
+        table = PoolRouting(*how, rows, routes=pool.routes, leads=pool.leads)
         remap = (remaps or {}).get(pool.name)
         tables.append(table if remap is None else _remapped(table, remap, shards, now))
     return Routing(epoch, tuple(tables))

@@ -44,6 +44,7 @@ class FakeRoute(NamedTuple):
     hash: int
     hashed: bytes
     prefix: bytes = b""
+    pool: int | None = None
 
 
 class FakePoolTable:
@@ -58,13 +59,17 @@ class FakePoolTable:
         shards: Sequence[Any],
         absent: Sequence[int],
         routes: Sequence[tuple[bytes, int]],
+        leads: Sequence[tuple[bytes, int]],
     ) -> None:
         if distribution == "jump":
             raise ValueError("the engine knows better")
         self._shards = shards
-        self._routes = routes
+        self._routes, self._leads = routes, leads
 
     def route(self, key: bytes) -> FakeRoute:
+        for prefix, pool in self._leads:
+            if key.startswith(prefix):
+                return FakeRoute(0, 0, b"", prefix, pool)
         for prefix, shard in self._routes:
             if key.startswith(prefix):
                 return FakeRoute(shard, 0, b"", prefix)
@@ -246,6 +251,26 @@ def test_route_names_the_prefix_that_decides(shell: Shell, tmp_path: Path, distr
         "  backends     127.0.0.1:7003",
         "  why          the route of the prefix 'bull:'",
     ]
+
+
+@pytest.mark.usefixtures("_fake_engine")
+def test_route_names_the_pool_that_has_the_key(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    scratch = CONFIG.partition("pools:\n")[2].partition("  lone:")[0].replace("second", "other")
+    path.write_text(
+        CONFIG.replace("hash: md5", "routes: [{prefix: 'tmp:', pool: scratch}]")
+        + scratch.replace("sessions", "scratch").replace("6380", "6381").replace("700", "710")
+    )
+    number = zlib.crc32(b"7")
+    shard, backends = [("s1", "127.0.0.1:7101, 127.0.0.1:7102"), ("other", "127.0.0.1:7103")][number % 2]
+    assert shell("route", "-c", str(path), "-p", "sessions", "tmp:{7}").out.splitlines() == [
+        f"'tmp:{{7}}' -> shard {shard} of pool scratch, by the route of the prefix 'tmp:'",
+        f"  backends     {backends}",
+        "  distribution ketama",
+        "  hashed       '7'  (between the first {} of the key)",
+        f"  hash         md5 {number} (0x{number:08x})",
+    ]
+    assert "of pool" not in shell("route", "-c", str(path), "-p", "scratch", "tmp:{7}").out
 
 
 @pytest.mark.usefixtures("_fake_engine")

@@ -18,6 +18,15 @@ pools:
 """
 
 
+# A second pool, beside the minimal file's.
+SCRATCH = """\
+  scratch:
+    protocol: redis
+    listen: 127.0.0.1:6381
+    shards: [{name: t1, backends: ["127.0.0.1:7002"]}]
+"""
+
+
 def no_file(path: str) -> bytes:
     raise FileNotFoundError(2, "No such file or directory")
 
@@ -382,9 +391,55 @@ BAD_FILES = {
             "f.yaml:9: pools.p.routes[1].prefix: prefix exists already: routes[0]",
         ],
     ),
-    "a route to another pool": (
-        with_pool("routes:", "  - {prefix: 'a:', shard: s1, pool: q}"),
-        ["f.yaml:8: pools.p.routes[0].pool: pool is not available in this version"],
+    "a route to two places and one to none": (
+        with_pool("routes:", "  - {prefix: 'a:', shard: s1, pool: q}", "  - {prefix: 'b:'}"),
+        [
+            "f.yaml:8: pools.p.routes[0]: expected exactly one of shard and pool",
+            "f.yaml:9: pools.p.routes[1]: expected exactly one of shard and pool",
+        ],
+    ),
+    "a route to a pool that there is not": (
+        with_pool("routes: [{prefix: 'a:', pool: scratsh}, {prefix: 'b:', pool: x}]") + SCRATCH,
+        [
+            "f.yaml:7: pools.p.routes[0].pool: there is no pool scratsh; did you mean scratch?",
+            "f.yaml:7: pools.p.routes[1].pool: there is no pool x; expected one of scratch",
+        ],
+    ),
+    "a route to its own pool": (
+        with_pool("routes: [{prefix: 'a:', pool: p}]"),
+        [
+            "f.yaml:7: pools.p.routes[0].pool: "
+            "expected another pool: keys of this one need no route to it"
+        ],
+    ),
+    "a route to a pool of another protocol": (
+        with_pool("routes: [{prefix: 'a:', pool: scratch}]") + SCRATCH.replace("redis", "memcached"),
+        [
+            "f.yaml:7: pools.p.routes[0].pool: "
+            "pool scratch speaks memcached; expected a pool that speaks redis"
+        ],
+    ),
+    "a route to a pool of fewer databases": (
+        with_pool("databases: 8", "routes: [{prefix: 'a:', pool: scratch}]") + SCRATCH + "    databases: 7\n",
+        [
+            "f.yaml:8: pools.p.routes[0].pool: pool scratch has 7 databases; expected at least 8, "
+            "as clients of this one may select so many"
+        ],
+    ),
+    "routes to pools and shards of one prefix": (
+        with_pool("routes: [{prefix: 'a:', shard: s1}, {prefix: 'a:', pool: scratch}]") + SCRATCH,
+        ["f.yaml:7: pools.p.routes[1].prefix: prefix exists already: routes[0]"],
+    ),
+    "routes in a circle": (
+        with_pool("routes: [{prefix: 'a:', pool: scratch}]")
+        + SCRATCH
+        + "    routes: [{prefix: 'b:', pool: p}, {prefix: 'a:b', pool: p}]\n",
+        [
+            "f.yaml:7: pools.p.routes[0].pool: pools.scratch.routes[1] leads such keys on to pool p; "
+            "expected the pool that has them",
+            "f.yaml:12: pools.scratch.routes[1].pool: pools.p.routes[0] leads such keys on to pool scratch; "
+            "expected the pool that has them",
+        ],
     ),
     "hash tag of slots": (
         with_pool("distribution: slots", "hash_tag: '[]'"),

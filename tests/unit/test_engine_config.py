@@ -83,6 +83,89 @@ def test_the_engine_refuses_the_hash_tag_that_the_schema_refuses() -> None:
         Placement(pool)
 
 
+# Two pools: the first leads some keys to the second, which places them in its own way.
+LEADING = """
+pools:
+  p:
+    protocol: redis
+    listen: 127.0.0.1:0
+    routes:
+      - {prefix: "tmp:", pool: scratch}
+      - {prefix: "tmp:job:", shard: s2}
+      - {prefix: "tmp:job:x", pool: scratch}
+    shards:
+      - {name: s1, backends: ["127.0.0.1:7001"]}
+      - {name: s2, backends: ["127.0.0.1:7003"]}
+  scratch:
+    protocol: redis
+    listen: 127.0.0.1:0
+    hash: md5
+    hash_tag: "[]"
+    distribution: modula
+    on_shard_loss: remap
+    routes: [{prefix: "tmp:pin:", shard: t2}, {prefix: "p:", pool: p}]
+    shards:
+      - {name: t1, backends: ["127.0.0.1:7101"]}
+      - {name: t2, backends: ["127.0.0.1:7102"]}
+      - {name: t3, backends: ["127.0.0.1:7103"]}
+"""
+
+
+def test_a_key_led_to_another_pool_is_where_that_pools_own_clients_find_it() -> None:
+    pools = parse(LEADING, "f.yaml").config.pools
+    placement, other = Placement(pools["p"], pools), Placement(pools["scratch"], pools)
+    keys = [b"tmp:%d" % number for number in range(60)] + [b"tmp:[%d]y" % number for number in range(20)]
+    keys += [b"tmp:pin:1", b"tmp:job:x1"]
+    for key in keys:
+        placed, there = placement.place(key), other.place(key)
+        assert (placed.pool, there.pool, there.led_by) == ("scratch", "", b"")
+        assert placed.led_by == (b"tmp:job:x" if key == b"tmp:job:x1" else b"tmp:")
+        assert placed[:4] == there[:4]
+        assert placement.heir(key) == other.heir(key) is not None
+    shards = {placement.place(key).shard.name for key in keys}
+    assert shards == {"t1", "t2", "t3"}
+    assert placement.place(b"tmp:pin:1")[0].name == "t2"
+    assert placement.place(b"tmp:[7]y").hashed == b"7"
+
+
+def test_the_longest_prefix_decides_whether_it_leads_to_a_shard_or_to_a_pool() -> None:
+    pools = parse(LEADING, "f.yaml").config.pools
+    placement = Placement(pools["p"], pools)
+    pinned = placement.place(b"tmp:job:1")
+    assert (pinned.shard.name, pinned.pool, pinned.prefix) == ("s2", "", b"tmp:job:")
+    plain = placement.place(b"plain")
+    assert plain == placement.place(b"plain") and not plain.pool and not plain.prefix
+    back = Placement(pools["scratch"], pools).place(b"p:1")
+    assert (back.pool, back.led_by, back[:4]) == ("p", b"p:", placement.place(b"p:1")[:4])
+
+
+def test_the_engine_refuses_routes_that_lead_nowhere() -> None:
+    def table(**routes: list[tuple[bytes, int]]) -> _engine.PoolTable:
+        backend = _engine.BackendTable(name="b", address="127.0.0.1:1", verify=())
+        shard = _engine.ShardTable(
+            name="s",
+            weight=1,
+            backends=[backend],
+            lead=0,
+            in_sync=[0],
+            reads=[0],
+            spread=False,
+            epoch=0,
+            restore=b"",
+        )
+        return _engine.PoolTable(
+            hash="md5", distribution="ketama", hash_tag="", shards=[shard], **routes
+        )
+
+    with pytest.raises(ValueError, match="two routes have the prefix"):
+        table(leads=[(b"a", 1)], routes=[(b"a", 0)])
+    with pytest.raises(ValueError, match="pool 0 leads to pool 1, which there is not"):
+        _engine.RoutingTable(epoch=1, pools=[table(leads=[(b"a", 1)])])
+    with pytest.raises(ValueError, match="pool 1 leads to itself"):
+        _engine.RoutingTable(epoch=1, pools=[table(), table(leads=[(b"a", 1)])])
+    _engine.RoutingTable(epoch=1, pools=[table(leads=[(b"a", 1)]), table(leads=[(b"b", 0)])])
+
+
 @pytest.mark.parametrize("protocol", SERVER_VERSIONS)
 @pytest.mark.parametrize(
     "keys", ["replication: {ack: quorum}", "replication: {ack: primary}", "cross_shard: refuse"]

@@ -43,7 +43,7 @@ def test_it_parses_without_a_warning() -> None:
     loaded = parse(EXAMPLE.read_text(), str(EXAMPLE), SECRETS)
     # The one nameless thing in it is deliberate: none.
     assert [str(warning) for warning in loaded.warnings] == []
-    assert list(loaded.config.pools) == ["sessions", "pages"]
+    assert list(loaded.config.pools) == ["sessions", "scratch", "pages"]
 
 
 def test_every_key_of_the_schema_appears() -> None:

@@ -93,6 +93,15 @@ impl Engine {
                 "the table has {have} pools, the configuration {want}"
             )));
         }
+        for (pool, from) in table.pools.iter().zip(&config.pools) {
+            let is_strange = |to: &u16| config.pools[usize::from(*to)].protocol != from.protocol;
+            if let Some(to) = pool.leads.pools().find(is_strange) {
+                let (from, to) = (&from.name, &config.pools[usize::from(to)].name);
+                return Err(EngineError::Value(format!(
+                    "pool {from} leads to pool {to}, which speaks another protocol"
+                )));
+            }
+        }
         let stats = (0..config.workers)
             .map(|_| worker_stats(config, &table))
             .collect();

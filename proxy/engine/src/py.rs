@@ -334,13 +334,15 @@ struct PoolTable {
     whole: Arc<Ring>,
     ring: Arc<Ring>,
     absent: Box<[bool]>,
+    leads: route::Leads,
     shards: Vec<route::Shard>,
 }
 
 #[pymethods]
 impl PoolTable {
     #[new]
-    #[pyo3(signature = (*, hash, distribution, hash_tag, shards, absent = Vec::new(), routes = Vec::new()))]
+    #[pyo3(signature = (*, hash, distribution, hash_tag, shards, absent = Vec::new(), routes = Vec::new(),
+        leads = Vec::new()))]
     fn new(
         hash: &str,
         distribution: &str,
@@ -348,7 +350,9 @@ impl PoolTable {
         shards: Vec<Py<ShardTable>>,
         absent: Vec<usize>,
         routes: Vec<(Vec<u8>, u32)>,
+        leads: Vec<(Vec<u8>, u32)>,
     ) -> PyResult<Self> {
+        let leads = route::Leads::new(&leads, &routes).map_err(invalid)?;
         let spec = RingSpec {
             hash: HashKind::parse(hash).ok_or_else(|| invalid(format!("unknown hash {hash:?}")))?,
             distribution: Distribution::parse(distribution)
@@ -391,6 +395,7 @@ impl PoolTable {
             whole: route::ring_for(&spec, &[]).map_err(invalid)?,
             ring: route::ring_for(&spec, &mask).map_err(invalid)?,
             spec,
+            leads,
             shards,
             absent: mask,
         })
@@ -398,12 +403,14 @@ impl PoolTable {
 
     fn route(&self, key: &[u8]) -> KeyRoute {
         let found = self.ring.explain(key);
+        let led = self.leads.find(key);
         KeyRoute {
+            pool: led.map(|(pool, _)| pool),
             shard: found.shard,
             home: self.whole.explain(key).shard,
             hash: found.hash,
             hashed: key[found.hashed].to_vec(),
-            prefix: key[..found.prefix].to_vec(),
+            prefix: key[..led.map_or(found.prefix, |(_, length)| length)].to_vec(),
         }
     }
 }
@@ -415,23 +422,28 @@ struct RoutingTable(route::Table);
 impl RoutingTable {
     #[new]
     #[pyo3(signature = (*, epoch, pools))]
-    fn new(epoch: u64, pools: Vec<Py<PoolTable>>) -> Self {
+    fn new(epoch: u64, pools: Vec<Py<PoolTable>>) -> PyResult<Self> {
         let pools = pools.iter().map(|pool| {
             let pool = pool.get();
             route::Pool {
                 spec: pool.spec.clone(),
+                leads: pool.leads.clone(),
                 ring: pool.ring.clone(),
                 absent: pool.absent.clone(),
                 shards: pool.shards.clone(),
             }
         });
         let pools = pools.collect();
-        RoutingTable(route::Table { epoch, pools })
+        let table = route::Table { epoch, pools };
+        table.check().map_err(invalid)?;
+        Ok(RoutingTable(table))
     }
 }
 
 #[pyclass(frozen, module = "proxy._engine")]
 struct KeyRoute {
+    #[pyo3(get)]
+    pool: Option<u16>,
     #[pyo3(get)]
     shard: usize,
     #[pyo3(get)]

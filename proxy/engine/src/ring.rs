@@ -27,9 +27,9 @@ use std::ops::Range;
 use crate::hash::HashKind;
 use continuum::Continuum;
 use rendezvous::Rendezvous;
-use routes::Routes;
 use slots::SlotMap;
 
+pub use routes::Routes;
 pub use slots::{slot_of_key, SLOTS};
 
 /// Longest shard label in bytes. twemproxy cuts `label-number` to 272 bytes, which would put all

@@ -3,10 +3,14 @@
 //! Built from values the control plane decided (`py.rs`), checked here, handed to every worker as an
 //! `Arc` and swapped whole. A request uses one version from beginning to end. No IO.
 
+mod leads;
+
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::ring::{Ring, RingSpec};
 use crate::sys::Address;
+
+pub use leads::Leads;
 
 /// Replicas per shard: sets of them are 16-bit masks.
 pub const MAX_BACKENDS: usize = 16;
@@ -53,9 +57,18 @@ impl Shard {
     }
 }
 
+/// A shard of any pool: the position of the pool, and its own in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spot {
+    pub pool: u16,
+    pub shard: u16,
+}
+
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub spec: RingSpec,
+    /// Keys that clients of this pool name and that another one has.
+    pub leads: Leads,
     /// Without the absent shards.
     pub ring: Arc<Ring>,
     /// By shard: its keys are with others, and nothing is asked of it.
@@ -107,6 +120,53 @@ impl Shard {
 }
 
 impl Table {
+    /// Checks what names other pools.
+    ///
+    /// # Errors
+    /// A text that names what is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        for (at, pool) in self.pools.iter().enumerate() {
+            if let Some(lead) = pool.leads.pools().find(|to| usize::from(*to) >= self.pools.len()) {
+                return Err(format!("pool {at} leads to pool {lead}, which there is not"));
+            }
+            if pool.leads.pools().any(|to| usize::from(to) == at) {
+                return Err(format!("pool {at} leads to itself"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The shard that has a key which a client of the pool names. A pool that was led to places it as its own
+    /// clients find it, but leads no further, so that no key goes round in circles.
+    ///
+    /// `entropy` as for `Ring::shard`.
+    #[inline]
+    pub fn spot(&self, pool: u16, key: &[u8], entropy: &mut u32) -> Spot {
+        let led = self.pools[pool as usize].leads.find(key);
+        let pool = led.map_or(pool, |(other, _)| other);
+        let shard = self.pools[pool as usize].ring.shard(key, entropy) as u16;
+        Spot { pool, shard }
+    }
+
+    /// The shard of all keys that a pattern stands for, as `Ring::shard_of_pattern`; None if they may be on
+    /// several.
+    pub fn spot_of_pattern(&self, pool: u16, pattern: &[u8]) -> Option<Spot> {
+        let fixed = pattern.split(|&byte| byte == b'*').next()?;
+        let led = self.pools[pool as usize].leads.of_all(fixed)?;
+        let pool = led.unwrap_or(pool);
+        let shard = self.pools[pool as usize].ring.shard_of_pattern(pattern)?;
+        let shard = shard as u16;
+        Some(Spot { pool, shard })
+    }
+
+    /// True if keys that clients of `pool` name may be elsewhere in `other`, since one of the rings they go by
+    /// is another one.
+    pub fn has_moved(&self, other: &Table, pool: u16) -> bool {
+        let own = std::iter::once(pool);
+        own.chain(self.pools[pool as usize].leads.pools())
+            .any(|at| !Arc::ptr_eq(&self.pools[at as usize].ring, &other.pools[at as usize].ring))
+    }
+
     /// True if `other` has the same pools, shards and backends by position, so that it can follow.
     pub fn same_shape(&self, other: &Table) -> bool {
         self.pools.len() == other.pools.len()

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use _engine::engine::worker_stats;
 use _engine::hash::HashKind;
 use _engine::ring::{Distribution, RingSpec};
-use _engine::route::{ring_for, Backend, Pool, Shard, Table};
+use _engine::route::{ring_for, Backend, Leads, Pool, Shard, Table};
 use _engine::sys::{Address, Clock, PollEvents};
 use _engine::worker::shared::{Ack, Config, PoolConfig, Protocol, Shared};
 use _engine::worker::{Worker, EVENTS_PER_TURN};
@@ -418,6 +418,7 @@ impl Bench {
         let table = Table {
             epoch: 1,
             pools: vec![Pool {
+                leads: Leads::default(),
                 ring: ring_for(&spec, &[])?,
                 spec,
                 absent: vec![false; stream.shards].into(),

@@ -8,6 +8,7 @@ use crate::buf::OutBuf;
 use crate::command::session::Session;
 use crate::proto::meta::Form;
 use crate::proto::Resume;
+use crate::route::Spot;
 use crate::slab::Handle;
 
 /// One request that is not answered yet, in its place in the client's order (P1).
@@ -54,7 +55,7 @@ pub enum Block {
 /// shard's owner keeps for it (`worker/lease.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watching {
-    pub shard: u16,
+    pub spot: Spot,
     pub lane: u8,
 }
 
@@ -62,8 +63,7 @@ pub struct Watching {
 pub struct Called {
     /// Its slot.
     pub seq: u32,
-    pub pool: u16,
-    pub shard: u16,
+    pub spot: Spot,
     pub lane: u8,
     pub bytes: Vec<u8>,
 }
@@ -121,7 +121,7 @@ pub struct Client {
     pub remote: u32,
     /// Unanswered reads on the side lanes of a shard, and on which: all that it has under way there.
     pub aside: u32,
-    pub aside_at: (u16, Side),
+    pub aside_at: (Spot, Side),
     /// Running mean of the size of its replies, in bytes.
     pub reply_bytes: u32,
     /// Bytes of replies that wait for an earlier one.
@@ -170,7 +170,7 @@ impl Client {
             local: 0,
             remote: 0,
             aside: 0,
-            aside_at: (0, Side::Small),
+            aside_at: (Spot { pool: 0, shard: 0 }, Side::Small),
             reply_bytes: FIRST_REPLY_BYTES,
             parked: 0,
             input: Vec::new(),

@@ -3,6 +3,8 @@
 //! For what needs many keys in one place and has no hash tags (queues of Celery, BullMQ or Laravel). The
 //! longest prefix wins; it is compared with the whole key, before any hash tag. A shard that is absent
 //! loses its prefixes with the rest of its keys, and the ring says who has them.
+//!
+//! `route/leads.rs` has the same of pools.
 
 /// Prefixes with their shards, longest first.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,11 @@ impl Routes {
             .iter()
             .filter(|(_, shard)| !absent[*shard as usize]);
         Routes::new(present.map(|(prefix, shard)| (&prefix[..], *shard)))
+    }
+
+    /// What has keys, prefix by prefix.
+    pub fn targets(&self) -> impl Iterator<Item = u32> + '_ {
+        self.entries.iter().map(|(_, target)| *target)
     }
 
     /// The shard that has the key by its prefix, and the length of that.

@@ -94,7 +94,7 @@ impl Worker {
             0 if client.reply_bytes as usize >= BULK_BYTES => Side::Large,
             0 if main_until <= now => return Aside::No,
             0 => Side::Small,
-            _ if client.aside_at.0 != out.shard => return Aside::No,
+            _ if client.aside_at.0 != out.spot() => return Aside::No,
             _ => client.aside_at.1,
         };
         let otherwise = match client.aside {
@@ -110,7 +110,7 @@ impl Worker {
         let seq = self.open_slot(who, meta, &[Way::Here]);
         if let Some(client) = self.clients.get_mut(who) {
             client.aside += 1;
-            client.aside_at = (out.shard, side);
+            client.aside_at = (out.spot(), side);
             if let Some(slot) = client.slot(seq) {
                 slot.aside = true;
             }

@@ -71,7 +71,7 @@ pub(super) struct Wait {
     resp3: bool,
     pub call: Call,
     /// The shard of each key.
-    pub shards: Vec<u16>,
+    pub spots: Vec<Spot>,
     pub stage: Stage,
     /// Rises with each wait of the worker: who waits longer comes first.
     pub order: u64,
@@ -91,7 +91,7 @@ pub(super) struct Wait {
 
 impl Wait {
     /// The request of the present stage: its shard, whether it writes, its bytes.
-    fn request(&self) -> (u16, bool, Vec<u8>) {
+    fn request(&self) -> (Spot, bool, Vec<u8>) {
         let mut bytes = Vec::new();
         let mut is_write = self.call.kind != Kind::Read;
         let key = match self.stage {
@@ -113,13 +113,13 @@ impl Wait {
                 0
             }
         };
-        (self.shards[key], is_write, bytes)
+        (self.spots[key], is_write, bytes)
     }
 
     /// The keys from `start` on that are on one shard.
     fn part(&self, start: usize) -> Stage {
-        let rest = &self.shards[start..];
-        let count = rest.iter().take_while(|shard| **shard == rest[0]).count();
+        let rest = &self.spots[start..];
+        let count = rest.iter().take_while(|spot| **spot == rest[0]).count();
         Stage::First(start, start + count)
     }
 }
@@ -144,8 +144,8 @@ impl Worker {
                 return Flow::Taken;
             }
         };
-        let shards = match self.place_call(pool, &call) {
-            Ok(shards) if self.waits_bytes + call.weight() <= WAITS_LIMIT => shards,
+        let spots = match self.place_call(pool, &call) {
+            Ok(spots) if self.waits_bytes + call.weight() <= WAITS_LIMIT => spots,
             Ok(_) => {
                 self.reply_now(who, meta, Wire::TooManyWaits.redis());
                 return Flow::Taken;
@@ -169,7 +169,7 @@ impl Worker {
             lane,
             resp3,
             call,
-            shards,
+            spots,
             stage: Stage::Waiting,
             order: self.next_wait,
             began: self.types_told,
@@ -185,7 +185,8 @@ impl Worker {
             Some(key) => Stage::Resolve(key),
             None => wait.part(0),
         };
-        let (shard, write, bytes) = wait.request();
+        let (spot, write, bytes) = wait.request();
+        let Spot { pool, shard } = spot;
         let out = Outgoing {
             pool,
             shard,
@@ -229,7 +230,7 @@ impl Worker {
     }
 
     /// The shard of each key; an error if what has to be on one is not.
-    fn place_call(&mut self, pool: u16, call: &Call) -> Result<Vec<u16>, Wire> {
+    fn place_call(&mut self, pool: u16, call: &Call) -> Result<Vec<Spot>, Wire> {
         let keys = || call.keys.iter().map(Vec::as_slice);
         if keys()
             .chain(call.destination())
@@ -237,15 +238,15 @@ impl Worker {
         {
             return Err(Wire::ReservedKey);
         }
-        let shards: Vec<u16> = keys().map(|key| self.shard_of(pool, key)).collect();
-        let target = call.destination().map(|key| self.shard_of(pool, key));
-        let is_spread = shards.iter().any(|shard| *shard != shards[0]);
+        let spots: Vec<Spot> = keys().map(|key| self.spot_of(pool, key)).collect();
+        let target = call.destination().map(|key| self.spot_of(pool, key));
+        let is_spread = spots.iter().any(|spot| *spot != spots[0]);
         let may_spread = self.shared.config.pools[pool as usize].cross_shard;
-        if (is_spread && !may_spread) || target.is_some_and(|shard| shard != shards[0]) {
+        if (is_spread && !may_spread) || target.is_some_and(|spot| spot != spots[0]) {
             self.pool_stats(pool).of(PoolCount::CrossShard).add(1);
             return Err(Wire::CrossSlot);
         }
-        Ok(shards)
+        Ok(spots)
     }
 
     fn remote_wait(&self, wait: Handle) -> ReplyTo {
@@ -262,8 +263,8 @@ impl Worker {
         let Some(wait) = self.waits.get(at) else {
             return;
         };
-        let (pool, lane) = (wait.pool, wait.lane);
-        let (shard, write, bytes) = wait.request();
+        let lane = wait.lane;
+        let (Spot { pool, shard }, write, bytes) = wait.request();
         let is_replicated = self.shard_table(pool, shard).is_replicated();
         let owner = self.owner(pool, shard);
         let mut to = ReplyTo::Try(at);
@@ -346,7 +347,7 @@ impl Worker {
             Stage::First(start, end) => match wait.call.found(start..end, reply) {
                 Found::Reply(reply) => self.finish(at, &reply),
                 Found::Error => self.finish(at, reply),
-                Found::Nothing if end < wait.shards.len() => {
+                Found::Nothing if end < wait.spots.len() => {
                     wait.stage = wait.part(end);
                     if !self.is_over(at) {
                         self.launch(at);
@@ -372,7 +373,7 @@ impl Worker {
             return;
         };
         wait.stage = Stage::Waiting;
-        let place = (wait.pool, wait.shards[key], wait.lane);
+        let place = (wait.spots[key], wait.lane);
         let name = wait.call.keys[key].clone();
         let (kind, found) = (wait.call.kind, wait.call.found(key..key + 1, reply));
         let is = |prefix: &[u8]| reply.starts_with(prefix);
@@ -463,7 +464,7 @@ impl Worker {
         wait.is_listed = true;
         let pool = wait.pool;
         self.pool_stats(pool).of(PoolCount::Blocked).add(1);
-        let count = self.waits.get(at).map_or(0, |wait| wait.shards.len());
+        let count = self.waits.get(at).map_or(0, |wait| wait.spots.len());
         for key in 0..count {
             self.want(at, key);
         }
@@ -572,7 +573,7 @@ impl Worker {
             .iter()
             .position(|key| is_second_word(&back, key));
         let key = wait.call.keys.swap_remove(key.unwrap_or(0));
-        wait.shards = vec![self.shard_of(wait.pool, &key)];
+        wait.spots = vec![self.spot_of(wait.pool, &key)];
         wait.call.keys = vec![key];
         (wait.stage, wait.is_left, wait.back) = (Stage::PutBack, true, back);
         (wait.deadline, wait.since) = (0, self.now_ms);
@@ -648,12 +649,12 @@ impl Worker {
                 continue;
             };
             match placed {
-                Ok(shards) if shards == wait.shards => {}
-                Ok(shards) => {
+                Ok(spots) if spots == wait.spots => {}
+                Ok(spots) => {
                     let is_listed = wait.is_listed;
                     self.unlist(at);
                     if let Some(wait) = self.waits.get_mut(at) {
-                        wait.shards = shards;
+                        wait.spots = spots;
                     }
                     if is_listed {
                         self.enlist(at);

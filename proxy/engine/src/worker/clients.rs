@@ -142,7 +142,7 @@ impl Worker {
             self.shared.pool_clients[client.pool as usize].fetch_sub(1, SeqCst);
             self.shared.worker_clients[self.id].fetch_sub(1, SeqCst);
             if let (Some(watching), Some(session)) = (client.watching, &client.session) {
-                self.unwatch(client.pool, watching, session.id);
+                self.unwatch(watching, session.id);
             }
             if client.block == Block::Blocked {
                 self.leave_wait(client.wait);

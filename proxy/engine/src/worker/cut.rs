@@ -25,7 +25,7 @@ const GROWTH: usize = 4;
 
 /// One shard's part of a transaction.
 pub(super) struct Part {
-    pub shard: u16,
+    pub spot: Spot,
     pub bytes: Vec<u8>,
     pub facts: Facts,
 }
@@ -39,13 +39,13 @@ pub(super) struct Cut {
 
 impl Cut {
     /// The part of a shard.
-    pub fn part(&mut self, shard: u16) -> u16 {
-        let found = self.parts.iter().position(|part| part.shard == shard);
+    pub fn part(&mut self, spot: Spot) -> u16 {
+        let found = self.parts.iter().position(|part| part.spot == spot);
         let at = found.unwrap_or_else(|| {
             let facts = Facts::EMPTY;
             let bytes = MULTI.to_vec();
             self.parts.push(Part {
-                shard,
+                spot,
                 bytes,
                 facts,
             });
@@ -103,13 +103,13 @@ impl Worker {
                 (Inside::Publish, _) => self.cut_publish(pool, &args),
                 _ => self
                     .cut_forward(pool, lane, row, &args)
-                    .map(|shard| vec![shard]),
+                    .map(|spot| vec![spot]),
             };
             let piece = match piece {
                 Err(text) => Piece::Own(text),
-                Ok(shards) if shards.is_empty() => Piece::Own(Vec::new()),
-                Ok(shards) if shards.len() == 1 => {
-                    let part = cut.part(shards[0]);
+                Ok(spots) if spots.is_empty() => Piece::Own(Vec::new()),
+                Ok(spots) if spots.len() == 1 => {
+                    let part = cut.part(spots[0]);
                     let target = &mut cut.parts[part as usize];
                     match row.effect_of(&args) {
                         Effect::Program => add_made(target, row, &read_only(&args)),
@@ -125,17 +125,17 @@ impl Worker {
     }
 
     /// The shard of a request's keys, or the error that EXEC has in its place.
-    fn cut_forward(&mut self, pool: u16, lane: u8, row: &Row, args: &Args) -> Result<u16, Vec<u8>> {
+    fn cut_forward(&mut self, pool: u16, lane: u8, row: &Row, args: &Args) -> Result<Spot, Vec<u8>> {
         if row.effect_of(args) == Effect::Moved && !self.has_databases(pool, row, args, lane) {
             return Err(Wire::DatabaseIndex.redis().to_vec());
         }
         let mut keys = std::mem::take(&mut self.keys);
-        let shard = match command::keys(row, args, &mut keys) {
+        let spot = match command::keys(row, args, &mut keys) {
             Ok(()) => self
-                .shard_of_request(pool, row, args, &keys)
+                .spot_of_request(pool, row, args, &keys)
                 .map_err(|wire| wire.redis().to_vec()),
             Err(_) if command::keys::is_told_by_server(row) => self
-                .one_shard(pool, args, &[])
+                .one_spot(pool, args, &[])
                 .map_err(|wire| wire.redis().to_vec()),
             Err(error) => {
                 let mut text = Vec::new();
@@ -144,15 +144,16 @@ impl Worker {
             }
         };
         self.keys = keys;
-        shard
+        spot
     }
 
-    fn cut_publish(&mut self, pool: u16, args: &Args) -> Result<Vec<u16>, Vec<u8>> {
+    fn cut_publish(&mut self, pool: u16, args: &Args) -> Result<Vec<Spot>, Vec<u8>> {
         let name = args.get(1);
         if command::is_reserved(name) {
             return Err(Wire::ReservedKey.redis().to_vec());
         }
-        Ok(vec![self.channel_shard(pool, channel::published_at(name))])
+        let shard = self.channel_shard(pool, channel::published_at(name));
+        Ok(vec![Spot { pool, shard }])
     }
 
     /// The shards of the keys of a request that may be split, and the placement in `self.placed`.
@@ -162,15 +163,15 @@ impl Worker {
         row: &Row,
         kind: SplitKind,
         args: &Args,
-    ) -> Result<Vec<u16>, Vec<u8>> {
+    ) -> Result<Vec<Spot>, Vec<u8>> {
         let stride = kind.stride();
         debug_assert!(!row.specs.is_empty());
         self.place(pool, (args.len() - 1) / stride, |i| {
             args.get(1 + i * stride)
         });
-        let mut shards: Vec<u16> = self.placed.iter().map(|(shard, _)| *shard).collect();
-        shards.dedup();
-        Ok(shards)
+        let mut spots: Vec<Spot> = self.placed.iter().map(|(spot, _)| *spot).collect();
+        spots.dedup();
+        Ok(spots)
     }
 
     /// Adds a request that concerns all shards to the part of each, or of the first.
@@ -195,21 +196,21 @@ impl Worker {
             // Whoever has to know it is told in front of the EVALSHA that names it.
             self.remember_script(args.get(2));
         }
-        let mut shards = self.present(pool);
-        if matches!(kind, FanKind::First | FanKind::ScriptLoad) {
-            shards.truncate(1);
-        }
         if kind == FanKind::Info {
-            return self.cut_info(pool, lane, row, args, frame, shards, cut);
+            return self.cut_info(pool, lane, row, args, frame, cut);
         }
-        if shards.is_empty() {
+        let mut spots = self.spots_of_write(pool, row);
+        if matches!(kind, FanKind::First | FanKind::ScriptLoad) {
+            spots.truncate(1);
+        }
+        if spots.is_empty() {
             return Piece::Own(Wire::ShardLost.redis().to_vec());
         }
         let draws = if kind == FanKind::RandomKey { DRAWS } else { 0 };
-        let mut parts = Vec::with_capacity(shards.len());
+        let mut parts = Vec::with_capacity(spots.len());
         let mut each = 1;
-        for shard in shards {
-            let reserved = &self.shard_table(pool, shard).reserved;
+        for spot in spots {
+            let reserved = &self.shard_table(spot.pool, spot.shard).reserved;
             let requests = match kind {
                 FanKind::Flush => vec![flush::flush_request(args, reserved)],
                 FanKind::Dbsize | FanKind::RandomKey => {
@@ -220,7 +221,7 @@ impl Worker {
                 _ => vec![frame.to_vec()],
             };
             each = requests.len();
-            let part = cut.part(shard);
+            let part = cut.part(spot);
             for bytes in &requests {
                 add_made(&mut cut.parts[part as usize], row, bytes);
             }
@@ -240,7 +241,6 @@ impl Worker {
     }
 
     /// Adds what INFO asks of each shard, where our own keys are. A shard that is lost is left out.
-    #[allow(clippy::too_many_arguments)]
     fn cut_info(
         &self,
         pool: u16,
@@ -248,9 +248,9 @@ impl Worker {
         row: &'static Row,
         args: &Args,
         frame: &[u8],
-        mut shards: Vec<u16>,
         cut: &mut Cut,
     ) -> Piece {
+        let mut shards = self.present(pool);
         shards.retain(|shard| self.shard_table(pool, *shard).lead.is_some());
         let (database, resp3) = (lane::database(lane), lane::is_resp3(lane));
         let Some(info) = facts::info_of_backends(args).filter(|_| !shards.is_empty()) else {
@@ -267,7 +267,7 @@ impl Worker {
                 requests.insert(0, select(0));
                 requests.push(select(database));
             }
-            let part = cut.part(shard);
+            let part = cut.part(Spot { pool, shard });
             for bytes in &requests {
                 add_made(&mut cut.parts[part as usize], row, bytes);
             }

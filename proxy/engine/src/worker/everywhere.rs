@@ -176,10 +176,10 @@ impl Worker {
         bytes: &[u8],
         merge: Merge,
     ) -> Flow {
-        let shards = self.present(pool);
+        let spots = self.present_spots(pool);
         let parts = Parts {
-            bytes: vec![bytes.to_vec(); shards.len()],
-            shards,
+            bytes: vec![bytes.to_vec(); spots.len()],
+            spots,
             ..Parts::default()
         };
         let is_flush = bytes == FLUSH;

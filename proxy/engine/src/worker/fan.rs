@@ -21,7 +21,7 @@ use super::split::Gather;
 use super::sums;
 use super::*;
 use crate::command::table::RequestPolicy;
-use crate::command::{scripts, FanKind};
+use crate::command::{scripts, FanKind, Row};
 use crate::conn::lane;
 use crate::proto::resp;
 
@@ -160,6 +160,26 @@ impl Worker {
         let absent = &self.table.pools[pool as usize].absent;
         let is_present = |shard: &u16| !absent[*shard as usize];
         (0..absent.len() as u16).filter(is_present).collect()
+    }
+
+    /// The same, as they are named among those of all pools.
+    pub(super) fn present_spots(&self, pool: u16) -> Vec<Spot> {
+        let shards = self.present(pool).into_iter();
+        shards.map(|shard| Spot { pool, shard }).collect()
+    }
+
+    /// The shards that such a write goes to: those of the pool. What its keys may call is known where
+    /// routes lead to, as a script is (`scripts.rs`).
+    pub(super) fn spots_of_write(&self, pool: u16, row: &Row) -> Vec<Spot> {
+        let mut spots = self.present_spots(pool);
+        if matches!(row.name, "FUNCTION|LOAD" | "FUNCTION|DELETE") {
+            for other in self.table.pools[pool as usize].leads.pools() {
+                if spots.iter().all(|spot| spot.pool != other) {
+                    spots.extend(self.present_spots(other));
+                }
+            }
+        }
+        spots
     }
 
     /// All have answered.

@@ -127,17 +127,20 @@ impl Worker {
 
     /// The same request as a write of every shard.
     pub(super) fn write_everywhere(&mut self, asked: &Incoming) -> Flow {
-        let shards = self.present(asked.pool);
+        let spots = self.spots_of_write(asked.pool, asked.row);
         let parts = Parts {
-            bytes: vec![asked.frame.to_vec(); shards.len()],
-            shards,
+            bytes: vec![asked.frame.to_vec(); spots.len()],
+            spots,
             ..Parts::default()
         };
         let out = Outgoing {
             write: true,
             bytes: b"",
             copies: Copies::FromBytes,
-            ..asked.outgoing(0)
+            ..asked.outgoing(Spot {
+                pool: asked.pool,
+                shard: 0,
+            })
         };
         self.dispatch_parts(asked.who, asked.meta, Merge::Same, parts, &out)
     }

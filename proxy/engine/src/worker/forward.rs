@@ -16,6 +16,7 @@ use crate::command::Row;
 use crate::conn::backend::NO_PART;
 use crate::conn::{lane, Pending, ReplyTo, Slot};
 use crate::proto::memcache::ReplyKind;
+use crate::route::Spot;
 use crate::stats::BackendCount;
 use shared::EventKind;
 
@@ -58,7 +59,7 @@ pub(super) enum Copies<'a> {
     },
 }
 
-/// A request for one shard, ready to be sent.
+/// A request for one shard, ready to be sent. The pool is that of the shard; the client may be another one's.
 #[derive(Clone, Copy)]
 pub(super) struct Outgoing<'a> {
     pub pool: u16,
@@ -95,10 +96,10 @@ pub(super) struct Incoming<'a> {
 
 impl<'a> Incoming<'a> {
     /// As it goes to a shard: to each replica as it came.
-    pub(super) fn outgoing(&self, shard: u16) -> Outgoing<'a> {
+    pub(super) fn outgoing(&self, spot: Spot) -> Outgoing<'a> {
         Outgoing {
-            pool: self.pool,
-            shard,
+            pool: spot.pool,
+            shard: spot.shard,
             lane: self.lane,
             write: self.meta.write,
             kind: ReplyKind::Line,
@@ -172,6 +173,11 @@ impl Reach {
 }
 
 impl Outgoing<'_> {
+    pub(super) fn spot(&self) -> Spot {
+        let Outgoing { pool, shard, .. } = *self;
+        Spot { pool, shard }
+    }
+
     pub(super) fn reach(&self) -> Reach {
         match self.copies {
             _ if !self.write => Reach::Nothing,
@@ -220,12 +226,10 @@ impl Worker {
         &mut self.pools[pool as usize].shards[shard as usize]
     }
 
-    /// The shard that owns a key.
+    /// The shard that owns a key which a client of the pool names.
     #[inline]
-    pub(super) fn shard_of(&mut self, pool: u16, key: &[u8]) -> u16 {
-        self.table.pools[pool as usize]
-            .ring
-            .shard(key, &mut self.entropy) as u16
+    pub(super) fn spot_of(&mut self, pool: u16, key: &[u8]) -> Spot {
+        self.table.spot(pool, key, &mut self.entropy)
     }
 
     /// Sends a client's request for one shard, or has the client wait.

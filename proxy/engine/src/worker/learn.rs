@@ -32,7 +32,11 @@ pub(super) enum Taught {
 impl Worker {
     /// The row of a request, learned or from the table.
     pub(super) fn row_of(&self, pool: u16, args: &Args<'_>) -> Option<&'static Row> {
-        command::find(args).or_else(|| self.shared.learned[pool as usize].row(args))
+        let learned = &self.shared.learned;
+        // A request that came to another pool's listener was learned there.
+        let elsewhere = || learned.iter().find_map(|pool| pool.row(args));
+        let row = || learned[pool as usize].row(args).or_else(elsewhere);
+        command::find(args).or_else(row)
     }
 
     /// What is known of a command that the table does not have.

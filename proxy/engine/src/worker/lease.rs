@@ -150,7 +150,8 @@ impl Leases {
 
 impl Worker {
     /// The worker that holds a shard's connections for the clients of this one.
-    pub(super) fn lease_worker(&self, pool: u16, shard: u16) -> usize {
+    pub(super) fn lease_worker(&self, spot: Spot) -> usize {
+        let Spot { pool, shard } = spot;
         if self.shard_table(pool, shard).is_replicated() {
             self.owner(pool, shard)
         } else {
@@ -159,8 +160,9 @@ impl Worker {
     }
 
     /// A client watches nothing any more.
-    pub(super) fn unwatch(&mut self, pool: u16, watching: Watching, id: u64) {
-        let Watching { shard, lane } = watching;
+    pub(super) fn unwatch(&mut self, watching: Watching, id: u64) {
+        let Watching { spot, lane } = watching;
+        let Spot { pool, shard } = spot;
         let handover = Handover {
             pool,
             shard,
@@ -168,7 +170,7 @@ impl Worker {
             to: ReplyTo::Nobody,
             bytes: Request::Release { id }.bytes(),
         };
-        self.pass_on(self.lease_worker(pool, shard), handover);
+        self.pass_on(self.lease_worker(spot), handover);
     }
 
     /// Acts on what needs no turn among the shard's writes; gives back what does.

@@ -156,7 +156,7 @@ impl Worker {
                     self.reply_now(who, meta, Wire::ReservedKey.memcached());
                     return Flow::Taken;
                 }
-                let shard = self.shard_of(pool, key);
+                let Spot { pool, shard } = self.spot_of(pool, key);
                 let length = verb.row().data;
                 if length > 0 && self.is_too_large(pool, shard, args) {
                     if verb == Verb::Set {
@@ -232,7 +232,7 @@ impl Worker {
             Flow::Taken
         } else {
             let parts = Parts {
-                shards: vec![self.shard_of(pool, key)],
+                spots: vec![self.spot_of(pool, key)],
                 bytes: vec![bytes],
                 ..Parts::default()
             };
@@ -381,14 +381,16 @@ impl Worker {
             trailer: b"",
         };
         if count == 1 && !meta.write {
-            out.shard = self.shard_of(pool, key(0));
+            let spot = self.spot_of(pool, key(0));
+            (out.pool, out.shard) = (spot.pool, spot.shard);
             return self.dispatch(who, meta, &out);
         }
         self.place(pool, count, key);
-        out.shard = self.placed.first().map_or(0, |first| first.0);
         if self.is_one_shard() {
             let touches = touches(verb, args);
-            out.copies = self.copies_of_touches(pool, out.shard, &touches, args);
+            let Spot { pool, shard } = self.placed[0].0;
+            (out.pool, out.shard) = (pool, shard);
+            out.copies = self.copies_of_touches(pool, shard, &touches, args);
             return self.dispatch(who, meta, &out);
         }
         let mut parts = Parts {
@@ -403,12 +405,12 @@ impl Worker {
                 bytes.extend_from_slice(args.get(1));
             }
             for (_, i) in group {
-                parts.order[*i as usize] = parts.shards.len() as u16;
+                parts.order[*i as usize] = parts.spots.len() as u16;
                 bytes.push(b' ');
                 bytes.extend_from_slice(key(*i as usize));
             }
             bytes.extend_from_slice(b"\r\n");
-            parts.shards.push(group[0].0);
+            parts.spots.push(group[0].0);
             parts.bytes.push(bytes);
         }
         parts.keys = (0..count).map(|i| key(i).to_vec()).collect();

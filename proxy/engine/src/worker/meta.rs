@@ -89,7 +89,7 @@ impl Worker {
             self.reply_now(who, meta, answer);
             return Flow::Taken;
         }
-        let shard = self.shard_of(pool, key);
+        let Spot { pool, shard } = self.spot_of(pool, key);
         if meta.write && self.owner(pool, shard) != self.id {
             let table = self.shard_table(pool, shard);
             if table.is_replicated() {

@@ -75,7 +75,7 @@ use crate::command::session::{Context, Session};
 use crate::conn::{Block, Client, Conn, ConnState, LANES, MAIN_LANES};
 use crate::error::Wire;
 use crate::proto::Arg;
-use crate::route::Table;
+use crate::route::{Spot, Table};
 use crate::slab::{Handle, Slab};
 use crate::stats::{PoolCount, PoolStats};
 use crate::sys::{self, Io, Poll, PollEvents};
@@ -217,7 +217,7 @@ pub struct Worker {
     input: Vec<u8>,
     args: Vec<Arg>,
     keys: Vec<u32>,
-    placed: Vec<(u16, u32)>,
+    placed: Vec<(Spot, u32)>,
     scratch: Vec<u8>,
     inline: Vec<u8>,
     /// Emptied buffers for parked replies.

@@ -38,7 +38,7 @@ impl Worker {
             return Flow::Wait;
         }
         let shard = self.channel_shard(pool, channel::published_at(name));
-        let out = asked.outgoing(shard);
+        let out = asked.outgoing(Spot { pool, shard });
         let table = self.shard_table(pool, shard);
         let (lead, others) = (table.lead, table.in_sync.count_ones() > 1);
         let Some(lead) = lead else {
@@ -99,7 +99,7 @@ impl Worker {
             .iter()
             .find(|shard| !self.may_go(pool, **shard, lane, Reach::Nothing))
         {
-            return self.wait(who, meta, Block::Shard, &asked.outgoing(*full));
+            return self.wait(who, meta, Block::Shard, &asked.outgoing(Spot { pool, shard: *full }));
         }
         let names = args.iter().skip(2).map(<[u8]>::to_vec).collect();
         let seq = self.open_slot(who, meta, &[]);

@@ -45,7 +45,7 @@ const KEPT_MS: u64 = 5_000;
 pub(super) const NO_WATCH: u32 = u32::MAX;
 
 /// Pool, shard, lane.
-pub(super) type Place = (u16, u16, u8);
+pub(super) type Place = (Spot, u8);
 
 /// The lane that listens for clients of both protocol versions: pushes are RESP3.
 fn listening(lane: u8) -> u8 {
@@ -124,9 +124,9 @@ pub(super) struct Watch {
 }
 
 impl Worker {
-    fn watch_of(&self, (pool, shard, lane): Place) -> Option<u32> {
+    fn watch_of(&self, (spot, lane): Place) -> Option<u32> {
         self.watch_index
-            .get(&(pool, shard, listening(lane)))
+            .get(&(spot, listening(lane)))
             .copied()
     }
 
@@ -135,7 +135,7 @@ impl Worker {
         let Some(wait) = self.waits.get(at) else {
             return;
         };
-        let place = (wait.pool, wait.shards[key], listening(wait.lane));
+        let place = (wait.spots[key], listening(wait.lane));
         let watches = &mut self.watches;
         let blind_at = self.now_ms + BLIND_MS;
         let number = *self.watch_index.entry(place).or_insert_with(|| {
@@ -179,8 +179,8 @@ impl Worker {
         let Some(wait) = self.waits.get(at) else {
             return;
         };
-        for (name, shard) in wait.call.keys.iter().zip(&wait.shards) {
-            let place = (wait.pool, *shard, listening(wait.lane));
+        for (name, spot) in wait.call.keys.iter().zip(&wait.spots) {
+            let place = (*spot, listening(wait.lane));
             let Some(number) = self.watch_index.get(&place) else {
                 continue;
             };
@@ -261,7 +261,7 @@ impl Worker {
             let Some(key) = watch.keys.get_mut(name).filter(|key| key.busy.is_none()) else {
                 return;
             };
-            let (pool, shard, _) = place;
+            let (Spot { pool, shard }, _) = place;
             if self.table.pools[pool as usize].shards[shard as usize]
                 .lead
                 .is_none()
@@ -293,7 +293,7 @@ impl Worker {
 
     /// The same for all keys of a wait.
     pub(super) fn pump_wait(&mut self, at: Handle) {
-        let count = self.waits.get(at).map_or(0, |wait| wait.shards.len());
+        let count = self.waits.get(at).map_or(0, |wait| wait.spots.len());
         for key in 0..count {
             let Some(wait) = self.waits.get(at) else {
                 return;
@@ -301,7 +301,7 @@ impl Worker {
             if wait.stage != Stage::Waiting {
                 return;
             }
-            let place = (wait.pool, wait.shards[key], wait.lane);
+            let place = (wait.spots[key], wait.lane);
             let name = wait.call.keys[key].clone();
             self.pump(place, &name);
         }
@@ -352,7 +352,7 @@ impl Worker {
     /// Connects to the leader, unless that is under way or too early.
     fn open_watch(&mut self, number: u32) {
         let watch = &mut self.watches[number as usize];
-        let (pool, shard, lane) = watch.place;
+        let (Spot { pool, shard }, lane) = watch.place;
         self.idle = false;
         let lead = self.table.pools[pool as usize].shards[shard as usize].lead;
         let Some(lead) = lead else { return };
@@ -616,7 +616,7 @@ impl Worker {
     pub(super) fn adopt_watches(&mut self, pool: u16, shard: u16, has_moved: bool) {
         for number in 0..self.watches.len() as u32 {
             let watch = &self.watches[number as usize];
-            if (watch.place.0, watch.place.1) != (pool, shard) || watch.conn == NO_CONN {
+            if watch.place.0 != (Spot { pool, shard }) || watch.conn == NO_CONN {
                 continue;
             }
             let (index, has_keys) = (watch.conn, !watch.keys.is_empty());

@@ -239,30 +239,30 @@ impl Worker {
         let mut keys = std::mem::take(&mut self.keys);
         keys.clear();
         let mut is_wrong = false;
-        let shard = match command::first_key(row, &args) {
+        let spot = match command::first_key(row, &args) {
             Some(at) => {
                 keys.push(at);
                 let key = args.get(at as usize);
                 if command::is_reserved(key) {
                     Err(Wire::ReservedKey)
                 } else {
-                    Ok(self.shard_of(pool, key))
+                    Ok(self.spot_of(pool, key))
                 }
             }
             None => match command::keys(row, &args, &mut keys) {
                 Ok(()) => {
-                    let shard = self.shard_of_request(pool, row, &args, &keys);
+                    let spot = self.spot_of_request(pool, row, &args, &keys);
                     if row.flags.has(Flags::NO_MANDATORY_KEYS) {
-                        if let Ok(shard) = shard {
+                        if let Ok(Spot { pool, shard }) = spot {
                             self.prepare_script(pool, shard, lane, row, &args);
                         }
                     }
-                    shard
+                    spot
                 }
                 Err(_) if command::keys::is_told_by_server(row) => {
                     is_wrong = true;
                     keys.clear();
-                    self.one_shard(pool, &args, &keys)
+                    self.one_spot(pool, &args, &keys)
                 }
                 Err(error) => {
                     self.keys = keys;
@@ -273,8 +273,8 @@ impl Worker {
                 }
             },
         };
-        let flow = match shard {
-            Ok(shard) => {
+        let flow = match spot {
+            Ok(spot) => {
                 let effect = match is_wrong {
                     true => Effect::Nothing,
                     false => row.effect_of(&args),
@@ -294,12 +294,12 @@ impl Worker {
                 let out = Outgoing {
                     write: effect != Effect::Nothing,
                     copies,
-                    ..asked.outgoing(shard)
+                    ..asked.outgoing(spot)
                 };
                 let flow = self.dispatch(who, meta, &out);
                 let is_script = row.flags.has(Flags::NO_MANDATORY_KEYS) && !is_wrong;
                 if flow == Flow::Taken && is_script {
-                    self.keep_call(who, pool, shard, lane, row, frame);
+                    self.keep_call(who, spot, lane, row, frame);
                 }
                 flow
             }
@@ -320,40 +320,42 @@ impl Worker {
     }
 
     /// The shard that owns all of the keys.
-    pub(super) fn one_shard(&mut self, pool: u16, args: &Args, keys: &[u32]) -> Result<u16, Wire> {
+    pub(super) fn one_spot(&mut self, pool: u16, args: &Args, keys: &[u32]) -> Result<Spot, Wire> {
         let mut owner = None;
         for at in keys {
             let key = args.get(*at as usize);
             if command::is_reserved(key) {
                 return Err(Wire::ReservedKey);
             }
-            let shard = self.shard_of(pool, key);
-            if *owner.get_or_insert(shard) != shard {
+            let spot = self.spot_of(pool, key);
+            if *owner.get_or_insert(spot) != spot {
                 self.pool_stats(pool).of(PoolCount::CrossShard).add(1);
                 return Err(Wire::CrossSlot);
             }
         }
         // A script without keys: any shard would do, so always the same.
-        Ok(owner.unwrap_or_else(|| self.present(pool).first().copied().unwrap_or(0)))
+        Ok(owner.unwrap_or_else(|| {
+            let shard = self.present(pool).first().copied().unwrap_or(0);
+            Spot { pool, shard }
+        }))
     }
 
     /// The shard that owns all keys of a request, also those that it names by patterns.
-    pub(super) fn shard_of_request(
+    pub(super) fn spot_of_request(
         &mut self,
         pool: u16,
         row: &Row,
         args: &Args,
         keys: &[u32],
-    ) -> Result<u16, Wire> {
-        let shard = self.one_shard(pool, args, keys)?;
+    ) -> Result<Spot, Wire> {
+        let spot = self.one_spot(pool, args, keys)?;
         if row.has_patterns {
-            let ring = &self.table.pools[pool as usize].ring;
-            let is_here = |pattern| ring.shard_of_pattern(pattern) == Some(usize::from(shard));
+            let is_here = |pattern| self.table.spot_of_pattern(pool, pattern) == Some(spot);
             if !command::keys::patterns(args).into_iter().all(is_here) {
                 return Err(Wire::SortPattern);
             }
         }
-        Ok(shard)
+        Ok(spot)
     }
 
     /// MGET, MSET, DEL and their like: one part per shard.
@@ -374,7 +376,7 @@ impl Worker {
             return Flow::Taken;
         }
         self.place(pool, count, key);
-        let mut out = asked.outgoing(self.placed.first().map_or(0, |first| first.0));
+        let mut out = asked.outgoing(self.placed.first().map_or(Spot { pool, shard: 0 }, |first| first.0));
         if self.is_one_shard() {
             return self.dispatch(who, meta, &out);
         }
@@ -391,9 +393,9 @@ impl Worker {
             let mut bytes = self.spare.pop().unwrap_or_default();
             split::write_part(&mut bytes, row, &args, group, stride);
             for (_, i) in group {
-                parts.order[*i as usize] = parts.shards.len() as u16;
+                parts.order[*i as usize] = parts.spots.len() as u16;
             }
-            parts.shards.push(group[0].0);
+            parts.spots.push(group[0].0);
             parts.bytes.push(bytes);
         }
         out.bytes = b"";

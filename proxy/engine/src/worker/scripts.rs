@@ -207,8 +207,7 @@ impl Worker {
     pub(super) fn keep_call(
         &mut self,
         who: Handle,
-        pool: u16,
-        shard: u16,
+        spot: Spot,
         lane: u8,
         row: &Row,
         frame: &[u8],
@@ -224,8 +223,7 @@ impl Worker {
             let bytes = frame.to_vec();
             let called = Called {
                 seq,
-                pool,
-                shard,
+                spot,
                 lane,
                 bytes,
             };
@@ -246,9 +244,8 @@ impl Worker {
         };
         let is_last = client.slots.len() == 1 && client.head == seq && called.seq == seq;
         let is_remote = client.slot(seq).is_some_and(|slot| slot.remote > 0);
-        let Called {
-            pool, shard, lane, ..
-        } = *called;
+        let Called { spot, lane, .. } = *called;
+        let Spot { pool, shard } = spot;
         self.forget_given(pool, shard);
         let mut list = Vec::new();
         let limit = usize::MAX;

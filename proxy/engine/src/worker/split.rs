@@ -102,7 +102,7 @@ impl Gather {
 /// What a request is split into: the shard and the bytes of each part.
 #[derive(Default)]
 pub(super) struct Parts {
-    pub shards: Vec<u16>,
+    pub spots: Vec<Spot>,
     pub bytes: Vec<Vec<u8>>,
     pub order: Vec<u16>,
     pub keys: Vec<Vec<u8>>,
@@ -113,7 +113,7 @@ pub(super) fn write_part(
     out: &mut Vec<u8>,
     row: &Row,
     args: &Args<'_>,
-    group: &[(u16, u32)],
+    group: &[(Spot, u32)],
     stride: usize,
 ) {
     resp::write_array(out, 1 + group.len() * stride);
@@ -126,12 +126,12 @@ pub(super) fn write_part(
 }
 
 impl Worker {
-    /// Groups `count` keys by shard. Leaves (shard, key number) pairs, sorted, in `self.placed`.
+    /// Groups `count` keys by shard. Leaves (spot, key number) pairs, sorted, in `self.placed`.
     pub(super) fn place<'a>(&mut self, pool: u16, count: usize, key: impl Fn(usize) -> &'a [u8]) {
         let mut placed = std::mem::take(&mut self.placed);
         placed.clear();
         for i in 0..count {
-            placed.push((self.shard_of(pool, key(i)), i as u32));
+            placed.push((self.spot_of(pool, key(i)), i as u32));
         }
         placed.sort_unstable();
         self.placed = placed;
@@ -161,11 +161,12 @@ impl Worker {
             }
             return Flow::Wait;
         }
-        let mut ways = Vec::with_capacity(parts.shards.len());
+        let mut ways = Vec::with_capacity(parts.spots.len());
         let mut watched = None;
-        for (shard, bytes) in parts.shards.iter().zip(&parts.bytes) {
+        for (spot, bytes) in parts.spots.iter().zip(&parts.bytes) {
             let out = Outgoing {
-                shard: *shard,
+                pool: spot.pool,
+                shard: spot.shard,
                 bytes,
                 ..*like
             };
@@ -173,8 +174,8 @@ impl Worker {
                 if !self.is_drained(who) {
                     return Flow::Wait;
                 }
-                watched = Some(*shard);
-                ways.push(self.lease_way(like.pool, *shard));
+                watched = Some(*spot);
+                ways.push(self.lease_way(*spot));
                 continue;
             }
             let way = self.way(who, &out);
@@ -186,7 +187,7 @@ impl Worker {
         self.pool_stats(like.pool).of(PoolCount::Split).add(1);
         let seq = self.open_slot(who, meta, &ways);
         let Parts {
-            shards,
+            spots,
             bytes,
             order,
             keys,
@@ -195,8 +196,8 @@ impl Worker {
             to: ReplyTo::Slot { client: who, seq },
             pool: like.pool,
             merge,
-            waiting: shards.len() as u16,
-            parts: shards
+            waiting: spots.len() as u16,
+            parts: spots
                 .iter()
                 .map(|_| self.spare.pop().unwrap_or_default())
                 .collect(),
@@ -205,13 +206,14 @@ impl Worker {
             pieces: Vec::new(),
             fan: None,
         });
-        for (part, (shard, way)) in shards.iter().zip(ways).enumerate() {
+        for (part, (spot, way)) in spots.iter().zip(ways).enumerate() {
             let restore = match like.trailer.is_empty() {
                 true => Vec::new(),
-                false => self.shard_table(like.pool, *shard).restore.clone(),
+                false => self.shard_table(spot.pool, spot.shard).restore.clone(),
             };
             let out = Outgoing {
-                shard: *shard,
+                pool: spot.pool,
+                shard: spot.shard,
                 bytes: &bytes[part],
                 trailer: &restore,
                 ..*like
@@ -224,7 +226,7 @@ impl Worker {
                 last: true,
             };
             match way {
-                _ if watched == Some(*shard) => self.read_of_watching(who, way, local, &out),
+                _ if watched == Some(*spot) => self.read_of_watching(who, way, local, &out),
                 Way::There(worker) => {
                     let to = ReplyTo::Remote {
                         worker: self.id as u8,

@@ -7,7 +7,7 @@ impl Worker {
         let table = self.shared.table();
         let old = std::mem::replace(&mut self.table, Arc::clone(&table));
         for pool in 0..table.pools.len() {
-            if !Arc::ptr_eq(&old.pools[pool].ring, &table.pools[pool].ring) {
+            if table.has_moved(&old, pool as u16) {
                 self.move_waits(pool as u16);
             }
             for shard in 0..table.pools[pool].shards.len() {

@@ -147,7 +147,7 @@ impl Worker {
             {
                 Err(Wire::NotInTransaction)
             }
-            Inside::Forward => self.shard_of_request(pool, row, args, &keys).map(|_| ()),
+            Inside::Forward => self.spot_of_request(pool, row, args, &keys).map(|_| ()),
             Inside::Split => {
                 let reserved = |at: &u32| command::is_reserved(args.get(*at as usize));
                 match keys.iter().any(reserved) {
@@ -183,7 +183,7 @@ impl Worker {
         if cut.is_beyond(limit) {
             return self.end_exec(who, meta, Wire::TransactionTooLarge.redis());
         }
-        let strays = |watching: Watching| cut.parts.iter().any(|part| part.shard != watching.shard);
+        let strays = |watching: Watching| cut.parts.iter().any(|part| part.spot != watching.spot);
         let splits = self.shared.config.pools[pool as usize].cross_shard;
         if watching.is_some_and(strays) || (!splits && cut.parts.len() > 1) {
             self.pool_stats(pool).of(PoolCount::CrossShard).add(1);
@@ -201,7 +201,7 @@ impl Worker {
                 return self.end_exec(who, meta, lease::null(lane));
             }
             // The server also says whether the keys are as they were if nothing is to be done.
-            cut.part(watching.shard);
+            cut.part(watching.spot);
         }
         for part in &mut cut.parts {
             part.bytes.extend_from_slice(EXEC);
@@ -210,9 +210,9 @@ impl Worker {
         let meta = Meta { write, ..meta };
         let mut ways = Vec::with_capacity(cut.parts.len());
         for part in &cut.parts {
-            let out = outgoing(pool, part.shard, lane, &part.bytes, part.facts);
+            let out = outgoing(part.spot, lane, &part.bytes, part.facts);
             let way = match watching {
-                Some(_) => self.lease_way(pool, part.shard),
+                Some(_) => self.lease_way(part.spot),
                 None => self.way(who, &out),
             };
             if let Way::Wait(block) = way {
@@ -256,7 +256,8 @@ impl Worker {
                 },
             };
             let (to, worker) = (self.reply_by(way, local), worker_of(way, self.id));
-            let (shard, bytes) = (part.shard, part.bytes);
+            let (spot, bytes) = (part.spot, part.bytes);
+            let Spot { pool, shard } = spot;
             if watching.is_some() {
                 let bytes = Request::Exec { id, batch: &bytes }.bytes();
                 let handover = Handover {
@@ -268,11 +269,11 @@ impl Worker {
                 };
                 self.pass_on(worker, handover);
             } else if worker != self.id {
-                let out = outgoing(pool, shard, lane, &bytes, part.facts);
+                let out = outgoing(spot, lane, &bytes, part.facts);
                 self.hand_over(worker, to, &out);
             } else {
                 self.prepare_scripts(pool, shard, lane, &bytes, part.facts);
-                self.send(to, &outgoing(pool, shard, lane, &bytes, part.facts));
+                self.send(to, &outgoing(spot, lane, &bytes, part.facts));
             }
         }
         flow
@@ -354,7 +355,7 @@ impl Worker {
         let Some(pool) = self.clients.get_mut(who).map(|client| client.pool) else {
             return Flow::Taken;
         };
-        let shard = self.one_shard(pool, &args, &keys);
+        let spot = self.one_spot(pool, &args, &keys);
         let Some(client) = self.clients.get_mut(who) else {
             return Flow::Taken;
         };
@@ -363,9 +364,9 @@ impl Worker {
         };
         let lane = lane::of(session.database, session.resp3);
         let id = session.id;
-        let refused = match (shard, client.watching) {
+        let refused = match (spot, client.watching) {
             (Err(wire), _) => Some(wire),
-            (Ok(shard), Some(watching)) if watching.shard != shard => Some(Wire::CrossSlot),
+            (Ok(spot), Some(watching)) if watching.spot != spot => Some(Wire::CrossSlot),
             _ => None,
         };
         if let Some(wire) = refused {
@@ -385,13 +386,14 @@ impl Worker {
             self.reply_now(who, meta, b"+OK\r\n");
             return Flow::Taken;
         }
-        let shard = shard.unwrap_or(0);
+        let spot = spot.unwrap_or(Spot { pool, shard: 0 });
         client.fenced = true;
-        client.watching = Some(Watching { shard, lane });
-        let way = self.lease_way(pool, shard);
+        client.watching = Some(Watching { spot, lane });
+        let way = self.lease_way(spot);
         let seq = self.open_slot(who, meta, &[way]);
         let slot = ReplyTo::Slot { client: who, seq };
         let to = self.reply_by(way, slot);
+        let Spot { pool, shard } = spot;
         let bytes = Request::Watch { id, frame }.bytes();
         let handover = Handover {
             pool,
@@ -411,8 +413,8 @@ impl Worker {
         let Some(watching) = client.and_then(|client| client.watching) else {
             return false;
         };
-        let (shard, lane) = (out.shard, out.lane);
-        watching == (Watching { shard, lane }) && self.shard_table(out.pool, shard).is_replicated()
+        let (spot, lane) = (out.spot(), out.lane);
+        watching == (Watching { spot, lane }) && self.shard_table(out.pool, out.shard).is_replicated()
     }
 
     /// True if all that the client asked before is answered; it waits if not.
@@ -432,7 +434,7 @@ impl Worker {
         if !self.is_drained(who) {
             return Flow::Wait;
         }
-        let way = self.lease_way(out.pool, out.shard);
+        let way = self.lease_way(out.spot());
         let seq = self.open_slot(who, meta, &[way]);
         let slot = ReplyTo::Slot { client: who, seq };
         self.read_of_watching(who, way, slot, out);
@@ -483,14 +485,13 @@ impl Worker {
             return;
         };
         let id = client.session.as_ref().map_or(0, |session| session.id);
-        let pool = client.pool;
         if let Some(watching) = client.watching.take() {
-            self.unwatch(pool, watching, id);
+            self.unwatch(watching, id);
         }
     }
 
-    pub(super) fn lease_way(&self, pool: u16, shard: u16) -> Way {
-        let worker = self.lease_worker(pool, shard);
+    pub(super) fn lease_way(&self, spot: Spot) -> Way {
+        let worker = self.lease_worker(spot);
         if worker == self.id {
             Way::Here
         } else {
@@ -513,15 +514,15 @@ impl Worker {
     ) {
         let facts = self.facts(pool, bytes);
         self.prepare_scripts(pool, shard, lane, bytes, facts);
-        self.send(to, &outgoing(pool, shard, lane, bytes, facts));
+        self.send(to, &outgoing(Spot { pool, shard }, lane, bytes, facts));
     }
 }
 
 /// A batch, ready to be sent.
-fn outgoing(pool: u16, shard: u16, lane: u8, bytes: &[u8], facts: Facts) -> Outgoing<'_> {
+fn outgoing(spot: Spot, lane: u8, bytes: &[u8], facts: Facts) -> Outgoing<'_> {
     Outgoing {
-        pool,
-        shard,
+        pool: spot.pool,
+        shard: spot.shard,
         lane,
         write: facts.writes(),
         kind: facts.kind(),
