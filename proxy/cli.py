@@ -172,7 +172,9 @@ def route(
 
 
 def _of(placed: "Placed") -> str:
-    return f" of pool {placed.pool}, by the route of the prefix {_shown(placed.led_by)}" if placed.pool else ""
+    return (
+        f" of pool {placed.pool}, by the route of the prefix {_shown(placed.led_by)}" if placed.pool else ""
+    )
 
 
 def _hash_name(pool: "PoolConfig") -> str:

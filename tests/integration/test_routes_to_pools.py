@@ -6,14 +6,26 @@ another way and pins some of those keys to one of its shards.
 
 import base64
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.cluster import merge
 from support.eventually import eventually
-from support.packets import GET, GETKQ, INCREMENT, NOOP, SET, ask, count_extras, item_extras, packet, read_until_noop
+from support.packets import (
+    GET,
+    GETKQ,
+    INCREMENT,
+    NOOP,
+    SET,
+    ask,
+    count_extras,
+    item_extras,
+    packet,
+    read_until_noop,
+)
 from support.proxy_process import ProxyProcess, pool
 from support.raw import RawClient
 from support.servers import Server
@@ -93,7 +105,7 @@ class World:
         return self.resources.enter_context(RawClient(self.proxy.ports[name], timeout=20))
 
     def held(self, name: str) -> dict[bytes, Any]:
-        """All that the servers of a pool hold; the replicas of a shard, which are all in sync, hold the same."""
+        """All that the servers of a pool hold; all are in sync, and replicas of a shard hold the same."""
         states = self.proxy.backend_states(name)
         assert set(states.values()) == {"in_sync"}, states
         found: dict[bytes, Any] = {}
@@ -231,7 +243,8 @@ def test_writes_of_both_listeners_have_one_order(resources: ExitStack, protocol:
     for key in keys:
         assert world.client().get(key + b"n") == b"%d" % (6 * rounds)
         text = world.client("scratch").get(key + b"s")
-        assert text is not None and sorted(text[1:]) == sorted(b"012345" * rounds)
+        assert text is not None
+        assert sorted(text[1:]) == sorted(b"012345" * rounds)
     assert held.keys() == {key + end for key in keys for end in (b"n", b"s")}
 
 
@@ -433,10 +446,10 @@ def test_channels_are_the_pools_own(resources: ExitStack) -> None:
 
 
 @pytest.fixture
-def password_file(tmp_path: Any) -> Iterator[str]:
+def password_file(tmp_path: Path) -> str:
     path = tmp_path / "password"
     path.write_text("secret\n")
-    yield str(path)
+    return str(path)
 
 
 def test_backends_there_are_logged_in_to_as_their_pool_says(resources: ExitStack, password_file: str) -> None:

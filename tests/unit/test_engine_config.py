@@ -121,7 +121,8 @@ def test_a_key_led_to_another_pool_is_where_that_pools_own_clients_find_it() -> 
         assert (placed.pool, there.pool, there.led_by) == ("scratch", "", b"")
         assert placed.led_by == (b"tmp:job:x" if key == b"tmp:job:x1" else b"tmp:")
         assert placed[:4] == there[:4]
-        assert placement.heir(key) == other.heir(key) is not None
+        assert placement.heir(key) is not None
+        assert placement.heir(key) == other.heir(key)
     shards = {placement.place(key).shard.name for key in keys}
     assert shards == {"t1", "t2", "t3"}
     assert placement.place(b"tmp:pin:1")[0].name == "t2"
@@ -134,7 +135,7 @@ def test_the_longest_prefix_decides_whether_it_leads_to_a_shard_or_to_a_pool() -
     pinned = placement.place(b"tmp:job:1")
     assert (pinned.shard.name, pinned.pool, pinned.prefix) == ("s2", "", b"tmp:job:")
     plain = placement.place(b"plain")
-    assert plain == placement.place(b"plain") and not plain.pool and not plain.prefix
+    assert (plain.pool, plain.led_by, plain.prefix, plain.hashed) == ("", b"", b"", b"plain")
     back = Placement(pools["scratch"], pools).place(b"p:1")
     assert (back.pool, back.led_by, back[:4]) == ("p", b"p:", placement.place(b"p:1")[:4])
 
@@ -153,9 +154,7 @@ def test_the_engine_refuses_routes_that_lead_nowhere() -> None:
             epoch=0,
             restore=b"",
         )
-        return _engine.PoolTable(
-            hash="md5", distribution="ketama", hash_tag="", shards=[shard], **routes
-        )
+        return _engine.PoolTable(hash="md5", distribution="ketama", hash_tag="", shards=[shard], **routes)
 
     with pytest.raises(ValueError, match="two routes have the prefix"):
         table(leads=[(b"a", 1)], routes=[(b"a", 0)])

@@ -126,8 +126,14 @@ impl Table {
     /// A text that names what is out of range.
     pub fn check(&self) -> Result<(), String> {
         for (at, pool) in self.pools.iter().enumerate() {
-            if let Some(lead) = pool.leads.pools().find(|to| usize::from(*to) >= self.pools.len()) {
-                return Err(format!("pool {at} leads to pool {lead}, which there is not"));
+            if let Some(lead) = pool
+                .leads
+                .pools()
+                .find(|to| usize::from(*to) >= self.pools.len())
+            {
+                return Err(format!(
+                    "pool {at} leads to pool {lead}, which there is not"
+                ));
             }
             if pool.leads.pools().any(|to| usize::from(to) == at) {
                 return Err(format!("pool {at} leads to itself"));
@@ -164,7 +170,12 @@ impl Table {
     pub fn has_moved(&self, other: &Table, pool: u16) -> bool {
         let own = std::iter::once(pool);
         own.chain(self.pools[pool as usize].leads.pools())
-            .any(|at| !Arc::ptr_eq(&self.pools[at as usize].ring, &other.pools[at as usize].ring))
+            .any(|at| {
+                !Arc::ptr_eq(
+                    &self.pools[at as usize].ring,
+                    &other.pools[at as usize].ring,
+                )
+            })
     }
 
     /// True if `other` has the same pools, shards and backends by position, so that it can follow.

@@ -47,7 +47,11 @@ impl Leads {
     /// None if it depends on how they go on.
     pub fn of_all(&self, prefix: &[u8]) -> Option<Option<u16>> {
         let found = self.0.of_all(prefix)?;
-        Some(found.filter(|pool| *pool != HERE as usize).map(|pool| pool as u16))
+        Some(
+            found
+                .filter(|pool| *pool != HERE as usize)
+                .map(|pool| pool as u16),
+        )
     }
 
     /// Positions of the pools that have some keys.

@@ -44,11 +44,7 @@ impl Cut {
         let at = found.unwrap_or_else(|| {
             let facts = Facts::EMPTY;
             let bytes = MULTI.to_vec();
-            self.parts.push(Part {
-                spot,
-                bytes,
-                facts,
-            });
+            self.parts.push(Part { spot, bytes, facts });
             self.parts.len() - 1
         });
         at as u16
@@ -125,7 +121,13 @@ impl Worker {
     }
 
     /// The shard of a request's keys, or the error that EXEC has in its place.
-    fn cut_forward(&mut self, pool: u16, lane: u8, row: &Row, args: &Args) -> Result<Spot, Vec<u8>> {
+    fn cut_forward(
+        &mut self,
+        pool: u16,
+        lane: u8,
+        row: &Row,
+        args: &Args,
+    ) -> Result<Spot, Vec<u8>> {
         if row.effect_of(args) == Effect::Moved && !self.has_databases(pool, row, args, lane) {
             return Err(Wire::DatabaseIndex.redis().to_vec());
         }

@@ -99,7 +99,12 @@ impl Worker {
             .iter()
             .find(|shard| !self.may_go(pool, **shard, lane, Reach::Nothing))
         {
-            return self.wait(who, meta, Block::Shard, &asked.outgoing(Spot { pool, shard: *full }));
+            return self.wait(
+                who,
+                meta,
+                Block::Shard,
+                &asked.outgoing(Spot { pool, shard: *full }),
+            );
         }
         let names = args.iter().skip(2).map(<[u8]>::to_vec).collect();
         let seq = self.open_slot(who, meta, &[]);

@@ -125,9 +125,7 @@ pub(super) struct Watch {
 
 impl Worker {
     fn watch_of(&self, (spot, lane): Place) -> Option<u32> {
-        self.watch_index
-            .get(&(spot, listening(lane)))
-            .copied()
+        self.watch_index.get(&(spot, listening(lane))).copied()
     }
 
     /// A client waits for a key from now on; it has tried. Its attempts are up to `pump`.

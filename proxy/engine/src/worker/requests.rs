@@ -376,7 +376,11 @@ impl Worker {
             return Flow::Taken;
         }
         self.place(pool, count, key);
-        let mut out = asked.outgoing(self.placed.first().map_or(Spot { pool, shard: 0 }, |first| first.0));
+        let mut out = asked.outgoing(
+            self.placed
+                .first()
+                .map_or(Spot { pool, shard: 0 }, |first| first.0),
+        );
         if self.is_one_shard() {
             return self.dispatch(who, meta, &out);
         }

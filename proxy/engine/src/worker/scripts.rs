@@ -204,14 +204,7 @@ impl Worker {
     }
 
     /// Keeps an EVALSHA that is its client's only request under way, to be made again as EVAL.
-    pub(super) fn keep_call(
-        &mut self,
-        who: Handle,
-        spot: Spot,
-        lane: u8,
-        row: &Row,
-        frame: &[u8],
-    ) {
+    pub(super) fn keep_call(&mut self, who: Handle, spot: Spot, lane: u8, row: &Row, frame: &[u8]) {
         if !row.name.starts_with("EVALSHA") {
             return;
         }

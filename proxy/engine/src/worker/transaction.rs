@@ -414,7 +414,8 @@ impl Worker {
             return false;
         };
         let (spot, lane) = (out.spot(), out.lane);
-        watching == (Watching { spot, lane }) && self.shard_table(out.pool, out.shard).is_replicated()
+        watching == (Watching { spot, lane })
+            && self.shard_table(out.pool, out.shard).is_replicated()
     }
 
     /// True if all that the client asked before is answered; it waits if not.
