@@ -22,6 +22,7 @@ sys.path.insert(0, str(VECTORS))
 import document  # noqa: E402
 from live_redis import Connection, private_server  # noqa: E402
 from newer_commands import NEWER  # noqa: E402
+from support.servers import redis_server  # noqa: E402
 
 MEASURED = {"slowlog", "latency"}
 """For operators, but only about what servers have measured."""
@@ -31,7 +32,7 @@ NEWER_NAMES = {row[0] for row in NEWER}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Connection]:
-    with private_server() as path:
+    with private_server(redis_server()) as path:
         connection = Connection(path)
         yield connection
         connection.close()

@@ -72,6 +72,19 @@ class Server(Process):
         raise NotImplementedError
 
 
+REDIS = "SHARDPROXY_TEST_REDIS_SERVER"
+"""Environment variable: a redis-server or valkey-server to test with instead of the installed one."""
+
+
+def redis_server() -> str:
+    """The redis-server that tests start: the one that the environment names, or the installed one.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    return find_program(os.environ.get(REDIS) or RedisServer.name)
+
+
 class RedisServer(Server):
     """A redis-server that keeps nothing on disk, and feeds a replica at once."""
 
@@ -82,7 +95,7 @@ class RedisServer(Server):
         options += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no"]
         # Otherwise each replica waits 5 seconds for others that might come.
         options += ["--repl-diskless-sync-delay", "0"]
-        return [find_program(self.name), *options, *self.arguments]
+        return [redis_server(), *options, *self.arguments]
 
     def answers(self, client: RawClient) -> bool:
         client.send(b"PING\r\n")

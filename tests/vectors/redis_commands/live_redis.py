@@ -89,12 +89,12 @@ class Connection:
 
 
 @contextmanager
-def private_server() -> Iterator[Path]:
+def private_server(program: str = "redis-server") -> Iterator[Path]:
     """Runs a redis-server on a unix socket in a temporary directory; yields the socket's path."""
     with tempfile.TemporaryDirectory(prefix="redis-commands-") as directory:
         path = Path(directory) / "redis.sock"
         process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", directory],
+            [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", directory],
             stdout=subprocess.DEVNULL,
         )
         try:
