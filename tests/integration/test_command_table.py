@@ -21,10 +21,10 @@ sys.path.insert(0, str(VECTORS))
 
 import document  # noqa: E402
 from live_redis import Connection, private_server  # noqa: E402
-from newer_commands import NEWER  # noqa: E402
+from newer_commands import ARITIES, NEWER  # noqa: E402
 from support.servers import redis_server  # noqa: E402
 
-MEASURED = {"slowlog", "latency"}
+MEASURED = {"slowlog", "commandlog", "latency"}
 """For operators, but only about what servers have measured."""
 TABLE = {row.name.lower(): row for row in _engine.command_table()}
 NEWER_NAMES = {row[0] for row in NEWER}
@@ -63,7 +63,21 @@ def test_every_row_is_as_the_server_describes_it(described: dict[str, tuple[int,
     known = TABLE.keys() & described.keys()
     assert len(known) > 300
     ours = {name: (TABLE[name].arity, set(TABLE[name].flags)) for name in known}
-    assert ours == {name: described[name] for name in known}
+    wider = {name: (ARITIES.get(name, arity), flags) for name, (arity, flags) in described.items()}
+    assert ours == {name: wider[name] for name in known}
+
+
+def test_what_a_newer_server_takes_is_passed_on(described: dict[str, tuple[int, set[str]]]) -> None:
+    """However many arguments it takes, and what it calls a read or a write, of all that goes to servers."""
+    differing = {}
+    for name in TABLE.keys() & described.keys():
+        row, (arity, flags) = TABLE[name], described[name]
+        if row.handling in ("local", "refuse", "container"):
+            continue
+        takes_less = row.arity != arity and (row.arity > 0 or (arity < 0 and row.arity < arity))
+        if takes_less or {"write", "readonly"} & flags ^ {"write", "readonly"} & set(row.flags):
+            differing[name] = (arity, flags)
+    assert differing == {}
 
 
 def test_every_command_of_the_server_has_a_row(described: dict[str, tuple[int, set[str]]]) -> None:

@@ -176,7 +176,8 @@ class Shapes:
         if "optional" in flags and rng.random() < 0.6:
             return []
         times = rng.choice((1, 1, 2, 3)) if "multiple" in flags else 1
-        if argument["type"] == "key" and "multiple" in flags:
+        is_key = "key" in (argument["type"], *(inner["type"] for inner in argument["arguments"]))
+        if is_key and "multiple" in flags:
             self._keys = times
         elif argument["name"].lower() == "id" and self._name.startswith("XREAD") and rng.random() < 0.9:
             times = self._keys

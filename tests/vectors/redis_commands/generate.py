@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from cases import GETKEYS, REPLIES
 from live_redis import Connection, ReplyError, private_server
-from newer_commands import NEWER
+from newer_commands import ARITIES, NEWER
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
@@ -122,8 +122,10 @@ class Table:
 
 
 def with_newer(commands: list[list[Any]]) -> list[list[Any]]:
-    """Adds the commands of later servers that this one does not have."""
+    """Adds the commands of later servers that this one does not have, and how many arguments they take."""
     by_name = {text(entry[0]): entry for entry in commands}
+    for name, arity in ARITIES.items():
+        by_name[name][1] = arity
     for entry in NEWER:
         name = entry[0]
         parent, _, sub = name.partition("|")

@@ -14,6 +14,13 @@ def at_1(*flags: str) -> list[Any]:
     return ["flags", list(flags), "begin_search", begin, "find_keys", find]
 
 
+def counted_pairs(*flags: str) -> list[Any]:
+    """The same of one whose first argument is the number of keys, each with a value behind it."""
+    begin = ["type", "index", "spec", ["index", 1]]
+    find = ["type", "keynum", "spec", ["keynumidx", 0, "firstkey", 1, "keystep", 2]]
+    return ["flags", list(flags), "begin_search", begin, "find_keys", find]
+
+
 def hash_row(name: str, arity: int, flags: list[str], *key_flags: str) -> list[Any]:
     kind = "@write" if "write" in flags else "@read"
     return [name, arity, flags, 1, 1, 1, [kind, "@hash", "@fast"], [], [at_1(*key_flags)], []]
@@ -23,6 +30,15 @@ def client_row(name: str, arity: int) -> list[Any]:
     flags = ["noscript", "loading", "stale"]
     return [name, arity, flags, 0, 0, 0, ["@slow", "@connection"], [], [], []]
 
+
+def log_row(name: str, arity: int, *tips: str) -> list[Any]:
+    flags = ["admin", "loading", "stale"]
+    tips = ("request_policy:all_nodes", *tips)
+    return [name, arity, flags, 0, 0, 0, ["@admin", "@slow", "@dangerous"], list(tips), [], []]
+
+
+ARITIES = {"zrank": -3, "zrevrank": -3}
+"""Where a later server takes more arguments (7.2: WITHSCORE). One that does not says so itself."""
 
 NEWER: list[list[Any]] = [
     # 7.2: what clients send on connecting.
@@ -41,4 +57,18 @@ NEWER: list[list[Any]] = [
     hash_row("hgetdel", -5, ["write", "fast"], "RW", "access", "delete"),
     hash_row("hgetex", -5, ["write", "fast"], "RW", "access", "update"),
     hash_row("hsetex", -6, ["write", "denyoom", "fast"], "RW", "update"),
+    # Valkey 8.0, and what it calls its slow log from 8.1 on.
+    client_row("client|capa", -3),
+    client_row("client|import-source", 3),
+    ["script|show", 3, ["noscript", "stale"], 0, 0, 0, ["@slow", "@scripting"], [], [], []],
+    ["commandlog", -2, [], 0, 0, 0, ["@slow"], [], [], []],
+    log_row("commandlog|get", 4),
+    ["commandlog|help", 2, ["loading", "stale"], 0, 0, 0, ["@slow"], [], [], []],
+    log_row("commandlog|len", 3, "response_policy:agg_sum"),
+    log_row("commandlog|reset", 3, "response_policy:all_succeeded"),
+    # Valkey 9.1, Redis 8.4.
+    ["msetex", -4, ["write", "denyoom", "movablekeys"], 0, 0, 0, ["@write", "@string", "@slow"],
+     ["request_policy:multi_shard", "response_policy:all_succeeded"], [counted_pairs("OW", "update")], []],
+    # Valkey 9.1: of a cluster.
+    ["clusterscan", -2, ["readonly"], 0, 0, 0, ["@keyspace", "@read", "@slow"], [], [], []],
 ]  # fmt: skip

@@ -4,7 +4,7 @@
 //! error that the server gives for it (`refuse`), because guessing a shard could act on the wrong one.
 
 use super::spec::{Begin, Find, Flags, KeyFlags, KeySpec};
-use super::table::Row;
+use super::table::{Row, OTHER};
 use crate::error::{self, Wire};
 use crate::proto::Args;
 
@@ -227,7 +227,8 @@ pub fn number(text: &[u8]) -> Option<i64> {
 /// True where the error depends on what the server knows: whether there is such a function or script comes first.
 /// It is an error in any case, so any server may be asked.
 pub fn is_told_by_server(row: &Row) -> bool {
-    matches!(row.name, "EVALSHA" | "EVALSHA_RO" | "FCALL" | "FCALL_RO")
+    let is_learned_read = row.id == OTHER && !row.is_write();
+    is_learned_read || matches!(row.name, "EVALSHA" | "EVALSHA_RO" | "FCALL" | "FCALL_RO")
 }
 
 /// Appends the error that the server gives where `keys` fails. Families of commands differ here.
@@ -235,6 +236,8 @@ pub fn refuse(row: &Row, error: KeyError, out: &mut Vec<u8>) {
     let script = row.flags.has(Flags::NO_MANDATORY_KEYS);
     let counts_first = row.name == "SINTERCARD" || row.name.ends_with("MPOP");
     let wire = match error {
+        // Of a module, which counts the arguments itself.
+        KeyError::NoKeyword if row.id == OTHER => return error::wrong_arity(row.name, out),
         KeyError::NotANumber | KeyError::Negative | KeyError::NoKeys | KeyError::NoKeyword
             if counts_first =>
         {

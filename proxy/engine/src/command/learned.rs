@@ -3,7 +3,7 @@
 //!
 //! Asked for where a request names no known command (`worker/learn.rs`). A learned command is taken if its keys
 //! can be told from the request and it neither blocks nor administers; a write's effect is unknown, so the state
-//! of its keys travels to the replicas.
+//! of its keys travels to the replicas. `modules.rs` knows more of some.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -167,16 +167,14 @@ fn leak(text: String) -> &'static str {
 fn read(name: &[u8], reply: &[u8]) -> Option<Learned> {
     let entry = elements(reply)?.next()?;
     let name = std::str::from_utf8(name).ok()?.to_owned();
-    let row = table::learned(Box::leak(Box::new(read_entry(entry, name.clone())?)));
+    let row = table::learned(read_entry(entry, name.clone())?);
     let subcommands = elements(entry)?.nth(9);
     let mut children = Vec::new();
     for child in subcommands.and_then(elements).into_iter().flatten() {
         let full = text(elements(child)?.next()?)?;
         let last = full.rsplit('|').next().unwrap_or(full);
         let name = format!("{name}|{}", last.to_ascii_uppercase());
-        children.push(table::learned(Box::leak(Box::new(read_entry(
-            child, name,
-        )?))));
+        children.push(table::learned(read_entry(child, name)?));
     }
     Some(Learned { row, children })
 }

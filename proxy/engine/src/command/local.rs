@@ -47,6 +47,8 @@ pub fn answer(
     match kind {
         LocalKind::AclWhoami => reply.bulk(&session.user),
         LocalKind::Auth => auth(session, args, context, &mut reply),
+        // What a client says it can do concerns redirections, which the proxy never sends.
+        LocalKind::ClientCapa => reply.ok(),
         LocalKind::ClientGetname => client::getname(session, &mut reply),
         LocalKind::ClientGetredir => reply.integer(-1),
         LocalKind::ClientId => reply.integer(session.id as i64),

@@ -26,6 +26,7 @@ mod introspect;
 pub mod keys;
 pub mod learned;
 pub mod local;
+mod modules;
 pub mod overlay;
 pub mod queue;
 mod reply;

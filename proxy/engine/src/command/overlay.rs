@@ -51,6 +51,7 @@ impl Handling {
         match self {
             Handling::Forward => "Runs on the shard that owns its keys.",
             Handling::Split(_) => "Split over the shards that own its keys, and merged.",
+            Handling::Fan(FanKind::Only) => "Asked of the shard, in pools of one.",
             Handling::Fan(FanKind::First) => "Asked of one shard, as each would say the same or as good.",
             Handling::Fan(_) => "Concerns every shard; the answers are merged.",
             Handling::Block => "Waits in the proxy for the shards that own its keys.",
@@ -157,6 +158,8 @@ pub enum FanKind {
     Tally,
     /// LASTSAVE: the least number, since when all have done it.
     Least,
+    /// Of the only shard; refused where there are several, of whose answers none is whole.
+    Only,
 }
 
 impl FanKind {
@@ -177,6 +180,7 @@ impl FanKind {
                 | FanKind::Wait
                 | FanKind::Info
                 | FanKind::Least
+                | FanKind::Only
         )
     }
 }
@@ -205,6 +209,7 @@ pub enum Refusal {
 pub enum LocalKind {
     AclWhoami,
     Auth,
+    ClientCapa,
     ClientGetname,
     ClientGetredir,
     ClientId,
@@ -349,6 +354,7 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("READONLY", Local(LocalKind::Cluster)),
     ("READWRITE", Local(LocalKind::Cluster)),
     ("CLIENT", Container),
+    ("CLIENT|CAPA", Local(LocalKind::ClientCapa)),
     ("CLIENT|GETNAME", Local(LocalKind::ClientGetname)),
     ("CLIENT|GETREDIR", Local(LocalKind::ClientGetredir)),
     ("CLIENT|HELP", Local(LocalKind::Help)),
@@ -370,6 +376,8 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     // Would stop every client of the backend.
     ("CLIENT|PAUSE", Refuse(Admin)),
     ("CLIENT|UNPAUSE", Refuse(Admin)),
+    // Has keys live on that are over, for who copies a whole server.
+    ("CLIENT|IMPORT-SOURCE", Refuse(Admin)),
 
     // About the server, which for the client is the proxy; a backend's answer is never shown.
     ("ACL", Container),
@@ -465,6 +473,7 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("SCRIPT|HELP", Local(LocalKind::Help)),
     ("SCRIPT|KILL", Fan(FanKind::Kill)),
     ("SCRIPT|LOAD", Fan(FanKind::ScriptLoad)),
+    ("SCRIPT|SHOW", Fan(FanKind::First)),
     // Would stop a server for everybody.
     ("SCRIPT|DEBUG", Refuse(Scripting)),
 
@@ -482,6 +491,7 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("CLUSTER|SLAVES", Local(LocalKind::Cluster)),
     ("CLUSTER|SLOTS", Local(LocalKind::Cluster)),
     ("ASKING", Local(LocalKind::Cluster)),
+    ("CLUSTERSCAN", Refuse(Cluster)),
     // Written to take keys that a server is importing; not for clients.
     ("RESTORE-ASKING", Refuse(Cluster)),
 
@@ -506,6 +516,11 @@ pub const HANDLINGS: &[(&str, Handling)] = &[
     ("SLOWLOG|HELP", Local(LocalKind::Help)),
     ("SLOWLOG|LEN", Fan(FanKind::Sum)),
     ("SLOWLOG|RESET", Fan(FanKind::Succeed)),
+    ("COMMANDLOG", Container),
+    ("COMMANDLOG|GET", Fan(FanKind::Concat)),
+    ("COMMANDLOG|HELP", Local(LocalKind::Help)),
+    ("COMMANDLOG|LEN", Fan(FanKind::Sum)),
+    ("COMMANDLOG|RESET", Fan(FanKind::Succeed)),
     // Clients look for modules before they use their commands, which are learned.
     ("MODULE", Container),
     ("MODULE|HELP", Local(LocalKind::Help)),
@@ -530,6 +545,8 @@ pub const EFFECTS: &[(&str, EffectRule)] = &[
     ("DEL", Always(Verbatim)),
     ("UNLINK", Always(Verbatim)),
     ("MSET", Always(Verbatim)),
+    // Its time to live counts from now, behind as many keys as it says.
+    ("MSETEX", Always(State)),
     ("SETEX", Always(Verbatim)),
     ("PSETEX", Always(Verbatim)),
     // By its options: NX, XX and GET look at what was there, KEEPTTL takes over when it expires.

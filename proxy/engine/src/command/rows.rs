@@ -69,41 +69,43 @@ const S28: KeySpec = KeySpec { begin: Begin::Keyword { word: "KEYS", from: -2 },
 #[rustfmt::skip]
 const S29: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: -1, step: 2, limit: 0 }, flags: KeyFlags::OW.with(KeyFlags::UPDATE) };
 #[rustfmt::skip]
-const S30: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: -1, step: 2, limit: 0 }, flags: KeyFlags::OW.with(KeyFlags::INSERT) };
+const S30: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::KeyNum { count: 0, first: 1, step: 2 }, flags: KeyFlags::OW.with(KeyFlags::UPDATE) };
 #[rustfmt::skip]
-const S31: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: -1, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::ACCESS) };
+const S31: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: -1, step: 2, limit: 0 }, flags: KeyFlags::OW.with(KeyFlags::INSERT) };
 #[rustfmt::skip]
-const S32: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::ACCESS) };
+const S32: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: -1, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::ACCESS) };
 #[rustfmt::skip]
-const S33: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::INSERT) };
+const S33: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::ACCESS) };
 #[rustfmt::skip]
-const S34: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: -1, step: 1, limit: 0 }, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
+const S34: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::INSERT) };
 #[rustfmt::skip]
-const S35: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::OW.with(KeyFlags::INSERT) };
+const S35: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: -1, step: 1, limit: 0 }, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
 #[rustfmt::skip]
-const S36: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::OW.with(KeyFlags::INSERT) };
+const S36: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::OW.with(KeyFlags::INSERT) };
 #[rustfmt::skip]
-const S37: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::KeyNum { count: 0, first: 1, step: 1 }, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
+const S37: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::OW.with(KeyFlags::INSERT) };
 #[rustfmt::skip]
-const S38: KeySpec = KeySpec { begin: Begin::Unknown, find: Find::Unknown, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
+const S38: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::KeyNum { count: 0, first: 1, step: 1 }, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
 #[rustfmt::skip]
-const S39: KeySpec = KeySpec { begin: Begin::Unknown, find: Find::Unknown, flags: KeyFlags::OW.with(KeyFlags::UPDATE) };
+const S39: KeySpec = KeySpec { begin: Begin::Unknown, find: Find::Unknown, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
 #[rustfmt::skip]
-const S40: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::NOT_KEY };
+const S40: KeySpec = KeySpec { begin: Begin::Unknown, find: Find::Unknown, flags: KeyFlags::OW.with(KeyFlags::UPDATE) };
 #[rustfmt::skip]
-const S41: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: -1, step: 1, limit: 0 }, flags: KeyFlags::NOT_KEY };
+const S41: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::NOT_KEY };
 #[rustfmt::skip]
-const S42: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::DELETE) };
+const S42: KeySpec = KeySpec { begin: Begin::Index(1), find: Find::Range { last: -1, step: 1, limit: 0 }, flags: KeyFlags::NOT_KEY };
 #[rustfmt::skip]
-const S43: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::UPDATE) };
+const S43: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::DELETE) };
 #[rustfmt::skip]
-const S44: KeySpec = KeySpec { begin: Begin::Keyword { word: "STREAMS", from: 1 }, find: Find::Range { last: -1, step: 1, limit: 2 }, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
+const S44: KeySpec = KeySpec { begin: Begin::Index(2), find: Find::Range { last: 0, step: 1, limit: 0 }, flags: KeyFlags::RW.with(KeyFlags::UPDATE) };
 #[rustfmt::skip]
-const S45: KeySpec = KeySpec { begin: Begin::Keyword { word: "STREAMS", from: 4 }, find: Find::Range { last: -1, step: 1, limit: 2 }, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
+const S45: KeySpec = KeySpec { begin: Begin::Keyword { word: "STREAMS", from: 1 }, find: Find::Range { last: -1, step: 1, limit: 2 }, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
+#[rustfmt::skip]
+const S46: KeySpec = KeySpec { begin: Begin::Keyword { word: "STREAMS", from: 4 }, find: Find::Range { last: -1, step: 1, limit: 2 }, flags: KeyFlags::RO.with(KeyFlags::ACCESS) };
 
 /// Sorted by name; the subcommands of a container follow it.
 #[rustfmt::skip]
-pub static RAW: [Raw; 382] = [
+pub static RAW: [Raw; 392] = [
     Raw { name: "ACL", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "ACL|CAT", arity: -2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "ACL|DELUSER", arity: -3, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
@@ -138,10 +140,12 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "BZPOPMIN", arity: -3, flags: Flags::BLOCKING.with(Flags::FAST).with(Flags::NOSCRIPT).with(Flags::WRITE), legacy: (1, -2, 1), categories: &["write", "sortedset", "fast", "blocking"], tips: &[], specs: &[S8] },
     Raw { name: "CLIENT", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "CLIENT|CACHING", arity: 3, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &[], specs: &[] },
+    Raw { name: "CLIENT|CAPA", arity: -3, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &[], specs: &[] },
     Raw { name: "CLIENT|GETNAME", arity: 2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &[], specs: &[] },
     Raw { name: "CLIENT|GETREDIR", arity: 2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &[], specs: &[] },
     Raw { name: "CLIENT|HELP", arity: 2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &[], specs: &[] },
     Raw { name: "CLIENT|ID", arity: 2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &[], specs: &[] },
+    Raw { name: "CLIENT|IMPORT-SOURCE", arity: 3, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &[], specs: &[] },
     Raw { name: "CLIENT|INFO", arity: 2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &["nondeterministic_output"], specs: &[] },
     Raw { name: "CLIENT|KILL", arity: -3, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous", "connection"], tips: &[], specs: &[] },
     Raw { name: "CLIENT|LIST", arity: -2, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous", "connection"], tips: &["nondeterministic_output"], specs: &[] },
@@ -184,6 +188,7 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "CLUSTER|SHARDS", arity: 2, flags: Flags::STALE, legacy: (0, 0, 0), categories: &["slow"], tips: &["nondeterministic_output"], specs: &[] },
     Raw { name: "CLUSTER|SLAVES", arity: 3, flags: Flags::ADMIN.with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &["nondeterministic_output"], specs: &[] },
     Raw { name: "CLUSTER|SLOTS", arity: 2, flags: Flags::STALE, legacy: (0, 0, 0), categories: &["slow"], tips: &["nondeterministic_output"], specs: &[] },
+    Raw { name: "CLUSTERSCAN", arity: -2, flags: Flags::READONLY, legacy: (0, 0, 0), categories: &["keyspace", "read", "slow"], tips: &[], specs: &[] },
     Raw { name: "COMMAND", arity: -1, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &["nondeterministic_output_order"], specs: &[] },
     Raw { name: "COMMAND|COUNT", arity: 2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &[], specs: &[] },
     Raw { name: "COMMAND|DOCS", arity: -2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &["nondeterministic_output_order"], specs: &[] },
@@ -192,6 +197,11 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "COMMAND|HELP", arity: 2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &[], specs: &[] },
     Raw { name: "COMMAND|INFO", arity: -2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &["nondeterministic_output_order"], specs: &[] },
     Raw { name: "COMMAND|LIST", arity: -2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "connection"], tips: &["nondeterministic_output_order"], specs: &[] },
+    Raw { name: "COMMANDLOG", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
+    Raw { name: "COMMANDLOG|GET", arity: 4, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &["request_policy:all_nodes"], specs: &[] },
+    Raw { name: "COMMANDLOG|HELP", arity: 2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
+    Raw { name: "COMMANDLOG|LEN", arity: 3, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &["request_policy:all_nodes", "response_policy:agg_sum"], specs: &[] },
+    Raw { name: "COMMANDLOG|RESET", arity: 3, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &["request_policy:all_nodes", "response_policy:all_succeeded"], specs: &[] },
     Raw { name: "CONFIG", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "CONFIG|GET", arity: -3, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "CONFIG|HELP", arity: 2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
@@ -323,7 +333,8 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "MONITOR", arity: 1, flags: Flags::ADMIN.with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "MOVE", arity: 3, flags: Flags::FAST.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["keyspace", "write", "fast"], tips: &[], specs: &[S9] },
     Raw { name: "MSET", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 2), categories: &["write", "string", "slow"], tips: &["request_policy:multi_shard", "response_policy:all_succeeded"], specs: &[S29] },
-    Raw { name: "MSETNX", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 2), categories: &["write", "string", "slow"], tips: &["request_policy:multi_shard", "response_policy:agg_min"], specs: &[S30] },
+    Raw { name: "MSETEX", arity: -4, flags: Flags::DENYOOM.with(Flags::MOVABLEKEYS).with(Flags::WRITE), legacy: (0, 0, 0), categories: &["write", "string", "slow"], tips: &["request_policy:multi_shard", "response_policy:all_succeeded"], specs: &[S30] },
+    Raw { name: "MSETNX", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 2), categories: &["write", "string", "slow"], tips: &["request_policy:multi_shard", "response_policy:agg_min"], specs: &[S31] },
     Raw { name: "MULTI", arity: 1, flags: Flags::ALLOW_BUSY.with(Flags::FAST).with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["fast", "transaction"], tips: &[], specs: &[] },
     Raw { name: "OBJECT", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "OBJECT|ENCODING", arity: 3, flags: Flags::READONLY, legacy: (2, 2, 1), categories: &["keyspace", "read", "slow"], tips: &["nondeterministic_output"], specs: &[S25] },
@@ -336,9 +347,9 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "PEXPIREAT", arity: -3, flags: Flags::FAST.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["keyspace", "write", "fast"], tips: &[], specs: &[S14] },
     Raw { name: "PEXPIRETIME", arity: 2, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["keyspace", "read", "fast"], tips: &[], specs: &[S1] },
     Raw { name: "PFADD", arity: -2, flags: Flags::DENYOOM.with(Flags::FAST).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "hyperloglog", "fast"], tips: &[], specs: &[S0] },
-    Raw { name: "PFCOUNT", arity: -2, flags: Flags::READONLY, legacy: (1, -1, 1), categories: &["read", "hyperloglog", "slow"], tips: &[], specs: &[S31] },
-    Raw { name: "PFDEBUG", arity: 3, flags: Flags::ADMIN.with(Flags::DENYOOM).with(Flags::WRITE), legacy: (2, 2, 1), categories: &["write", "hyperloglog", "admin", "slow", "dangerous"], tips: &[], specs: &[S32] },
-    Raw { name: "PFMERGE", arity: -2, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 1), categories: &["write", "hyperloglog", "slow"], tips: &[], specs: &[S33, S34] },
+    Raw { name: "PFCOUNT", arity: -2, flags: Flags::READONLY, legacy: (1, -1, 1), categories: &["read", "hyperloglog", "slow"], tips: &[], specs: &[S32] },
+    Raw { name: "PFDEBUG", arity: 3, flags: Flags::ADMIN.with(Flags::DENYOOM).with(Flags::WRITE), legacy: (2, 2, 1), categories: &["write", "hyperloglog", "admin", "slow", "dangerous"], tips: &[], specs: &[S33] },
+    Raw { name: "PFMERGE", arity: -2, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 1), categories: &["write", "hyperloglog", "slow"], tips: &[], specs: &[S34, S35] },
     Raw { name: "PFSELFTEST", arity: 1, flags: Flags::ADMIN, legacy: (0, 0, 0), categories: &["hyperloglog", "admin", "slow", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "PING", arity: -1, flags: Flags::FAST, legacy: (0, 0, 0), categories: &["fast", "connection"], tips: &["request_policy:all_shards", "response_policy:all_succeeded"], specs: &[] },
     Raw { name: "PSETEX", arity: 4, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "string", "slow"], tips: &[], specs: &[S19] },
@@ -359,7 +370,7 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "READONLY", arity: 1, flags: Flags::FAST.with(Flags::LOADING).with(Flags::STALE), legacy: (0, 0, 0), categories: &["fast", "connection"], tips: &[], specs: &[] },
     Raw { name: "READWRITE", arity: 1, flags: Flags::FAST.with(Flags::LOADING).with(Flags::STALE), legacy: (0, 0, 0), categories: &["fast", "connection"], tips: &[], specs: &[] },
     Raw { name: "RENAME", arity: 3, flags: Flags::WRITE, legacy: (1, 2, 1), categories: &["keyspace", "write", "slow"], tips: &[], specs: &[S5, S3] },
-    Raw { name: "RENAMENX", arity: 3, flags: Flags::FAST.with(Flags::WRITE), legacy: (1, 2, 1), categories: &["keyspace", "write", "fast"], tips: &[], specs: &[S5, S35] },
+    Raw { name: "RENAMENX", arity: 3, flags: Flags::FAST.with(Flags::WRITE), legacy: (1, 2, 1), categories: &["keyspace", "write", "fast"], tips: &[], specs: &[S5, S36] },
     Raw { name: "REPLCONF", arity: -1, flags: Flags::ADMIN.with(Flags::ALLOW_BUSY).with(Flags::LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "REPLICAOF", arity: 3, flags: Flags::ADMIN.with(Flags::NO_ASYNC_LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "RESET", arity: 1, flags: Flags::ALLOW_BUSY.with(Flags::FAST).with(Flags::LOADING).with(Flags::NO_AUTH).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["fast", "connection"], tips: &[], specs: &[] },
@@ -381,18 +392,19 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "SCRIPT|HELP", arity: 2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "scripting"], tips: &[], specs: &[] },
     Raw { name: "SCRIPT|KILL", arity: 2, flags: Flags::ALLOW_BUSY.with(Flags::NOSCRIPT), legacy: (0, 0, 0), categories: &["slow", "scripting"], tips: &["request_policy:all_shards", "response_policy:one_succeeded"], specs: &[] },
     Raw { name: "SCRIPT|LOAD", arity: 3, flags: Flags::NOSCRIPT.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "scripting"], tips: &["request_policy:all_nodes", "response_policy:all_succeeded"], specs: &[] },
+    Raw { name: "SCRIPT|SHOW", arity: 3, flags: Flags::NOSCRIPT.with(Flags::STALE), legacy: (0, 0, 0), categories: &["slow", "scripting"], tips: &[], specs: &[] },
     Raw { name: "SDIFF", arity: -2, flags: Flags::READONLY, legacy: (1, -1, 1), categories: &["read", "set", "slow"], tips: &["nondeterministic_output_order"], specs: &[S26] },
-    Raw { name: "SDIFFSTORE", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 1), categories: &["write", "set", "slow"], tips: &[], specs: &[S19, S34] },
+    Raw { name: "SDIFFSTORE", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 1), categories: &["write", "set", "slow"], tips: &[], specs: &[S19, S35] },
     Raw { name: "SELECT", arity: 2, flags: Flags::FAST.with(Flags::LOADING).with(Flags::STALE), legacy: (0, 0, 0), categories: &["fast", "connection"], tips: &[], specs: &[] },
     Raw { name: "SET", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "string", "slow"], tips: &[], specs: &[S2] },
     Raw { name: "SETBIT", arity: 4, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "bitmap", "slow"], tips: &[], specs: &[S9] },
     Raw { name: "SETEX", arity: 4, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "string", "slow"], tips: &[], specs: &[S19] },
-    Raw { name: "SETNX", arity: 3, flags: Flags::DENYOOM.with(Flags::FAST).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "string", "fast"], tips: &[], specs: &[S36] },
+    Raw { name: "SETNX", arity: 3, flags: Flags::DENYOOM.with(Flags::FAST).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "string", "fast"], tips: &[], specs: &[S37] },
     Raw { name: "SETRANGE", arity: 4, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "string", "slow"], tips: &[], specs: &[S14] },
     Raw { name: "SHUTDOWN", arity: -1, flags: Flags::ADMIN.with(Flags::ALLOW_BUSY).with(Flags::LOADING).with(Flags::NO_MULTI).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "SINTER", arity: -2, flags: Flags::READONLY, legacy: (1, -1, 1), categories: &["read", "set", "slow"], tips: &["nondeterministic_output_order"], specs: &[S26] },
-    Raw { name: "SINTERCARD", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "set", "slow"], tips: &[], specs: &[S37] },
-    Raw { name: "SINTERSTORE", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 1), categories: &["write", "set", "slow"], tips: &[], specs: &[S14, S34] },
+    Raw { name: "SINTERCARD", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "set", "slow"], tips: &[], specs: &[S38] },
+    Raw { name: "SINTERSTORE", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 1), categories: &["write", "set", "slow"], tips: &[], specs: &[S14, S35] },
     Raw { name: "SISMEMBER", arity: 3, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "set", "fast"], tips: &[], specs: &[S22] },
     Raw { name: "SLAVEOF", arity: 3, flags: Flags::ADMIN.with(Flags::NO_ASYNC_LOADING).with(Flags::NOSCRIPT).with(Flags::STALE), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "SLOWLOG", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
@@ -403,20 +415,20 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "SMEMBERS", arity: 2, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "set", "slow"], tips: &["nondeterministic_output_order"], specs: &[S1] },
     Raw { name: "SMISMEMBER", arity: -3, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "set", "fast"], tips: &[], specs: &[S1] },
     Raw { name: "SMOVE", arity: 4, flags: Flags::FAST.with(Flags::WRITE), legacy: (1, 2, 1), categories: &["write", "set", "fast"], tips: &[], specs: &[S5, S6] },
-    Raw { name: "SORT", arity: -2, flags: Flags::DENYOOM.with(Flags::MOVABLEKEYS).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "set", "sortedset", "list", "slow", "dangerous"], tips: &[], specs: &[S1, S38, S39] },
-    Raw { name: "SORT_RO", arity: -2, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "set", "sortedset", "list", "slow", "dangerous"], tips: &[], specs: &[S1, S38] },
+    Raw { name: "SORT", arity: -2, flags: Flags::DENYOOM.with(Flags::MOVABLEKEYS).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "set", "sortedset", "list", "slow", "dangerous"], tips: &[], specs: &[S1, S39, S40] },
+    Raw { name: "SORT_RO", arity: -2, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "set", "sortedset", "list", "slow", "dangerous"], tips: &[], specs: &[S1, S39] },
     Raw { name: "SPOP", arity: -2, flags: Flags::FAST.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "set", "fast"], tips: &["nondeterministic_output"], specs: &[S5] },
-    Raw { name: "SPUBLISH", arity: 3, flags: Flags::FAST.with(Flags::LOADING).with(Flags::PUBSUB).with(Flags::STALE), legacy: (1, 1, 1), categories: &["pubsub", "fast"], tips: &[], specs: &[S40] },
+    Raw { name: "SPUBLISH", arity: 3, flags: Flags::FAST.with(Flags::LOADING).with(Flags::PUBSUB).with(Flags::STALE), legacy: (1, 1, 1), categories: &["pubsub", "fast"], tips: &[], specs: &[S41] },
     Raw { name: "SRANDMEMBER", arity: -2, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "set", "slow"], tips: &["nondeterministic_output"], specs: &[S1] },
     Raw { name: "SREM", arity: -3, flags: Flags::FAST.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "set", "fast"], tips: &[], specs: &[S21] },
     Raw { name: "SSCAN", arity: -3, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "set", "slow"], tips: &["nondeterministic_output"], specs: &[S1] },
-    Raw { name: "SSUBSCRIBE", arity: -2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::PUBSUB).with(Flags::STALE), legacy: (1, -1, 1), categories: &["pubsub", "slow"], tips: &[], specs: &[S41] },
+    Raw { name: "SSUBSCRIBE", arity: -2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::PUBSUB).with(Flags::STALE), legacy: (1, -1, 1), categories: &["pubsub", "slow"], tips: &[], specs: &[S42] },
     Raw { name: "STRLEN", arity: 2, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "string", "fast"], tips: &[], specs: &[S22] },
     Raw { name: "SUBSCRIBE", arity: -2, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::PUBSUB).with(Flags::STALE), legacy: (0, 0, 0), categories: &["pubsub", "slow"], tips: &[], specs: &[] },
     Raw { name: "SUBSTR", arity: 4, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "string", "slow"], tips: &[], specs: &[S1] },
     Raw { name: "SUNION", arity: -2, flags: Flags::READONLY, legacy: (1, -1, 1), categories: &["read", "set", "slow"], tips: &["nondeterministic_output_order"], specs: &[S26] },
-    Raw { name: "SUNIONSTORE", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 1), categories: &["write", "set", "slow"], tips: &[], specs: &[S19, S34] },
-    Raw { name: "SUNSUBSCRIBE", arity: -1, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::PUBSUB).with(Flags::STALE), legacy: (1, -1, 1), categories: &["pubsub", "slow"], tips: &[], specs: &[S41] },
+    Raw { name: "SUNIONSTORE", arity: -3, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, -1, 1), categories: &["write", "set", "slow"], tips: &[], specs: &[S19, S35] },
+    Raw { name: "SUNSUBSCRIBE", arity: -1, flags: Flags::LOADING.with(Flags::NOSCRIPT).with(Flags::PUBSUB).with(Flags::STALE), legacy: (1, -1, 1), categories: &["pubsub", "slow"], tips: &[], specs: &[S42] },
     Raw { name: "SWAPDB", arity: 3, flags: Flags::FAST.with(Flags::WRITE), legacy: (0, 0, 0), categories: &["keyspace", "write", "fast", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "SYNC", arity: 1, flags: Flags::ADMIN.with(Flags::NO_ASYNC_LOADING).with(Flags::NO_MULTI).with(Flags::NOSCRIPT), legacy: (0, 0, 0), categories: &["admin", "slow", "dangerous"], tips: &[], specs: &[] },
     Raw { name: "TIME", arity: 1, flags: Flags::FAST.with(Flags::LOADING).with(Flags::STALE), legacy: (0, 0, 0), categories: &["fast"], tips: &["nondeterministic_output"], specs: &[] },
@@ -437,10 +449,10 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "XGROUP", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "XGROUP|CREATE", arity: -5, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (2, 2, 1), categories: &["write", "stream", "slow"], tips: &[], specs: &[S6] },
     Raw { name: "XGROUP|CREATECONSUMER", arity: 5, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (2, 2, 1), categories: &["write", "stream", "slow"], tips: &[], specs: &[S6] },
-    Raw { name: "XGROUP|DELCONSUMER", arity: 5, flags: Flags::WRITE, legacy: (2, 2, 1), categories: &["write", "stream", "slow"], tips: &[], specs: &[S42] },
-    Raw { name: "XGROUP|DESTROY", arity: 4, flags: Flags::WRITE, legacy: (2, 2, 1), categories: &["write", "stream", "slow"], tips: &[], specs: &[S42] },
+    Raw { name: "XGROUP|DELCONSUMER", arity: 5, flags: Flags::WRITE, legacy: (2, 2, 1), categories: &["write", "stream", "slow"], tips: &[], specs: &[S43] },
+    Raw { name: "XGROUP|DESTROY", arity: 4, flags: Flags::WRITE, legacy: (2, 2, 1), categories: &["write", "stream", "slow"], tips: &[], specs: &[S43] },
     Raw { name: "XGROUP|HELP", arity: 2, flags: Flags::LOADING.with(Flags::STALE), legacy: (0, 0, 0), categories: &["stream", "slow"], tips: &[], specs: &[] },
-    Raw { name: "XGROUP|SETID", arity: -5, flags: Flags::WRITE, legacy: (2, 2, 1), categories: &["write", "stream", "slow"], tips: &[], specs: &[S43] },
+    Raw { name: "XGROUP|SETID", arity: -5, flags: Flags::WRITE, legacy: (2, 2, 1), categories: &["write", "stream", "slow"], tips: &[], specs: &[S44] },
     Raw { name: "XINFO", arity: -2, flags: Flags::NONE, legacy: (0, 0, 0), categories: &["slow"], tips: &[], specs: &[] },
     Raw { name: "XINFO|CONSUMERS", arity: 4, flags: Flags::READONLY, legacy: (2, 2, 1), categories: &["read", "stream", "slow"], tips: &["nondeterministic_output"], specs: &[S20] },
     Raw { name: "XINFO|GROUPS", arity: 3, flags: Flags::READONLY, legacy: (2, 2, 1), categories: &["read", "stream", "slow"], tips: &[], specs: &[S20] },
@@ -449,19 +461,19 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "XLEN", arity: 2, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "stream", "fast"], tips: &[], specs: &[S22] },
     Raw { name: "XPENDING", arity: -3, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "stream", "slow"], tips: &["nondeterministic_output"], specs: &[S1] },
     Raw { name: "XRANGE", arity: -4, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "stream", "slow"], tips: &[], specs: &[S1] },
-    Raw { name: "XREAD", arity: -4, flags: Flags::BLOCKING.with(Flags::MOVABLEKEYS).with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "stream", "slow", "blocking"], tips: &[], specs: &[S44] },
-    Raw { name: "XREADGROUP", arity: -7, flags: Flags::BLOCKING.with(Flags::MOVABLEKEYS).with(Flags::WRITE), legacy: (0, 0, 0), categories: &["write", "stream", "slow", "blocking"], tips: &[], specs: &[S45] },
+    Raw { name: "XREAD", arity: -4, flags: Flags::BLOCKING.with(Flags::MOVABLEKEYS).with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "stream", "slow", "blocking"], tips: &[], specs: &[S45] },
+    Raw { name: "XREADGROUP", arity: -7, flags: Flags::BLOCKING.with(Flags::MOVABLEKEYS).with(Flags::WRITE), legacy: (0, 0, 0), categories: &["write", "stream", "slow", "blocking"], tips: &[], specs: &[S46] },
     Raw { name: "XREVRANGE", arity: -4, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "stream", "slow"], tips: &[], specs: &[S1] },
     Raw { name: "XSETID", arity: -3, flags: Flags::DENYOOM.with(Flags::FAST).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "stream", "fast"], tips: &[], specs: &[S14] },
     Raw { name: "XTRIM", arity: -4, flags: Flags::WRITE, legacy: (1, 1, 1), categories: &["write", "stream", "slow"], tips: &["nondeterministic_output"], specs: &[S21] },
     Raw { name: "ZADD", arity: -4, flags: Flags::DENYOOM.with(Flags::FAST).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "sortedset", "fast"], tips: &[], specs: &[S14] },
     Raw { name: "ZCARD", arity: 2, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "sortedset", "fast"], tips: &[], specs: &[S22] },
     Raw { name: "ZCOUNT", arity: 4, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "sortedset", "fast"], tips: &[], specs: &[S1] },
-    Raw { name: "ZDIFF", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S37] },
+    Raw { name: "ZDIFF", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S38] },
     Raw { name: "ZDIFFSTORE", arity: -4, flags: Flags::DENYOOM.with(Flags::MOVABLEKEYS).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "sortedset", "slow"], tips: &[], specs: &[S19, S12] },
     Raw { name: "ZINCRBY", arity: 4, flags: Flags::DENYOOM.with(Flags::FAST).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "sortedset", "fast"], tips: &[], specs: &[S9] },
-    Raw { name: "ZINTER", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S37] },
-    Raw { name: "ZINTERCARD", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S37] },
+    Raw { name: "ZINTER", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S38] },
+    Raw { name: "ZINTERCARD", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S38] },
     Raw { name: "ZINTERSTORE", arity: -4, flags: Flags::DENYOOM.with(Flags::MOVABLEKEYS).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "sortedset", "slow"], tips: &[], specs: &[S19, S12] },
     Raw { name: "ZLEXCOUNT", arity: 4, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "sortedset", "fast"], tips: &[], specs: &[S1] },
     Raw { name: "ZMPOP", arity: -4, flags: Flags::MOVABLEKEYS.with(Flags::WRITE), legacy: (0, 0, 0), categories: &["write", "sortedset", "slow"], tips: &[], specs: &[S24] },
@@ -473,7 +485,7 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "ZRANGEBYLEX", arity: -4, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S1] },
     Raw { name: "ZRANGEBYSCORE", arity: -4, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S1] },
     Raw { name: "ZRANGESTORE", arity: -5, flags: Flags::DENYOOM.with(Flags::WRITE), legacy: (1, 2, 1), categories: &["write", "sortedset", "slow"], tips: &[], specs: &[S19, S20] },
-    Raw { name: "ZRANK", arity: 3, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "sortedset", "fast"], tips: &[], specs: &[S1] },
+    Raw { name: "ZRANK", arity: -3, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "sortedset", "fast"], tips: &[], specs: &[S1] },
     Raw { name: "ZREM", arity: -3, flags: Flags::FAST.with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "sortedset", "fast"], tips: &[], specs: &[S21] },
     Raw { name: "ZREMRANGEBYLEX", arity: 4, flags: Flags::WRITE, legacy: (1, 1, 1), categories: &["write", "sortedset", "slow"], tips: &[], specs: &[S21] },
     Raw { name: "ZREMRANGEBYRANK", arity: 4, flags: Flags::WRITE, legacy: (1, 1, 1), categories: &["write", "sortedset", "slow"], tips: &[], specs: &[S21] },
@@ -481,9 +493,9 @@ pub static RAW: [Raw; 382] = [
     Raw { name: "ZREVRANGE", arity: -4, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S1] },
     Raw { name: "ZREVRANGEBYLEX", arity: -4, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S1] },
     Raw { name: "ZREVRANGEBYSCORE", arity: -4, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S1] },
-    Raw { name: "ZREVRANK", arity: 3, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "sortedset", "fast"], tips: &[], specs: &[S1] },
+    Raw { name: "ZREVRANK", arity: -3, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "sortedset", "fast"], tips: &[], specs: &[S1] },
     Raw { name: "ZSCAN", arity: -3, flags: Flags::READONLY, legacy: (1, 1, 1), categories: &["read", "sortedset", "slow"], tips: &["nondeterministic_output"], specs: &[S1] },
     Raw { name: "ZSCORE", arity: 3, flags: Flags::FAST.with(Flags::READONLY), legacy: (1, 1, 1), categories: &["read", "sortedset", "fast"], tips: &[], specs: &[S1] },
-    Raw { name: "ZUNION", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S37] },
+    Raw { name: "ZUNION", arity: -3, flags: Flags::MOVABLEKEYS.with(Flags::READONLY), legacy: (0, 0, 0), categories: &["read", "sortedset", "slow"], tips: &[], specs: &[S38] },
     Raw { name: "ZUNIONSTORE", arity: -4, flags: Flags::DENYOOM.with(Flags::MOVABLEKEYS).with(Flags::WRITE), legacy: (1, 1, 1), categories: &["write", "sortedset", "slow"], tips: &[], specs: &[S19, S12] },
 ];

@@ -3,6 +3,7 @@
 //! Called for every request (`find`, `lookup`), so lookups touch one cache line of an index that is
 //! made at compile time. Rows are static; a row's `id` is its position and its metric label.
 
+use super::modules;
 use super::overlay::{
     Effect, EffectRule, Handling, Lifetime, Refusal, EFFECTS, HANDLINGS, LIFETIMES,
 };
@@ -276,18 +277,20 @@ const fn row(id: usize, parent: Option<u16>) -> Row {
 }
 
 /// The row of a command that is not in the table, as a server describes it.
-pub fn learned(raw: &'static Raw) -> Row {
+pub fn learned(mut raw: Raw) -> Row {
+    let amended = modules::amend(&mut raw);
+    let raw: &'static Raw = Box::leak(Box::new(raw));
     let is_clear = |spec: &KeySpec| {
         spec.begin != Begin::Unknown
             && spec.find != Find::Unknown
             && !spec.flags.has(KeyFlags::INCOMPLETE)
     };
-    let handling = match by_flags(raw) {
+    let handling = match amended.handling.unwrap_or(by_flags(raw)) {
         Handling::Forward if !raw.specs.iter().all(is_clear) => Handling::Refuse(Refusal::Keyless),
         other => other,
     };
     let effect = if is_write(raw) {
-        Effect::State
+        amended.effect.unwrap_or(Effect::State)
     } else {
         Effect::Nothing
     };

@@ -198,11 +198,15 @@ impl Worker {
             // Whoever has to know it is told in front of the EVALSHA that names it.
             self.remember_script(args.get(2));
         }
+        if kind == FanKind::Only && self.table.pools[pool as usize].shards.len() > 1 {
+            self.pool_stats(pool).of(PoolCount::CrossShard).add(1);
+            return Piece::Own(Wire::CrossSlot.redis().to_vec());
+        }
         if kind == FanKind::Info {
             return self.cut_info(pool, lane, row, args, frame, cut);
         }
         let mut spots = self.spots_of_write(pool, row);
-        if matches!(kind, FanKind::First | FanKind::ScriptLoad) {
+        if matches!(kind, FanKind::First | FanKind::Only | FanKind::ScriptLoad) {
             spots.truncate(1);
         }
         if spots.is_empty() {
@@ -231,7 +235,7 @@ impl Worker {
         }
         let (dice, null) = (self.dice(), fan::null(lane));
         match kind {
-            FanKind::First | FanKind::ScriptLoad => Piece::Part(parts[0]),
+            FanKind::First | FanKind::Only | FanKind::ScriptLoad => Piece::Part(parts[0]),
             _ => Piece::Fan {
                 kind,
                 parts,

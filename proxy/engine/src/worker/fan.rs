@@ -89,7 +89,12 @@ impl Worker {
             | FanKind::Texts
             | FanKind::Succeed
             | FanKind::Tally => per_shard(self, &|_| (frame.to_vec(), 1)),
-            FanKind::First => {
+            FanKind::Only if self.table.pools[pool as usize].shards.len() > 1 => {
+                self.pool_stats(pool).of(PoolCount::CrossShard).add(1);
+                self.reply_now(who, meta, Wire::CrossSlot.redis());
+                return Flow::Taken;
+            }
+            FanKind::First | FanKind::Only => {
                 let mut asks = per_shard(self, &|_| (frame.to_vec(), 1));
                 asks.truncate(1);
                 asks
@@ -210,7 +215,7 @@ impl Worker {
                 }
                 Err(error) => Err(error),
             },
-            FanKind::First => {
+            FanKind::First | FanKind::Only => {
                 reply.extend_from_slice(&parts[0]);
                 Ok(())
             }
