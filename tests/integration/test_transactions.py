@@ -13,7 +13,7 @@ from support.cluster import Cluster
 from support.random_commands import UNORDERED, redis_commands
 from support.raw import RawClient
 from support.servers import RedisServer
-from support.store import RESERVED, RedisStore, command, contents
+from support.store import RESERVED, RedisStore, command, contents, parse
 from support.transactions import (
     ABORTED,
     CROSSSLOT,
@@ -138,6 +138,49 @@ def test_quiet_transactions(redis_server: RedisServer) -> None:
             assert client.read_until(b"end\r\n") == expected
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_walk_through_all_keys(redis_server: RedisServer, protocol: int) -> None:
+    """SCAN inside shows all keys, each step in a transaction of its own and on either connection."""
+    names = {b"k%d" % number for number in range(100)}
+    errors = ["MULTI", "SCAN", "EXEC", "MULTI", "SCAN x", "SCAN 0 COUNT 0", "SCAN 0 TYPE", "EXEC"]
+    cluster = Cluster("redis", shards=2, workers=2, reads="spread")
+    with cluster, clients(cluster, 2) as (one, two):
+        with RawClient(redis_server.port) as theirs:
+            assert ask(one, *errors) == ask(theirs, *errors)
+        for client in (one, two):
+            client.ask(command("HELLO", protocol))
+        for name in names:
+            one.ask(command("SET", name, 1))
+        for writes in (True, False):
+            for client, others in ((one, one), (one, two)):
+                found: set[bytes] = set()
+                cursor = b"0"
+                for _ in range(1000):
+                    queued = ["INCR n", "DEL n"] if writes else ["EXISTS n"]
+                    scan = b"SCAN %b COUNT 7" % cursor
+                    replies = ask(client, "MULTI", *queued, scan.decode(), "EXEC")
+                    cursor, keys = parse(replies[-1])[-1]
+                    found.update(keys)
+                    client, others = others, client
+                    if cursor == b"0":
+                        break
+                assert found == names
+        # What was asked outside goes on inside, and the other way round.
+        cursor, keys = parse(one.ask(command("SCAN", 0, "COUNT", 60)))
+        found = set(keys)
+        for step in range(1000):
+            if cursor == b"0":
+                break
+            words = command("SCAN", cursor, "COUNT", 5)
+            if step % 2:
+                cursor, keys = parse(one.ask(words))
+            else:
+                one.send(b"MULTI\r\n" + words + b"EXEC\r\n")
+                cursor, keys = parse([one.read_reply() for _ in range(3)][-1])[0]
+            found.update(keys)
+        assert found == names
+
+
 def test_what_is_refused() -> None:
     """The differences to a server: what would change the connection itself inside EXEC, and what is asked of
     servers that a transaction does not go to."""
@@ -146,7 +189,6 @@ def test_what_is_refused() -> None:
         "HELLO 3",
         "CLIENT REPLY ON",
         "SELECT 1",
-        "SCAN 0",
         "SLOWLOG LEN",
         "SCRIPT FLUSH",
         "SWAPDB 0 1",

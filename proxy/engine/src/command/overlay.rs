@@ -164,13 +164,14 @@ pub enum FanKind {
 
 impl FanKind {
     /// True for what may be part of a transaction: the commands of a shard's part go to one server, its leader
-    /// if any of them writes. So not what is asked of each server, or of one that was asked before (SCAN).
+    /// if any of them writes. So not what is asked of each server.
     pub const fn is_queued(self) -> bool {
         matches!(
             self,
             FanKind::Dbsize
                 | FanKind::Keys
                 | FanKind::RandomKey
+                | FanKind::Scan
                 | FanKind::Flush
                 | FanKind::Write
                 | FanKind::First

@@ -201,7 +201,7 @@ mod tests {
             ("SUBSCRIBE c", Inside::Not),
             ("INFO", Inside::Fan(FanKind::Info)),
             ("LASTSAVE", Inside::Fan(FanKind::Least)),
-            ("SCAN 0", Inside::Not),
+            ("SCAN 0", Inside::Fan(FanKind::Scan)),
             ("BLPOP a b 0", Inside::Forward),
             ("XREAD BLOCK 0 STREAMS a $", Inside::Forward),
         ] {

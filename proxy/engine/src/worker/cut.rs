@@ -6,6 +6,7 @@ use super::ask::{count_reserved, request};
 use super::exec::Facts;
 use super::legs::MULTI;
 use super::merge::{self, Drawn};
+use super::scan::Scan;
 use super::split::{self, Merge};
 use super::*;
 use crate::command::channel;
@@ -194,6 +195,9 @@ impl Worker {
         if kind == FanKind::Flush && !flush::is_flush(args) {
             return Piece::Own(Wire::Syntax.redis().to_vec());
         }
+        if kind == FanKind::Scan {
+            return self.cut_scan(pool, row, args, cut);
+        }
         if kind == FanKind::ScriptLoad {
             // Whoever has to know it is told in front of the EVALSHA that names it.
             self.remember_script(args.get(2));
@@ -244,6 +248,21 @@ impl Worker {
                 null,
             },
         }
+    }
+
+    /// Adds a step of a SCAN to the part of its shard, and what tells who has answered.
+    fn cut_scan(&mut self, pool: u16, row: &'static Row, args: &Args, cut: &mut Cut) -> Piece {
+        let (shard, mut scan) = match self.scan_from(pool, args) {
+            Ok(found) => found,
+            Err(answer) => return Piece::Own(answer.to_vec()),
+        };
+        let lead = self.shard_table(pool, shard).lead;
+        let tag = lead.map_or(0, |lead| self.tag_of(pool, shard, lead));
+        let part = cut.part(Spot { pool, shard });
+        for bytes in [request(&[b"INFO", b"server"]), scan.request(tag)] {
+            add_made(&mut cut.parts[part as usize], row, &bytes);
+        }
+        Piece::Scan { part, shard, scan }
     }
 
     /// Adds what INFO asks of each shard, where our own keys are. A shard that is lost is left out.
@@ -366,6 +385,8 @@ pub(super) enum Piece {
         dice: u64,
         null: &'static [u8],
     },
+    /// Of this part INFO, and the page of a SCAN.
+    Scan { part: u16, shard: u16, scan: Scan },
     /// Of each of these parts how many of our own keys there are, and its INFO; `selects` if the database was
     /// changed before and is changed back. `asked` is the client's request.
     Info {
@@ -376,8 +397,34 @@ pub(super) enum Piece {
     },
 }
 
-/// Writes the answer to INFO (`Worker::write_info`): RESP3 or not, the client's request, what each shard said.
-pub(super) type WriteInfo<'a> = &'a dyn Fn(bool, &[u8], &[Vec<u8>], &mut Vec<u8>);
+/// Writes the answers that take more than what the servers have said.
+pub(super) trait Write {
+    /// INFO: RESP3 or not, the client's request, what each shard said.
+    fn info(&self, resp3: bool, asked: &[u8], parts: &[Vec<u8>], out: &mut Vec<u8>);
+    /// A step of a SCAN: the shard, what was asked, who has answered (INFO), the page.
+    fn page(&self, shard: u16, scan: &Scan, info: &[u8], page: &[u8], out: &mut Vec<u8>);
+}
+
+/// With what a worker knows of a pool.
+pub(super) struct OfPool<'a> {
+    pub worker: &'a Worker,
+    pub pool: u16,
+}
+
+impl Write for OfPool<'_> {
+    fn info(&self, resp3: bool, asked: &[u8], parts: &[Vec<u8>], out: &mut Vec<u8>) {
+        self.worker.write_info(self.pool, resp3, asked, parts, out);
+    }
+
+    fn page(&self, shard: u16, scan: &Scan, info: &[u8], page: &[u8], out: &mut Vec<u8>) {
+        let answered = self
+            .worker
+            .scanned_inside(self.pool, shard, scan, info, page, out);
+        if let Err(error) = answered {
+            out.extend_from_slice(error);
+        }
+    }
+}
 
 /// Appends what the parts of a command over all shards come to.
 fn merge_fan(kind: FanKind, parts: &[Vec<u8>], dice: u64, null: &[u8], out: &mut Vec<u8>) {
@@ -410,12 +457,7 @@ fn merge_fan(kind: FanKind, parts: &[Vec<u8>], dice: u64, null: &[u8], out: &mut
 
 /// Merges the parts' replies in the order of the commands. A part that failed has its error in the place of
 /// each of its commands, as the others were carried out; if all failed, the first error is the answer.
-pub(super) fn merge(
-    pieces: &[Piece],
-    parts: &[Vec<u8>],
-    write_info: WriteInfo<'_>,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn merge(pieces: &[Piece], parts: &[Vec<u8>], write: &dyn Write, out: &mut Vec<u8>) {
     let is_null = |part: &&Vec<u8>| part.starts_with(b"*-1") || part.starts_with(b"_");
     if let Some(null) = parts.iter().find(is_null) {
         out.extend_from_slice(null);
@@ -470,6 +512,10 @@ pub(super) fn merge(
                     .collect();
                 merge_fan(*kind, &elements, *dice, null, out);
             }
+            Piece::Scan { part, shard, scan } => {
+                let (info, page) = (next(*part).to_vec(), next(*part));
+                write.page(*shard, scan, &info, page, out);
+            }
             Piece::Info {
                 parts,
                 selects,
@@ -487,7 +533,7 @@ pub(super) fn merge(
                         read();
                     }
                 }
-                write_info(*resp3, asked, &elements, out);
+                write.info(*resp3, asked, &elements, out);
             }
         }
     }
@@ -501,14 +547,23 @@ pub(super) fn merge(
 mod tests {
     use super::*;
 
+    struct Plain;
+
+    impl Write for Plain {
+        fn info(&self, _: bool, asked: &[u8], parts: &[Vec<u8>], out: &mut Vec<u8>) {
+            out.extend_from_slice(asked);
+            parts.iter().for_each(|part| out.extend_from_slice(part));
+        }
+
+        fn page(&self, _: u16, _: &Scan, _: &[u8], page: &[u8], out: &mut Vec<u8>) {
+            out.extend_from_slice(page);
+        }
+    }
+
     fn merged(pieces: &[Piece], parts: &[&[u8]]) -> String {
         let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
         let mut out = Vec::new();
-        let write_info: WriteInfo<'_> = &|_, asked, parts, out| {
-            out.extend_from_slice(asked);
-            parts.iter().for_each(|part| out.extend_from_slice(part));
-        };
-        merge(pieces, &parts, write_info, &mut out);
+        merge(pieces, &parts, &Plain, &mut out);
         String::from_utf8_lossy(&out).replace("\r\n", " ")
     }
 

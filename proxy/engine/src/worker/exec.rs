@@ -23,7 +23,7 @@ use super::repair::Check;
 use crate::command::effect::places;
 use crate::command::overlay::Effect;
 use crate::command::spec::Flags;
-use crate::command::{self, expiry, Handling, Row};
+use crate::command::{self, expiry, FanKind, Handling, Row};
 use crate::error;
 use crate::proto::memcache::ReplyKind;
 use crate::proto::{resp, Args, Resume, Step};
@@ -67,10 +67,11 @@ impl Facts {
 }
 
 /// How a command reaches the other replicas. A message goes to the leader alone, where the subscribers are,
-/// and must not be sent twice, as reads are.
+/// and must not be sent twice, as reads are. A step of a SCAN goes to the leader too: reads that are spread would
+/// hardly ever meet the server again whose cursor it is.
 fn effect_of(row: &Row, args: &Args<'_>) -> Effect {
     match row.handling {
-        Handling::Channel(_) => Effect::State,
+        Handling::Channel(_) | Handling::Fan(FanKind::Scan) => Effect::State,
         // Made from FLUSHALL or FLUSHDB.
         Handling::Forward if flush::is_made(args) => Effect::Everything,
         _ => row.effect_of(args),

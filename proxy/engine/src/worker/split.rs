@@ -327,10 +327,9 @@ impl Worker {
             Merge::Stats(sheet) => self.merge_stats(gather.pool, sheet, &gather.parts, &mut reply),
             Merge::TooLarge => merge_too_large(&gather, &mut reply),
             Merge::Exec => {
-                let write_info: cut::WriteInfo<'_> = &|resp3, asked, parts, out| {
-                    self.write_info(gather.pool, resp3, asked, parts, out);
-                };
-                cut::merge(&gather.pieces, &gather.parts, write_info, &mut reply)
+                let (worker, pool) = (&*self, gather.pool);
+                let write = cut::OfPool { worker, pool };
+                cut::merge(&gather.pieces, &gather.parts, &write, &mut reply)
             }
             Merge::Fan => {
                 self.scratch = reply;

@@ -229,7 +229,8 @@ impl Worker {
         if cut.parts.is_empty() {
             let mut reply = Vec::new();
             // All of them are the proxy's own, so no shard has said anything.
-            cut::merge(&cut.pieces, &[], &|_, _, _, _| {}, &mut reply);
+            let write = cut::OfPool { worker: self, pool };
+            cut::merge(&cut.pieces, &[], &write, &mut reply);
             self.reply_now(who, meta, &reply);
             return flow;
         }
