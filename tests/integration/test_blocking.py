@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
+from support.cluster import Cluster
 from support.eventually import eventually
 from support.pipeline import bulk, resp
 from support.proxy_process import ProxyProcess, pool
 from support.raw import Closed, RawClient
 from support.relay import Relay
 from support.servers import RedisServer
+from support.store import keys_on
 
 LONG = {"timeouts": {"request": "20s"}}
 
@@ -238,6 +240,26 @@ def in_a_database(pair: Pair) -> None:
     for clients in (pair.waiting, pair.acting):
         pair.both(clients, "SELECT 0")
     assert b"other" in pair.both(pair.acting, "LPOP {t}l")
+
+
+def test_every_key_is_tried_before_time_counts() -> None:
+    """A shard that is slow to answer does not hide what there is on another."""
+    patient = {**LONG, "health": {"interval": "10s", "timeout": "5s", "fall": 10}}
+    with Cluster("redis", shards=2, replicas=1, **patient) as cluster, ExitStack() as stack:
+        slow, quick = (row[0] for row in cluster.servers)
+        (first,), (second, missing) = (
+            keys[:count]
+            for keys, count in zip(keys_on(cluster.proxy, "p", 2, (slow, quick)), (1, 2), strict=True)
+        )
+        one, two = (stack.enter_context(RawClient(cluster.proxy.redis_port, timeout=20)) for _ in range(2))
+        for request in (resp("DEL", first), resp("DEL", second), resp("DEL", missing)):
+            assert one.ask(request) == b":1\r\n"
+        assert one.ask(resp("RPUSH", second, "x")) == b":1\r\n"
+        slow.stop()
+        one.send(resp("BLPOP", first, second, "0.01"))
+        assert two.ask(resp("BLPOP", missing, "0.05")) == b"*-1\r\n"  # so that the time of the other is over
+        slow.cont()
+        assert one.read_reply() == b"*2\r\n" + bulk(second) + bulk(b"x")
 
 
 def test_who_waits_longest_is_first(resources: ExitStack, start_redis: Callable[..., RedisServer]) -> None:

@@ -340,7 +340,7 @@ impl Worker {
                     Some(next) => Stage::Resolve(next),
                     None => wait.part(0),
                 };
-                if !self.is_over(at) {
+                if !self.is_cut_short(at) {
                     self.launch(at);
                 }
             }
@@ -349,7 +349,7 @@ impl Worker {
                 Found::Error => self.finish(at, reply),
                 Found::Nothing if end < wait.spots.len() => {
                     wait.stage = wait.part(end);
-                    if !self.is_over(at) {
+                    if !self.is_cut_short(at) {
                         self.launch(at);
                     }
                 }
@@ -435,6 +435,12 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// The same while there are keys that have not been tried: time counts for who finds nothing in any of them.
+    fn is_cut_short(&mut self, at: Handle) -> bool {
+        let is_late = |wait: &Wait| !wait.is_left && matches!(wait.verdict, Some(Verdict::Nil));
+        !self.waits.get(at).is_some_and(is_late) && self.is_over(at)
     }
 
     /// Has a wait end, at once or after the attempt under way.
