@@ -224,11 +224,15 @@ pub fn number(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// True where the error depends on what the server knows: whether there is such a function or script comes first.
-/// It is an error in any case, so any server may be asked.
+/// True where the error depends on what the server knows: whether there is such a function or script comes first,
+/// or whether it has the command. It is an error in any case, so any server may be asked.
 pub fn is_told_by_server(row: &Row) -> bool {
     let is_learned_read = row.id == OTHER && !row.is_write();
-    is_learned_read || matches!(row.name, "EVALSHA" | "EVALSHA_RO" | "FCALL" | "FCALL_RO")
+    let is_named = matches!(
+        row.name,
+        "EVALSHA" | "EVALSHA_RO" | "FCALL" | "FCALL_RO" | "MSETEX"
+    );
+    is_learned_read || is_named
 }
 
 /// Appends the error that the server gives where `keys` fails. Families of commands differ here.
