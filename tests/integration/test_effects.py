@@ -5,9 +5,11 @@ when a key has expired on one server and not yet on another. The latter is made 
 a time to live away from one of the servers, as a clock that is ahead would; in time it goes on the other.
 """
 
+import itertools
 import random
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -76,6 +78,14 @@ XGROUP CREATECONSUMER x o c | XGROUP DELCONSUMER x o c | XREADGROUP GROUP o c ST
 XCLAIM x o d 0 5-1 | XAUTOCLAIM x o d 0 0
 EVAL return(redis.call('APPEND',KEYS[1],redis.call('TIME')[2])) 1 v
 """
+NEWER = """
+HEXPIRE h 100 FIELDS 1 f | HPEXPIRE h 100000 FIELDS 2 f g | HEXPIREAT h 4000000000 FIELDS 1 f
+HPEXPIREAT h 4000000000123 FIELDS 1 f | HPEXPIRE m 100000 FIELDS 1 f | HPERSIST h FIELDS 1 f
+HGETDEL h FIELDS 1 f | HGETDEL h FIELDS 2 f g | HGETEX h EX 100 FIELDS 1 f | HGETEX h PX 100000 FIELDS 1 f
+HSETEX h EX 100 FIELDS 1 f 2 | HSETEX m PX 100000 FIELDS 1 f 2 | HSETEX h FNX EX 100 FIELDS 1 k 2
+MSETEX 2 v w m w EX 100 | MSETEX 2 v w m w NX | MSETEX 1 v w XX KEEPTTL | DELIFEQ v value | DELIFEQ v w
+"""
+"""Of servers that have these commands."""
 WITH_GROUP = (
     *("XGROUP SETID", "XGROUP DESTROY", "XGROUP CREATECONSUMER", "XGROUP DELCONSUMER"),
     *("XREADGROUP", "XACK", "XCLAIM", "XAUTOCLAIM"),
@@ -85,8 +95,20 @@ WITH_GROUP = (
 
 def requests() -> list[list[str]]:
     """All of the above, as words."""
-    lines = (LIVES + CONDITIONS + CHANGES + STREAMS).splitlines()
-    return [request.split() for line in lines if line for request in line.split(" | ")]
+    every = [words_of(text) for text in (LIVES, CONDITIONS, CHANGES, STREAMS)]
+    newer = [words for words in words_of(NEWER) if words[0] in known()]
+    return [*itertools.chain.from_iterable(every), *newer]
+
+
+def words_of(text: str) -> list[list[str]]:
+    return [request.split() for line in text.splitlines() if line for request in line.split(" | ")]
+
+
+@cache
+def known() -> frozenset[str]:
+    """The commands of the server that is tested with."""
+    with RedisServer() as server, RedisStore(server.port) as store:
+        return frozenset(name.decode().upper() for name in store.ask("COMMAND", "LIST"))
 
 
 def name_of(words: Sequence[str]) -> str:
@@ -120,6 +142,8 @@ def key_positions(words: Sequence[str]) -> set[int]:
             return set(range(1, count))
         case "MSET" | "MSETNX":
             return set(range(1, count, 2))
+        case "MSETEX":
+            return set(range(2, 2 + 2 * int(words[1]), 2))
         case "COPY" | "LMOVE" | "RPOPLPUSH" | "SMOVE" | "ZRANGESTORE" | "GEOSEARCHSTORE":
             return {1, 2}
         case "BITOP":
@@ -186,6 +210,9 @@ def _described(store: RedisStore, key: bytes) -> Iterator[Any]:
         kind, value = store.content(key)
     yield kind, value
     yield store.ask("PEXPIRETIME", key)
+    if kind == b"hash" and "HPEXPIRETIME" in known():
+        fields = [name for name, _ in value]
+        yield store.ask("HPEXPIRETIME", key, "FIELDS", len(fields), *fields)
     if kind == b"stream":
         shown = store.ask("XINFO", "STREAM", key)
         told = dict(zip(shown[::2], shown[1::2], strict=True))
@@ -221,11 +248,9 @@ def connected(cluster: Cluster, protocol: int) -> RedisStore:
     return store.hello3() if protocol == 3 else store
 
 
-def test_every_write_the_server_knows_is_here(redis_server: RedisServer) -> None:
-    with RedisStore(redis_server.port) as plain:
-        known = {name.decode().upper() for name in plain.ask("COMMAND", "LIST")}
+def test_every_write_the_server_knows_is_here() -> None:
     rows = [row for row in _engine.command_table() if row.handling in ("forward", "split")]
-    wanted = {row.name for row in rows if "write" in row.flags and row.name.partition("|")[0] in known}
+    wanted = {row.name for row in rows if "write" in row.flags and row.name.partition("|")[0] in known()}
     assert wanted - {name_of(words) for words in requests()} == set()
 
 
@@ -247,7 +272,7 @@ def test_every_write_leaves_equal_replicas(
     plain = contents(redis_server)
     assert held.keys() == {key for key in plain if not key.startswith(RESERVED)}
     timed = [key for key, value in held.items() if value[1] > 0]
-    assert len(timed) == 20
+    assert len(timed) == (22 if "MSETEX" in known() else 20)
     for key in timed:
         # The proxy's clock and the server's are the same one here.
         assert abs(held[key][1] - plain[key][1]) < 1000, key
