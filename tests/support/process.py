@@ -17,7 +17,8 @@ from typing import IO, Self
 
 from support.eventually import PATIENCE, eventually
 
-START_SECONDS = 10.0
+START_SECONDS = 30.0
+"""A proxy needs more than a second of CPU to start, of which a machine that is busy gives it a tenth."""
 EXIT_SECONDS = 10.0
 START_ATTEMPTS = 8
 """Bind failures in a row before giving up; each draws new ports."""
@@ -87,7 +88,7 @@ class Process:
         """Starts it and returns once it is ready.
 
         Raises:
-            StartFailed: it ended for another reason than a taken port, or took more than 10 s.
+            StartFailed: it ended for another reason than a taken port, or took longer than `START_SECONDS`.
         """
         for _ in range(START_ATTEMPTS):
             if not self._ports_fixed:
