@@ -148,9 +148,14 @@ impl Table {
     /// `entropy` as for `Ring::shard`.
     #[inline]
     pub fn spot(&self, pool: u16, key: &[u8], entropy: &mut u32) -> Spot {
-        let led = self.pools[pool as usize].leads.find(key);
-        let pool = led.map_or(pool, |(other, _)| other);
-        let shard = self.pools[pool as usize].ring.shard(key, entropy) as u16;
+        let own = &self.pools[pool as usize];
+        if !own.leads.is_empty() {
+            if let Some((pool, _)) = own.leads.find(key) {
+                let shard = self.pools[pool as usize].ring.shard(key, entropy) as u16;
+                return Spot { pool, shard };
+            }
+        }
+        let shard = own.ring.shard(key, entropy) as u16;
         Spot { pool, shard }
     }
 

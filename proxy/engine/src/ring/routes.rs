@@ -39,6 +39,11 @@ impl Routes {
         Routes::new(present.map(|(prefix, shard)| (&prefix[..], *shard)))
     }
 
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// What has keys, prefix by prefix.
     pub fn targets(&self) -> impl Iterator<Item = u32> + '_ {
         self.entries.iter().map(|(_, target)| *target)

@@ -36,6 +36,12 @@ impl Leads {
         Ok(Leads(Routes::new(all.into_iter())))
     }
 
+    /// True if every key stays in the pool.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The other pool that has the key, and the length of the prefix that says so.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<(u16, usize)> {
