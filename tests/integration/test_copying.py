@@ -9,7 +9,7 @@ import random
 
 import pytest
 from support.cluster import Cluster
-from support.copying import AUTO, SLOW, A, B, fill
+from support.copying import AUTO, MEMCACHED, SLOW, A, B, fill, outlived
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
 from support.refill import random_writes, traffic_through, wait_back, wait_phase
@@ -225,24 +225,10 @@ def test_what_it_still_holds_is_compared_and_not_flushed() -> None:
 
 
 def test_who_was_stopped_while_it_copied_writes_nothing_when_another_is_done() -> None:
-    with Cluster("memcached", reads="spread", resync=SLOW) as cluster:
-        proxies = [cluster.proxy, cluster.start_proxy()]
-        with cluster.connect() as client:
-            fill(client, 4000)
-        cluster.servers[0][B].kill9()
-        cluster.servers[0][B].restart()
-        worker = wait_phase(cluster, "copying", *proxies)
-        survivor = next(each for each in proxies if each is not worker)
-        worker.stop()
-        wait_back(cluster, B, survivor)
-        with connect("memcached", survivor.ports["p"]) as client:
-            assert isinstance(client, MemcachedStore)
-            for number in range(4000):
-                assert client.ask(b"delete fill%d" % number) == b"DELETED"
-        worker.cont()
+    with outlived(MEMCACHED, B, 4000) as (cluster, worker, survivor):
         metric = "shardproxy_resync_runs_total"
         eventually(lambda: worker.metric(metric, result="lease_lost") == 1, within=10)
-        wait_back(cluster, B, *proxies)
+        wait_back(cluster, B, worker, survivor)
         assert contents(cluster.servers[0][B]) == contents(cluster.servers[0][A]) == {}
 
 

@@ -6,7 +6,7 @@ The rest is in test_copying_losses.py.
 from __future__ import annotations
 
 import pytest
-from support.copying import SLOW, A, B, assert_equal, fill, managed
+from support.copying import REDIS, SLOW, A, B, assert_equal, fill, managed, outlived
 from support.refill import traffic_through, wait_back, wait_phase
 from support.store import RedisStore, connect
 
@@ -35,22 +35,7 @@ def test_another_proxy_goes_on_when_the_one_at_work_dies() -> None:
 
 
 def test_a_proxy_that_hung_at_work_changes_nothing_any_more() -> None:
-    with managed(reads="spread", resync=SLOW) as cluster:
-        proxies = [cluster.proxy, cluster.start_proxy()]
-        with cluster.connect() as client:
-            assert isinstance(client, RedisStore)
-            fill(client, 2500)
-        cluster.servers[0][A].kill9()
-        cluster.servers[0][A].restart()
-        worker = wait_phase(cluster, "copying", *proxies)
-        survivor = next(each for each in proxies if each is not worker)
-        worker.stop()
-        wait_back(cluster, A, survivor)
-        with connect("redis", survivor.ports["p"]) as client:
-            assert isinstance(client, RedisStore)
-            for number in range(2500):
-                client.ask("DEL", f"fill{number}")
-        worker.cont()
+    with outlived(REDIS, A, 2500) as (cluster, worker, _):
         wait_back(cluster, A, worker)
         with connect("redis", worker.ports["p"]) as client:
             client.set(b"k", b"1")

@@ -5,14 +5,17 @@ A Redis is copied so where it refuses REPLICAOF, a Memcached always.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from support.cluster import Cluster
+from support.proxy_process import ProxyProcess
+from support.refill import wait_back, wait_phase
 from support.servers import Server
-from support.store import RESERVED, RedisStore, Store, command, connect, contents
+from support.store import RESERVED, MemcachedStore, RedisStore, Store, command, connect, contents
 
 A, B = 0, 1
 MANAGED = ("--rename-command", "REPLICAOF", "")
@@ -77,6 +80,32 @@ class Copied:
     protocol: str
     start: Callable[..., Cluster]
     assert_same: Callable[[Cluster], None]
+
+
+@contextmanager
+def outlived(
+    copied: Copied, replica: int, count: int
+) -> Iterator[tuple[Cluster, ProxyProcess, ProxyProcess]]:
+    """The proxy that copied ``count`` keys to a replica until it was stopped, and one that has brought the
+    replica back since and deleted all of them. The first goes on now."""
+    with copied.start(reads="spread", resync=SLOW) as cluster:
+        proxies = [cluster.proxy, cluster.start_proxy()]
+        with cluster.connect() as client:
+            fill(client, count)
+        cluster.servers[0][replica].kill9()
+        cluster.servers[0][replica].restart()
+        worker = wait_phase(cluster, "copying", *proxies)
+        survivor = next(each for each in proxies if each is not worker)
+        worker.stop()
+        wait_back(cluster, replica, survivor)
+        with connect(copied.protocol, survivor.ports["p"]) as client:
+            for number in range(count):
+                if isinstance(client, RedisStore):
+                    assert client.ask("DEL", f"fill{number}") == 1
+                elif isinstance(client, MemcachedStore):
+                    assert client.ask(b"delete fill%d" % number) == b"DELETED"
+        worker.cont()
+        yield cluster, worker, survivor
 
 
 MEMCACHED = Copied("memcached", partial(Cluster, "memcached"), _assert_same)
