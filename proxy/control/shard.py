@@ -103,9 +103,12 @@ class _Step:
         if result.failure is not None:
             fails = member.fails + 1
             is_contacted = member.contacted or fails >= CONTACT_TRIES or result.failure is not Reason.TIMEOUT
-            if not is_contacted:
+            # A lost connection is reason to go on without it sooner. Where nobody else is left, giving up costs
+            # every read: the last one keeps its tries, and they are made at once.
+            is_last = self.shard.in_sync == (member.address,)
+            is_gone = fails >= rules.fall or (member.warned and not is_last) or not member.contacted
+            if not is_contacted or (is_last and member.warned and not is_gone):
                 self.actions.append(ProbeNow(result.address))
-            is_gone = fails >= rules.fall or member.warned or not member.contacted
             # What our own network may be to blame for is no reason to go on where only a majority may.
             is_excused = event.panic and not self.shard.votes_needed
             silent = member.silent or (is_gone and not is_excused)
@@ -115,7 +118,7 @@ class _Step:
                 passes=0,
                 failure=result.failure,
                 silent=silent,
-                warned=False,
+                warned=member.warned and is_last,
                 contacted=is_contacted,
             )
             return

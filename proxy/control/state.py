@@ -35,7 +35,8 @@ class Member:
         fails, passes: probes in a row.
         failure: why the last probe failed, NONE if it did not.
         silent: ``fall`` was reached and ``rise`` not yet again.
-        warned: the engine lost a connection since the last probe, so one failed probe is enough.
+        warned: the engine lost a connection since the last probe, so one failed probe is enough (for the last
+            one in sync: `fall` of them, without a pause between them).
         leaving: why it must leave the view, while it is still in it.
         write_failed: a write failed here and no view without it was recorded yet.
         unrecorded: it could not take a view; until it next answers.

@@ -279,6 +279,22 @@ class TestHealth:
         assert world.actions == [ProbeNow(B)]
         assert world.fail(B, Reason.REFUSED).win().in_sync == (A,)
 
+    def test_the_last_one_keeps_its_tries_and_makes_them_at_once(self) -> None:
+        """Its connections may have been cut by another proxy's fence, the one of the probe among them."""
+        world = serving(A, B).fail(B, times=3)
+        world.win()
+        world.actions.clear()
+        world.happen(ConnectionFailed(A, "eof"))
+        for _ in range(2):
+            assert world.actions == [ProbeNow(A)]
+            world.actions.clear()
+            world.fail(A, Reason.EOF)
+            assert readable(world.shard) == (A,)
+        world.current(A)
+        assert readable(world.shard) == (A,)
+        world.happen(ConnectionFailed(A, "refused")).fail(A, Reason.REFUSED, times=3)
+        assert world.states()[A] == "down"
+
     def test_a_lost_connection_alone_is_nothing(self) -> None:
         world = serving(A, B).happen(ConnectionFailed(B, "eof")).current(B).fail(B)
         assert world.shard.in_sync == (A, B)
