@@ -114,7 +114,7 @@ def _noticed(stage: Stage) -> list[int]:
         with contextlib.suppress(OSError, RuntimeError, http.client.HTTPException):
             count = proxy.metric("shardproxy_engine_events_total")
             count += proxy.metric("shardproxy_backend_probes_total")
-            count -= proxy.metric("shardproxy_backend_probes_total", result="ok")
+            count -= proxy.metric("shardproxy_backend_probes_total", result="answers")
         found.append(int(count))
     return found
 

@@ -109,6 +109,28 @@ def test_connections_are_reset(protocol: str, victim: int) -> None:
         assert cluster.shard_status()["lead"] is not None
 
 
+def test_the_last_one_is_cut_off_again_and_again(protocol: str) -> None:
+    # As by the fence of another proxy's resynchronisation: probes fail as well, and nobody else could go on.
+    with Cluster(protocol, relays=True) as cluster:
+        cluster.servers[0][FOLLOWER].kill9()
+        cluster.wait_state(FOLLOWER, "down")
+        relay, leader = cluster.relays[0][LEADER], cluster.address(LEADER)
+        for _ in range(8):
+            for _ in range(3):  # no more probes fail than there are resets, and the first is done over
+                before = relay.accepted
+                relay.reset()
+                eventually(lambda: relay.accepted > before)  # noqa: B023  # called before it changes
+            passed = cluster.proxy.metric("shardproxy_backend_probes_total", backend=leader, result="answers")
+            eventually(
+                lambda: (
+                    cluster.proxy.metric("shardproxy_backend_probes_total", backend=leader, result="answers")
+                    > passed  # noqa: B023
+                )
+            )
+        changes = [line for line in cluster.proxy.log_text().splitlines() if leader in line]
+        assert not [line for line in changes if "state=down" in line]
+
+
 def test_the_proxy_restarts_while_a_backend_is_stale(protocol: str) -> None:
     with Cluster(protocol) as cluster:
         with traffic_through(cluster):
