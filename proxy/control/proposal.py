@@ -16,18 +16,28 @@ from proxy.control.state import ShardState
 
 def commit_of(shard: ShardState, view: View) -> Commit:
     """Those that leave ahead of the first who stays are arbiters; those behind are witnesses, and so is
-    every other backend whose vote counts. One that shows a record we cannot use decides nothing."""
+    every other backend whose vote counts. One that shows a record we cannot use decides nothing.
+
+    Where the last one in sync is a new process, whose data would be the truth whatever it is, all others are
+    arbiters: one that was stale as far as we know may have been brought back since."""
     old = shard.view.in_sync if shard.view else ()
     ahead = tuple(itertools.takewhile(lambda address: address not in view.in_sync, old))
     behind = tuple(address for address in old[len(ahead) :] if address not in view.in_sync)
     if shard.votes_needed:
         told = {*view.in_sync, *view.joining, *old}
         behind += tuple(each.address for each in shard.members if each.address not in told)
+    elif shard.view is not None and _is_reborn(shard.view, view):
+        ahead += tuple(each.address for each in shard.members if each.address not in (*view.in_sync, *ahead))
+        behind = ()
     arbiters, witnesses = (
         tuple(address for address in each if _may_decide(shard, address)) for each in (ahead, behind)
     )
     skips = quorum.skips(shard)
     return Commit(view, _blank(shard, view), arbiters, witnesses, shard.votes_needed, skips)
+
+
+def _is_reborn(old: View, view: View) -> bool:
+    return any(view.run_of(each) != old.run_of(each) for each in view.in_sync if each in old.in_sync)
 
 
 def _blank(shard: ShardState, view: View) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ The table is in `proxy.control.transitions`, the words for what is found in `pro
 The law that keeps acknowledged writes: the backends in state in_sync are exactly the view's in-sync
 set, or nobody (the shard is lost). A member that must go stays in_sync until the view without it is
 recorded on a survivor; the engine holds writes for that long and has stopped reading from it.
+
+Longer than other files, so that all that may happen to a shard in one step can be read in one place.
 """
 
 from __future__ import annotations
@@ -103,8 +105,8 @@ class _Step:
         if result.failure is not None:
             fails = member.fails + 1
             is_contacted = member.contacted or fails >= CONTACT_TRIES or result.failure is not Reason.TIMEOUT
-            # A lost connection is reason to go on without it sooner. Where nobody else is left, giving up costs
-            # every read: the last one keeps its tries, and they are made at once.
+            # A lost connection is reason to go on without it sooner. Where nobody else is left, giving up
+            # costs every read: the last one keeps its tries, and they are made at once.
             is_last = self.shard.in_sync == (member.address,)
             is_gone = fails >= rules.fall or (member.warned and not is_last) or not member.contacted
             if not is_contacted or (is_last and member.warned and not is_gone):
@@ -152,7 +154,9 @@ class _Step:
     def on_connection_failed(self, event: ConnectionFailed) -> None:
         if self.shard.is_configured(event.address):
             self._note(self.shard.member(event.address), warned=True)
-            self.actions.append(ProbeNow(event.address))
+            # Another proxy may have admitted who was joining, and then there is somebody to go on with.
+            joining = self.shard.view.joining if self.shard.view is not None else ()
+            self.actions.extend(map(ProbeNow, (event.address, *filter(self.shard.is_configured, joining))))
 
     def on_verify_failed(self, event: VerifyFailed) -> None:
         # What the connection showed may be older than what we know by now; a fresh look decides.

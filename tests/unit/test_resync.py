@@ -11,6 +11,7 @@ from proxy.control.event import (
     Commit,
     CommitLost,
     CommitWon,
+    ConnectionFailed,
     Dismiss,
     Event,
     Join,
@@ -341,6 +342,29 @@ def test_the_table_is_published_again_when_a_doubt_was_unfounded() -> None:
     assert world.shard.revision == before + 1
     world.happen(probed(B, world.shard.record))
     assert world.shard.revision == before + 1
+
+
+@pytest.mark.parametrize("fans_out", [True, False])
+def test_a_restarted_leader_is_the_truth_only_if_nobody_was_brought_back_meanwhile(fans_out: bool) -> None:
+    """Another proxy has admitted B; then A restarts before we look at B (`resync: admitted` in the model)."""
+    world = World(A, of=(A, B, C)).happen(Join(B, f"r{B}", fans_out=fans_out)).win()
+    known = world.shard.view
+    assert known is not None
+    world.happen(
+        Probed(ProbeResult(A, incarnation=Incarnation("new"), record=None, record_known=True, items=0))
+    )
+    commit = world.commit()
+    assert (commit.view.in_sync, commit.view.runs) == ((A,), ("new",))
+    assert (commit.arbiters, commit.witnesses, commit.blank) == ((B, C), (), (A,))
+    admitted = next_view(known, (A, B), lead=A, runs={B: f"r{B}"})
+    world.happen(CommitLost(commit.view, B, encode(admitted)))
+    assert world.shard.view == admitted
+    assert world.commit().view.in_sync == (B,), "A has left it, as a new process"
+
+
+def test_when_the_leader_is_lost_who_joins_may_be_in_sync_by_now() -> None:
+    world = World(A, of=(A, B, C)).happen(Join(B)).win().happen(ConnectionFailed(A, "eof"))
+    assert set(world.actions) >= {ProbeNow(A), ProbeNow(B)}
 
 
 # A backend that is fed.

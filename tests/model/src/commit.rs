@@ -19,11 +19,17 @@ impl Config {
         let old = knows.view.mask();
         let first = view.members()[0].0;
         let ahead = |backend: &&(u8, u8)| view.mask() & 1 << backend.0 == 0;
+        let is_reborn = {
+            let (backend, life) = view.members()[0];
+            old & 1 << backend != 0 && !knows.view.lists(backend, life)
+        };
         if self.majority {
             let is_blank = |backend: &usize| knows.blank_life[*backend] > 0;
             commit.blank = (0..self.backends)
                 .filter(is_blank)
                 .fold(0, |mask, backend| mask | 1 << backend);
+        } else if is_reborn {
+            commit.blank = 1 << first;
         }
         let last = self.asked_last(&commit);
         if self.rules.arbiters {
@@ -32,6 +38,14 @@ impl Config {
                     commit.order[commit.arbiters as usize] = *backend;
                     commit.arbiters += 1;
                 }
+            }
+        }
+        if is_reborn && self.rules.asks_all {
+            for backend in
+                (0..self.backends as u8).filter(|each| (old | view.mask()) & 1 << each == 0)
+            {
+                commit.order[commit.arbiters as usize] = backend;
+                commit.arbiters += 1;
             }
         }
         commit.order[commit.arbiters as usize] = first;
@@ -87,7 +101,8 @@ impl Config {
             || (!self.rules.votes_once && is.record.epoch == view.epoch);
         let is_last = self.asked_last(&commit) & 1 << backend != 0
             && u32::from(commit.changed) + 1 >= self.needed();
-        let has_vote = is.record.epoch > 0 || !self.rules.forgets || is_last;
+        let is_blank = !self.majority && commit.blank & 1 << backend != 0;
+        let has_vote = is.record.epoch > 0 || !self.rules.forgets || is_last || is_blank;
         let takes = has_vote && (is.record == view || is_old) && is.follows == 0;
         let may_stall = self.late_records && state.budget.stalls > 0;
         if may_stall && takes && state.reaches(proxy, backend) && is.record != view && !is.mute {

@@ -18,6 +18,8 @@ pub struct Choice {
     pub lead: u8,
     pub is_last_copy: bool,
     pub is_final: bool,
+    /// The one survivor is another life of the member.
+    pub is_reborn: bool,
 }
 
 impl Config {
@@ -65,7 +67,7 @@ impl Config {
         }
         let is = state.backends[at];
         let knows = &mut state.proxies[proxy];
-        if is.record.epoch > 0 || knows.blank_life[at] != is.life + 1 {
+        if self.majority && (is.record.epoch > 0 || knows.blank_life[at] != is.life + 1) {
             knows.readmitted &= !(1 << backend);
             knows.commit.blank &= !(1 << backend);
         }
@@ -122,9 +124,14 @@ impl Config {
         if self.rules.bound || view.joining() != knows.job.who {
             knows.job = Job::default();
         }
-        let survivors = self.choose(state, proxy).survivors;
+        let Choice {
+            survivors,
+            is_reborn,
+            ..
+        } = self.choose(state, proxy);
         let knows = &mut state.proxies[proxy];
         if survivors != 0
+            && !is_reborn
             && !self.is_outvoted(knows)
             && (knows.serves || survivors == view.mask())
             && !knows.seen.contains(&UNKNOWN)
@@ -163,6 +170,7 @@ impl Config {
                 lead: lead_first(&usable),
                 is_last_copy: false,
                 is_final: true,
+                is_reborn: false,
             };
         }
         let suspects = all(Standing::Suspect);
@@ -173,14 +181,27 @@ impl Config {
                 lead,
                 is_last_copy: true,
                 is_final: true,
+                is_reborn: false,
             };
         }
-        // All reborn or absent: the newest view is lost, which is not followed further here, or ours is old.
+        // Our view is old, or it is lost, which is not followed further.
+        let reborn = all(Standing::Reborn);
+        if !reborn.is_empty() && reborn.len() == knows.view.members().len() && !self.majority {
+            let lead = lead_first(&reborn);
+            return Choice {
+                survivors: 1 << lead,
+                lead,
+                is_last_copy: true,
+                is_final: true,
+                is_reborn: true,
+            };
+        }
         Choice {
             survivors: 0,
             lead: NOBODY,
             is_last_copy: false,
             is_final: true,
+            is_reborn: false,
         }
     }
 
@@ -204,13 +225,13 @@ impl Config {
         let mut choice = self.choose(state, proxy);
         let knows = &mut state.proxies[proxy];
         let view = knows.view;
-        if choice.is_last_copy && choice.survivors == view.mask() {
+        if choice.is_last_copy && !choice.is_reborn && choice.survivors == view.mask() {
             knows.suspects &= !choice.survivors;
             choice = self.choose(state, proxy);
         }
         let knows = &mut state.proxies[proxy];
         let is_outdated = knows.tried != view.epoch;
-        let agrees = choice.survivors == view.mask();
+        let agrees = choice.survivors == view.mask() && !choice.is_reborn;
         if choice.survivors == 0 && choice.is_final {
             knows.serves = false;
         } else if agrees {
@@ -230,6 +251,9 @@ impl Config {
             && view.epoch < self.epochs
         {
             let mut next = view.next(choice.survivors, choice.lead, &self.rules);
+            if choice.is_reborn {
+                next.members[0].1 = knows.seen[choice.lead as usize] as u8;
+            }
             if !fails && self.procedure.is_some_and(Procedure::fans_out) {
                 (next.joins, next.joins_life) = (view.joins, view.joins_life);
             }

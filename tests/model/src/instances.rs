@@ -339,6 +339,22 @@ pub fn all() -> Vec<Instance> {
         true,
         false,
     );
+    // The proxy that has not heard of the admission finds the member that it knows restarted.
+    let admitted = Config {
+        admitted: true,
+        ..with(three, budget(1, 0, 0, 0))
+    };
+    add("resync: admitted, crash", admitted, true, true);
+    let presumptuous = Rules {
+        asks_all: false,
+        ..Rules::default()
+    };
+    add(
+        "resync: admitted without: asking all",
+        without(presumptuous, admitted),
+        false,
+        true,
+    );
     let nameless = Rules {
         joining_named: false,
         ..Rules::default()

@@ -52,6 +52,8 @@ pub struct Rules {
     pub outdates: bool,
     /// That next view has those who are in both, and neither of the two is followed before.
     pub common: bool,
+    /// Who takes a member for in sync that came back empty, as there is no other, asks all who are outside first.
+    pub asks_all: bool,
     /// What stands only on one that it leaves out does not replace a view of the same epoch.
     pub told_apart: bool,
     /// Views of one epoch are told apart by succession in the view that they came from.
@@ -93,6 +95,7 @@ impl Default for Rules {
             everybody: true,
             outdates: true,
             common: true,
+            asks_all: true,
             told_apart: true,
             succession: true,
             verify: true,
