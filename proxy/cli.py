@@ -130,6 +130,9 @@ def _summary(loaded: "Loaded") -> list[str]:
         for shard, share in zip(pool.shards, shares, strict=True):
             backends = ", ".join(b.address + (f" ({b.zone})" if b.zone else "") for b in shard.backends)
             lines.append(f"  {shard.name:<{width}}  weight {shard.weight:<4} {share:7.2%}  {backends}")
+        for led in pool.routes:
+            target = f"pool {led.pool}" if led.pool else f"shard {led.shard}"
+            lines.append(f"  keys that begin with {_shown(led.prefix.encode())}: {target}")
     return [*lines, ""]
 
 

@@ -160,6 +160,22 @@ def test_check_shows_pools_shards_and_shares(shell: Shell, config: str) -> None:
 
 
 @pytest.mark.usefixtures("_fake_engine")
+def test_check_shows_routes(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    routes = "routes: [{prefix: 'bull:', shard: s1}, {prefix: 'tmp:', pool: lone}]"
+    path.write_text(
+        CONFIG.replace("hash: md5", f"hash: md5\n    {routes}").replace(
+            "protocol: memcached", "protocol: redis"
+        )
+    )
+    result = shell("check", "-c", str(path))
+    assert (result.code, result.err) == (0, "")
+    assert (
+        "  keys that begin with 'bull:': shard s1\n  keys that begin with 'tmp:': pool lone\n" in result.out
+    )
+
+
+@pytest.mark.usefixtures("_fake_engine")
 def test_check_prints_warnings_and_still_succeeds(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "w.yaml"
     path.write_text(CONFIG.replace("hash: md5", "hash: crc32"))
