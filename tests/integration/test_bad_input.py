@@ -58,7 +58,7 @@ BAD_REDIS = {
     "bulk length is no number": b"*2\r\n$3\r\nGET\r\n$x\r\n",
     "bulk length is empty": b"*2\r\n$3\r\nGET\r\n$\r\n",
     "bulk too large": b"*2\r\n$3\r\nGET\r\n$99999999999\r\n",
-    "nothing asked": b"*0\r\n*-1\r\n\r\n\r\n",
+    "nothing asked": b"*0\r\n*-1\r\n*-5\r\n\r\n\r\n",
     "open quote": b'GET "abc\r\n',
     "text behind a quote": b'GET "abc"d\r\n',
     "inline too long": b"GET " + b"k" * 200_000,
@@ -78,6 +78,19 @@ BAD_REDIS = {
     "number out of range": resp("SET", "bad:n", "9223372036854775807") + resp("INCR", "bad:n"),
     "not a number": resp("LRANGE", "k", "a", "b"),
     "numkeys beyond the arguments": resp("ZUNION", "9", "a"),
+    "a count of keys beyond everything": resp("EVAL", "s", "99999999") + resp("EVAL", "s", "99999999", "k"),
+    "a transaction's end without its beginning": resp("EXEC") + resp("DISCARD") + resp("UNWATCH"),
+    "a transaction in a transaction": resp("MULTI") + resp("MULTI") + resp("WATCH", "k") + resp("DISCARD"),
+    "mistakes in a transaction": resp("MULTI") + resp("GET") + resp("EVAL", "s", "99999999") + resp("EXEC"),
+    "a subscriber who asks for other things": resp("SUBSCRIBE", "a")
+    + resp("GET", "k")
+    + resp("MULTI")
+    + resp("PING")
+    + resp("PING", "a", "b")
+    + resp("NOSUCH")
+    + resp("GET")
+    + resp("SUBSCRIBE")
+    + resp("UNSUBSCRIBE"),
     "SELECT beyond": resp("SELECT", "99"),
     "SELECT of a word": resp("SELECT", "x"),
     "HELLO of a word": resp("HELLO", "x"),

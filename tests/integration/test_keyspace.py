@@ -13,7 +13,7 @@ import pytest
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.servers import RedisServer
-from support.store import RESERVED, RedisStore, Refused
+from support.store import RESERVED, RedisStore, Refused, keys_on, parse
 
 PATIENT = {
     "timeouts": {"connect": "1s", "request": "10s"},
@@ -125,6 +125,20 @@ def test_the_keys_of_all_shards_are_those_of_one_server(
                 ours.ask(*words)
             assert str(got.value) == str(theirs.value), words
         assert ours.ask("DBSIZE") == plain.ask("DBSIZE")
+
+
+def test_a_random_key_is_any_key() -> None:
+    """Not first any shard: who draws has each key as often, however few are where it is."""
+    with Cluster("redis", shards=2, replicas=1, **PATIENT) as cluster, store(cluster) as ours:
+        few, many = keys_on(cluster.proxy, "p", 200, [row[0] for row in cluster.servers])
+        assert ours.ask("FLUSHALL") == b"OK"
+        few = few[:4]
+        for key in (*few, *many):
+            ours.ask("SET", key, "v")
+        ours.raw.send(b"RANDOMKEY\r\n" * 1000)
+        drawn = Counter(parse(ours.raw.read_reply()) in few for _ in range(1000))
+        # One in 51 is due to them: 20 of 1000. None or more than 60 comes about once in 10**8 runs.
+        assert 0 < drawn[True] < 60
 
 
 def test_cursors_that_nobody_gave_out(cluster: Cluster, rng: random.Random) -> None:
