@@ -36,7 +36,7 @@ REDIS_PROGRAMS = [
     python("valkey-resp3", "redis_like.py", "valkey", "resp3", parts=PYTHON),
 ]
 ASYNCIO = ("connect", "data", "pipeline", "transaction", "watch", "transaction_over_shards", "pubsub")
-ASYNCIO += ("blocking", "scan", "script_cache", "lock", *EVENTS)
+ASYNCIO += ("blocking", "scan", "scripts", "script_cache", "streams", "lock", *EVENTS)
 CACHES_OF_MEMCACHED = ("many", "clear")
 CACHES = ("django", "django_session", "flask", "dogpile")
 CACHES_OF_REDIS = ("dogpile_many", "django_many", "django_clear", "flask_many", "dogpile_lock")
@@ -60,6 +60,7 @@ REDIS_PROGRAMS += [
     java("lettuce", "lettuce", parts=JAVA),
     java("lettuce-resp2", "lettuce", "resp2", parts=JAVA),
     php("phpredis", "phpredis.php", parts=PHP),
+    # Debian's version of it knows no streams.
     php("predis", "predis.php", parts=[part for part in PHP if part != "streams"]),
     ruby("redis-rb", "redis.rb", parts=[*REDIS, "pool"]),
     ruby("sidekiq", "sidekiq.rb", parts=["queue", "failover"]),

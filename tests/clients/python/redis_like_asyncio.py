@@ -128,6 +128,30 @@ async def script_cache(story: Story) -> None:
     assert await asyncio.gather(*[add(keys=[story.key(n)], args=[n]) for n in range(40)]) == list(range(40))
 
 
+async def scripts(story: Story) -> None:
+    client, key = connect(story), story.tagged
+    assert await client.eval("return redis.call('INCRBY', KEYS[1], ARGV[1])", 1, key("n"), 5) == 5
+    body = "redis.call('SET', KEYS[1], ARGV[1]); return {redis.call('GET', KEYS[1]), KEYS[2], 7}"
+    assert await client.eval(body, 2, key("a"), key("b"), "v") == [b"v", key("b").encode(), 7]
+
+
+async def streams(story: Story) -> None:
+    client, key = connect(story), story.key("x")
+    wait = asyncio.create_task(client.xread({key: "0"}, block=20_000))
+    await until_waiting(client, True)
+    first = await client.xadd(key, {"f": "v"})
+    assert text(first) in str(text(await wait))
+    second = await client.xadd(key, {"f": "w"}, maxlen=100)
+    assert await client.xrange(key) == [(first, {b"f": b"v"}), (second, {b"f": b"w"})]
+    assert await client.xgroup_create(key, "g", id="0")
+    read = await asyncio.gather(
+        *[client.xreadgroup("g", name, {key: ">"}, count=1) for name in ("one", "two")]
+    )
+    assert all(text(each) in str(text(read)) for each in (first, second)), "each to one of the two"
+    assert (await client.xpending(key, "g"))["pending"] == 2
+    assert await client.xack(key, "g", first, second) == 2
+
+
 async def lock(story: Story) -> None:
     client, held = connect(story), []
 
@@ -172,7 +196,9 @@ if __name__ == "__main__":
             "pubsub": whole(pubsub),
             "blocking": whole(blocking),
             "scan": whole(scan),
+            "scripts": whole(scripts),
             "script_cache": whole(script_cache),
+            "streams": whole(streams),
             "lock": whole(lock),
             "failover": blocked("go_on"),
             "restart": blocked("come_back"),
