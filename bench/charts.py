@@ -22,13 +22,13 @@ def file_name(scenario: str) -> str:
 
 
 def draw(medians: Medians, directory: Path) -> list[Path]:
-    """Writes an SVG for each scenario with more than one peer; returns their paths.
+    """Writes an SVG for each scenario; returns their paths.
 
     Raises:
         ImportError: matplotlib is not installed (`make bench` installs it).
     """
     directory.mkdir(parents=True, exist_ok=True)
-    return [_draw(name, rows, directory / file_name(name)) for name, rows in medians.items() if len(rows) > 1]
+    return [_draw(name, rows, directory / file_name(name)) for name, rows in medians.items()]
 
 
 def _draw(scenario: str, rows: Mapping[str, Result], path: Path) -> Path:

@@ -171,6 +171,7 @@ def machine() -> dict[str, object]:
         "redis-server": _first_line("redis-server", "--version"),
         "memcached": _first_line("memcached", "-V"),
         "nutcracker": _first_line("nutcracker", "--version"),
+        "predixy": _first_line("predixy", "--version"),
         "haproxy": _first_line("haproxy", "-v"),
         "envoy": _first_line("envoy", "--version"),
         "memtier_benchmark": _first_line("memtier_benchmark", "--version"),
@@ -180,8 +181,10 @@ def machine() -> dict[str, object]:
 def _first_line(program: str, *arguments: str) -> str:
     if not has_program(program):
         return ""
-    done = subprocess.run([find_program(program), *arguments], capture_output=True, text=True, check=False)
-    return (done.stdout + done.stderr).strip().partition("\n")[0].strip()
+    path = find_program(program)
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    # Some say where they are, which is nobody's business.
+    return (done.stdout + done.stderr).replace(path, program).strip().partition("\n")[0].strip()
 
 
 def unused(names: Sequence[str]) -> list[str]:

@@ -1,19 +1,26 @@
 """Of the benchmarks: scenarios and their names, medians, what is judged how, what load generators say."""
 
+import io
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import report
+import run
 from charts import file_name
 from load import GENERATORS, Result, generator_for
 from memtier import Report, arguments, parse
 from peers import DIRECT, OURS, PEERS
 from report import document_of, median, medians_of, ratio
+from rich.console import Console
 from run import EXTRAS, selected
 from run import parse as parse_options
-from scenarios import GROUPS, MOST_KEYS_BYTES, Scenario, chosen, size
+from scenarios import GROUPS, MOST_KEYS_BYTES, WIRES, Scenario, chosen, size
 from targets import TARGETS, How, Target, Verdict, judge
+
+from proxy import _engine
 
 RESULT = Result(
     requests=1000,
@@ -66,6 +73,33 @@ def test_all_keys_fit_into_a_memcached() -> None:
             assert scenario.keys * scenario.value_bytes <= max(MOST_KEYS_BYTES, 64 * scenario.value_bytes)
 
 
+def test_everything_is_everything() -> None:
+    """What README.md lists, on each protocol's servers."""
+    measured = {each for group in chosen(everything=True).values() for each in group}
+    for wire in ("redis", "memcache_text"):
+        wanted = {
+            Scenario(wire=wire, clients=clients, pipeline=pipeline)
+            for clients in (1, 50, 500, 10_000)
+            for pipeline in (1, 16, 64)
+        }
+        wanted |= {Scenario(wire=wire, value_bytes=count) for count in (32, 1024, 65_536, 2**20 - 512)}
+        wanted |= {Scenario(wire=wire, gets=gets) for gets in (10, 1, 0)}
+        wanted |= {
+            Scenario(wire=wire, clients=10, sets=0, keys_per_get=keys, shards=shards)
+            for keys in (10, 100)
+            for shards in (1, 4, 256)
+        }
+        wanted |= {
+            Scenario(wire=wire, pipeline=16, gets=1, replicas=2, ack=ack)
+            for ack in ("all", "quorum", "primary")
+        }
+        wanted |= {Scenario(wire=wire, pipeline=pipeline, workers=2) for pipeline in (1, 16, 64)}
+        wanted |= {Scenario(wire=wire, idle=10_000), Scenario(wire=wire, gets=1, replicas=1, fault="kill")}
+        assert wanted <= measured, wire
+    for wire in WIRES:
+        assert {Scenario(wire=wire, pipeline=pipeline) for pipeline in (1, 16, 64)} <= measured
+
+
 @pytest.mark.parametrize(("count", "text"), [(32, "32B"), (1024, "1KiB"), (65_536, "64KiB"), (2**20, "1MiB")])
 def test_sizes(count: int, text: str) -> None:
     assert size(count) == text
@@ -79,6 +113,41 @@ def test_only_chooses_by_group_and_by_scenario() -> None:
     assert (groups, extras) == ({}, ["memory"])
     groups, extras = selected(parse_options([]))
     assert (list(groups), extras) == ([group.name for group in GROUPS], list(EXTRAS))
+
+
+# What a run says before it measures.
+
+
+def test_a_debug_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_engine, "build_profile", "debug")
+    with pytest.raises(SystemExit, match="the engine is a debug build"):
+        run.refuse_debug_engine()
+    monkeypatch.setattr(_engine, "build_profile", "release")
+    run.refuse_debug_engine()
+
+
+def test_too_few_cores_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(record=True, width=400, file=io.StringIO())
+    monkeypatch.setattr(run, "cores", lambda: 3)
+    run.say_cores([Scenario(), Scenario(workers=2)], console)
+    assert "3 cores, and 1 of 2 scenarios want up to 4" in console.export_text()
+    monkeypatch.setattr(run, "cores", lambda: 4)
+    run.say_cores([Scenario(), Scenario(workers=2)], console)
+    assert console.export_text() == ""
+
+
+def test_who_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    told = report.unused(["predixy", "envoy", DIRECT, OURS])
+    assert told == ["predixy: predixy is not on PATH", "envoy: envoy is not on PATH"]
+
+
+def test_versions_do_not_tell_where_programs_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "envoy"
+    program.write_text('#!/bin/sh\necho "$0  version: 1.2"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert report.machine()["envoy"] == "envoy  version: 1.2"
 
 
 # Peers.
