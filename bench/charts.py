@@ -32,6 +32,7 @@ def draw(medians: Medians, directory: Path) -> list[Path]:
 
 
 def _draw(scenario: str, rows: Mapping[str, Result], path: Path) -> Path:
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     names = list(rows)[::-1]
@@ -45,6 +46,7 @@ def _draw(scenario: str, rows: Mapping[str, Result], path: Path) -> Path:
         axes.set_title(title, fontsize=10)
         axes.margins(x=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    # Without a date, so that the same figures make the same file.
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    # Without a date, and without names made by chance, so that the same figures make the same file.
+    with rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
     return path
