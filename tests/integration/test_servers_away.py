@@ -139,3 +139,51 @@ def test_a_server_alone_passes_its_errors_on() -> None:
             for words in (*REQUESTS, ("EVAL", "return 1", 0)):
                 assert client.raw.ask(command(*words)) == BUSY, words
         assert client.get(b"n") == b"1"
+
+
+def full(server: Server) -> None:
+    """It is out of memory."""
+    with RedisStore(server.port) as direct:
+        direct.ask("CONFIG", "SET", "maxmemory", "1")
+
+
+def unsaved(server: Server) -> None:
+    """A snapshot cannot be put in its place, as on a full disk."""
+    (server.directory / "obstacle.rdb").mkdir()
+    (server.directory / "obstacle.rdb" / "x").touch()
+    with RedisStore(server.port) as direct:
+        direct.ask("CONFIG", "SET", "dbfilename", "obstacle.rdb", "save", "3600 1000000")
+        direct.ask("BGSAVE")
+        eventually(lambda: b"rdb_last_bgsave_status:err" in direct.ask("INFO", "persistence"))
+
+
+def following(server: Server) -> None:
+    """Somebody else has made it a replica; whom it follows cannot be reached."""
+    with RedisStore(server.port) as direct:
+        direct.ask("REPLICAOF", "127.0.0.1", "1")
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    ("refuse", "code"), [(full, b"-OOM "), (unsaved, b"-MISCONF "), (following, b"-READONLY ")]
+)
+def test_what_all_servers_refuse_is_told_in_their_words(
+    refuse: Callable[[Server], None], code: bytes, replicas: int
+) -> None:
+    arguments = ("--enable-protected-configs", "yes")
+    with (
+        Cluster("redis", replicas=replicas, arguments=arguments, **PATIENT) as cluster,
+        store(cluster) as client,
+    ):
+        client.set(b"n", b"1")
+        for server in cluster.servers[0]:
+            refuse(server)
+        for words in (
+            ("SET", "n", 2),
+            ("MSET", "n", 2, "m", 2),
+            ("INCRBYFLOAT", "n", 1),
+            ("SETRANGE", "n", 5, "x"),
+        ):
+            assert client.raw.ask(command(*words)).startswith(code), words
+        assert client.ask("MGET", "n", "m") == [b"1", None]
+        assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
