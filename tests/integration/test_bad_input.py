@@ -6,7 +6,7 @@ serves a client that did nothing wrong, and it is the same process. Of Memcached
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
@@ -48,6 +48,15 @@ def healthy_redis(redis_cluster: Cluster) -> Iterator[Cluster]:
     assert set(redis_cluster.proxy.backend_states("p").values()) == {"in_sync"}
 
 
+COUNTED: Mapping[str, tuple[str, ...]] = {
+    "EVAL s": ("k",), "EVALSHA s": ("k",), "EVAL_RO s": ("k",), "EVALSHA_RO s": ("k",), "FCALL s": ("k",),
+    "FCALL_RO s": ("k",), "LMPOP": ("k", "LEFT"), "ZMPOP": ("k", "MIN"), "BLMPOP 0.001": ("k", "LEFT"),
+    "BZMPOP 0.001": ("k", "MIN"), "SINTERCARD": ("k",), "ZINTERCARD": ("k",), "ZUNION": ("k",),
+    "ZDIFF": ("k",), "ZINTER": ("k",), "ZUNIONSTORE d": ("k",), "ZINTERSTORE d": ("k",),
+    "ZDIFFSTORE d": ("k",),
+}  # fmt: skip
+"""Requests that say how many keys they name: what stands before the number, and behind it."""
+
 BAD_REDIS = {
     "count is no number": b"*abc\r\n",
     "count is empty": b"*\r\n",
@@ -79,6 +88,11 @@ BAD_REDIS = {
     "not a number": resp("LRANGE", "k", "a", "b"),
     "numkeys beyond the arguments": resp("ZUNION", "9", "a"),
     "a count of keys beyond everything": resp("EVAL", "s", "99999999") + resp("EVAL", "s", "99999999", "k"),
+    "counts of keys that are none": b"".join(
+        resp(*words.split(), count, *rest)
+        for words, rest in COUNTED.items()
+        for count in ("0", "-1", "x", "99999999", "9223372036854775807", "99999999999999999999")
+    ),
     "a transaction's end without its beginning": resp("EXEC") + resp("DISCARD") + resp("UNWATCH"),
     "a transaction in a transaction": resp("MULTI") + resp("MULTI") + resp("WATCH", "k") + resp("DISCARD"),
     "mistakes in a transaction": resp("MULTI") + resp("GET") + resp("EVAL", "s", "99999999") + resp("EXEC"),
@@ -104,6 +118,28 @@ BAD_REDIS = {
 def test_redis_errors_are_the_servers(name: str, healthy_redis: Cluster, plain_redis: RedisServer) -> None:
     expected = answers(plain_redis.port, BAD_REDIS[name], ECHO)
     assert answers(healthy_redis.proxy.redis_port, BAD_REDIS[name], ECHO) == expected
+
+
+def test_wrong_counts_of_keys_behind_writes_of_any_worker(plain_redis: RedisServer) -> None:
+    """What the server refuses is answered, and stops nobody, also where another worker has the shard."""
+    writes = [resp("SET", f"w{number}", number) for number in range(12)]
+    unknown = "f" * 40
+    with Cluster("redis", shards=2, replicas=2, workers=2) as cluster, ExitStack() as stack:
+        port = cluster.proxy.redis_port
+        everybody = [stack.enter_context(RawClient(port)) for _ in range(4)]
+        plain = stack.enter_context(RawClient(plain_redis.port))
+        for count in ("-1", "x", "99"):
+            for words in (("EVALSHA", unknown, count, "k"), ("FCALL", "nosuch", count, "k")):
+                for client in (*everybody, plain):
+                    client.send(b"".join(writes) + resp(*words) + resp("PING"))
+                expected = [plain.read_reply() for _ in (*writes, words, "PING")]
+                for client in everybody:
+                    assert [client.read_reply() for _ in expected] == expected, words
+        # Nor does a write that never ended keep those of other connections out.
+        everybody[0].ask(resp("HELLO", 3))
+        for write in writes:
+            assert everybody[0].ask(write) == b"+OK\r\n"
+        assert everybody[0].ask(resp("FLUSHALL")) == b"+OK\r\n"
 
 
 @pytest.mark.parametrize("verb", [b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])

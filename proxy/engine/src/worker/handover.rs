@@ -215,13 +215,18 @@ impl Worker {
                     self.carry_out_flush(handover, kind, &args);
                 } else if let (Step::Complete(_), Some(row)) = (step, row) {
                     let mut keys = std::mem::take(&mut self.keys);
-                    if command::keys(row, &args, &mut keys).is_err() {
+                    let has_keys = command::keys(row, &args, &mut keys).is_ok();
+                    if !has_keys {
                         keys.clear();
                     }
                     if row.flags.has(Flags::NO_MANDATORY_KEYS) {
                         self.prepare_script(*pool, *shard, *lane, row, &args);
                     }
-                    let effect = row.effect_of(&args);
+                    // As where it came from (`forward`): a server only says what is wrong with it.
+                    let effect = match has_keys || !command::keys::is_told_by_server(row) {
+                        true => row.effect_of(&args),
+                        false => Effect::Nothing,
+                    };
                     let out = Outgoing {
                         pool: *pool,
                         shard: *shard,

@@ -361,7 +361,8 @@ impl Worker {
             Some(Held::State(keys)) => match legs::state_copy(reply, &keys) {
                 Some((first, bytes)) if state.refused & bit == 0 => {
                     state.keep_reply(state.lead, first);
-                    copy = Some((bytes, keys.len() as u32));
+                    // Of no key there is nothing to tell, and nobody would ever answer that.
+                    copy = Some((bytes, keys.len() as u32)).filter(|_| !keys.is_empty());
                 }
                 _ => state.refuse_batch(bit, reply),
             },
