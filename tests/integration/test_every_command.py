@@ -90,6 +90,8 @@ class Pair:
         options = {"hash_tag": "{}", "workers": 2, "arguments": ("--enable-debug-command", "yes"), **PATIENT}
         self.cluster = resources.enter_context(Cluster("redis", shards=shards, replicas=2, **options))
         self.plain = resources.enter_context(RedisServer("--enable-debug-command", "yes"))
+        # Whoever comes first is on the worker that orders the first shard's writes, and the next one is not.
+        resources.enter_context(self.cluster.connect()).get(b"none")
         ours = self.cluster.connect()
         assert isinstance(ours, RedisStore)
         self.ours = resources.enter_context(ours)
