@@ -6,6 +6,7 @@ commands whose answers are equal only as multisets).
 """
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 TAGS = [f"{{{name}}}" for name in ("apple", "b", "cherry7", "delta", "e-5", "fig", "grape", "h:h")]
@@ -188,7 +189,8 @@ touch key exptime | touch key word | gat exptime key | gat exptime key key | gat
 get key num missing key | stats cachedump 1 word | stats detail | lru_crawler
 cache_memlimit word | flush_all word | shutdown | slabs word | lru word | gat 0 | delete noreply | stats word
 config word | get key full | gets full | set long 0 0 block | add long 0 0 block | incr long 1 |
-delete long | touch long 0 | gat 0 full | append long 0 0 block |
+delete long | touch long 0 | gat 0 full | append long 0 0 block | cas key flags exptime swap |
+cas key flags exptime swap | cas missing 0 0 swap | cas long 0 0 swap | cas key word 0 swap |
 set key word 0 block | verbosity 1 | bogus key | get | touch key | incr num
 gat word key
 """
@@ -207,17 +209,27 @@ MEMCACHED_WORDS: Mapping[str, Callable[[random.Random], str]] = {
     "delta": lambda rng: rng.choice(["0", "1", "7", "1000000", "-1", "99999999999999999999"]),
     "word": lambda rng: rng.choice(["x", "1x", "-", "1.5", "99999999999999999999"]),
 }
+TOKENS = ("{token}", "{token}", "{token}", "{old}", "1099511627776", "0", "x", "-1", "18446744073709551616")
+"""What stands for a CAS token: the key's last one or the one before, which each side knows for itself; one
+that nobody has; and what is none."""
+TOKEN = re.compile(rb"^cas (\S+) .*(\{token\}|\{old\})")
+
 BLOCKS: Mapping[str, Callable[[random.Random], bytes]] = {
     # Never a digit and a blank: such a value counts as a number, and what incr makes of it is as long as
     # before or not, by who else holds the item at that moment.
     "block": lambda rng: rng.randbytes(rng.choice([0, 1, 5, 30, 2000])).lstrip(b"0123456789"),
     # Below 2**63: for a larger one memcached 1.6.18 looks for a minus behind the value, past its end.
     "number": lambda rng: rng.choice([b"0", b"10", b"99", b"999999", b"5 "]),
+    # Behind a token.
+    "swap": lambda rng: rng.randbytes(rng.choice([0, 1, 30])).lstrip(b"0123456789"),
 }
 
 
 def memcached_requests(rng: random.Random, count: int) -> Iterator[bytes]:
-    """Random requests of the classic text protocol, some of them wrong in ways that are one line long."""
+    """Random requests of the classic text protocol, some of them wrong in ways that are one line long.
+
+    In the place of `{token}` and `{old}` in a `cas` (`TOKEN`) goes what the server that is asked gave out.
+    """
     templates = [line.split() for line in MEMCACHED_TEMPLATES.replace("\n", "|").split("|") if line.strip()]
     for _ in range(count):
         template = rng.choice(templates)
@@ -225,6 +237,8 @@ def memcached_requests(rng: random.Random, count: int) -> Iterator[bytes]:
         words = [MEMCACHED_WORDS[w](rng) if w in MEMCACHED_WORDS else w for w in template if w not in BLOCKS]
         if block is not None:
             words.append(str(len(block)))
+        if template[-1] == "swap":
+            words.append(rng.choice(TOKENS))
         if template[0] not in ("get", "gets", "gat", "gats", "bogus") and rng.random() < 0.1:
             words.append("noreply")
         line = " ".join(words).encode() + b"\r\n"
