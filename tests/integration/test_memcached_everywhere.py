@@ -136,6 +136,65 @@ def test_stats_behind_a_write_end_where_they_end(filled: Cluster) -> None:
         client.expect(b"VALUE key:1 0 1\r\n1\r\nEND\r\n")
 
 
+def test_a_lost_shard_is_left_out_of_sums_and_answers() -> None:
+    """Statistics end where they end, who asked for many keys gets those that are left, and who asked for
+    silence gets it."""
+    with (
+        Cluster("memcached", shards=2, replicas=1) as cluster,
+        RawClient(cluster.proxy.memcached_port) as client,
+    ):
+        for key in KEYS:
+            client.send(b"set %b 0 0 1\r\n1\r\n" % key)
+            client.expect(b"STORED\r\n")
+        cluster.servers[1][0].kill9()
+        eventually(lambda: cluster.members(1) == [], what="it is given up")
+        found = statistics(cluster.proxy.memcached_port)
+        assert (found[b"proxy_shards"], found[b"proxy_shards_counted"]) == (b"2", b"1")
+        assert 0 < int(found[b"curr_items"]) < len(KEYS)
+        for name in (b"items", b"slabs", b"sizes", b"settings", b"conns", b"extstore"):
+            client.send(b"stats %b\r\n" % name)
+            assert b"ERROR" not in client.read_until(b"END\r\n"), name
+        for verb in (b"get", b"gets"):
+            client.send(b"%b %b\r\n" % (verb, b" ".join(KEYS)))
+            values = client.read_until(b"END\r\n")
+            assert values.count(b"VALUE ") == int(found[b"curr_items"]), verb
+            assert b"ERROR" not in values, "an error among values puts clients out of step"
+        quiet = b"".join(
+            b"set %(k)b 0 0 1 noreply\r\n1\r\nincr %(k)b 1 noreply\r\ntouch %(k)b 0 noreply\r\n"
+            b"append %(k)b 0 0 1 noreply\r\n1\r\ndelete %(k)b noreply\r\n" % {b"k": key}
+            for key in KEYS
+        )
+        client.send(quiet + b"flush_all noreply\r\nversion\r\n")
+        client.expect(b"VERSION 1.6.18\r\n")
+
+
+# --- what is the operator's --------------------------------------------------------------------------
+
+OPERATORS = b"""
+cache_memlimit 64|slabs reassign 1 2|slabs automove 1|lru mode flat|lru tune 10 10 0.1 0.2|lru temp_ttl 1
+lru_crawler enable|lru_crawler disable|lru_crawler sleep 1|lru_crawler tocrawl 1|lru_crawler crawl 1
+watch|watch fetchers mutations|extstore free_memchunks 1 1|refresh_certs
+stats sizes_enable|stats sizes_disable
+"""
+
+
+def test_what_concerns_servers_is_refused_and_reaches_none(filled: Cluster) -> None:
+    """Though a server would take it, as it stands here."""
+    port = filled.proxy.memcached_port
+    before = [statistics(server.port, b"settings") for row in filled.servers for server in row]
+    with RawClient(port) as client:
+        for line in OPERATORS.replace(b"\n", b"|").strip(b"|").split(b"|"):
+            client.send(line + b"\r\nversion\r\n")
+            assert client.read_until(b"VERSION 1.6.18\r\n") == b"ERROR\r\nVERSION 1.6.18\r\n", line
+        client.send(b"cache_memlimit 64 noreply\r\nlru mode flat noreply\r\nversion\r\n")
+        client.expect(b"VERSION 1.6.18\r\n")
+        for line in (b"stats detail on", b"stats detail off", b"stats detail dump"):
+            client.send(line + b"\r\n")
+            client.expect(b"CLIENT_ERROR stats detail not allowed\r\n")
+    after = [statistics(server.port, b"settings") for row in filled.servers for server in row]
+    assert after == before
+
+
 # --- lists of keys -----------------------------------------------------------------------------------
 
 
