@@ -140,6 +140,20 @@ def test_statistics_are_those_of_the_text_protocol(cluster: Cluster, client: Raw
     assert ask(client, packet(packets.STAT, b"a\r\nflush_all")).status == 1
 
 
+@pytest.mark.parametrize("opcode", [packets.FLUSH, packets.FLUSHQ])
+def test_a_flush_may_come_later(opcode: int, cluster: Cluster, client: RawClient) -> None:
+    """With the moment in its extras, as `flush_all` has it in text."""
+    assert store(client, b"flushed", b"v").status == 0
+    client.send(packet(opcode, extras=(2).to_bytes(4, "big")) + packet(packets.NOOP, opaque=b"done"))
+    statuses = [(reply.opcode, reply.status) for reply in read_until_noop(client, b"done")]
+    assert statuses == ([] if opcode == packets.FLUSHQ else [(opcode, 0)])
+    assert ask(client, packet(packets.GET, b"flushed")).value == b"v", "it is not time yet"
+    eventually(
+        lambda: ask(client, packet(packets.GET, b"flushed")).status == 1, within=10, what="it is flushed"
+    )
+    assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
+
+
 def test_any_segments_will_do(client: RawClient) -> None:
     data = [
         packet(packets.SETQ, b"slow", b"value", extras=item_extras(3)),
