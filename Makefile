@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 REDIS_PORT ?= 6380
 MEMCACHED_PORT ?= 11311
 ADMIN_PORT ?= 9180
-# Seconds of `make fuzz`, shared by all targets.
+# Seconds of `make fuzz` for each target.
 FUZZ_SECONDS ?= 60
 # Schedules of `make chaos`, the minutes after which it begins no more, and the seed of the first (random).
 SCHEDULES ?= 20
@@ -98,7 +98,7 @@ recovery: ## what a lost backend costs, and how fast 1 GiB is back (RECOVERY="--
 	cd $(CRATE) && cargo build --locked --release --quiet --bin loadgen
 	$(BIN)/python bench/recovery.py $(RECOVERY)
 
-fuzz: ## a minute of fuzzing over all parsers (needs a nightly Rust and cargo-fuzz)
+fuzz: ## a minute of fuzzing of each parser (needs a nightly Rust and cargo-fuzz)
 	@.ci/setup cargo
 	@.ci/fuzz $(FUZZ_SECONDS)
 
