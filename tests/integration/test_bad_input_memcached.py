@@ -4,12 +4,17 @@ As `test_bad_input.py`. Where the proxy differs on purpose stands in MEMCACHED.m
 """
 
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from support import packets
 from support.cluster import Cluster
+from support.eventually import eventually
+from support.lying import LyingServer
 from support.packets import count_extras, item_extras, packet
+from support.proxy_process import ProxyProcess, pool
 from support.raw import CLOSED, Closed, RawClient, answers
 from support.servers import MemcachedServer
 
@@ -272,3 +277,67 @@ def test_random_bytes(healthy: Cluster, rng: random.Random) -> None:
         with RawClient(healthy.proxy.memcached_port) as client:
             client.send(first + rng.randbytes(rng.randrange(1, 5000)))
             client.reset()
+
+
+LIES = {
+    "a length that is none": b"VALUE lie 0 abc\r\n",
+    "a huge length": b"VALUE lie 0 99999999999\r\n",
+    "two gigabytes that do not come": b"VALUE lie 0 2147483600\r\nx",
+    "half a value": b"VALUE lie 0 5\r\nab",
+    # Not among them, as in `test_bad_input.py`: what the next reply completes (a value without its END).
+    "a value longer than was said": b"VALUE lie 0 1\r\nab\r\nEND\r\n",
+    "zeros": bytes(50),
+    "a line without an end": b"VALUE " + b"x" * 100_000,
+    "an error of Redis": b"-ERR unknown command 'get'\r\n",
+    "a miss of Redis": b"$-1\r\n",
+    "an array of Redis": b"*1\r\n$1\r\na\r\n",
+}
+HONEST = re.compile(rb"SERVER_ERROR (the connection to the backend was lost|read timed out)[^\r\n]*\r\n")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("name", LIES)
+def test_backend_that_lies(
+    name: str, resources: ExitStack, start_memcached: Callable[[], MemcachedServer]
+) -> None:
+    """An honest error for the request, and right answers for everybody afterwards."""
+    assert HONEST.fullmatch(told(resources, start_memcached(), LIES[name], b"get lie\r\n"))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("reply", [b"VALUE lie 0 1\r\na\r\nEND\r\n", b"END\r\n"])
+def test_replies_that_nobody_asked_for(
+    reply: bytes, resources: ExitStack, start_memcached: Callable[[], MemcachedServer]
+) -> None:
+    """The first is taken for the answer; what follows must not become the answer to somebody else."""
+    assert told(resources, start_memcached(), reply * 3, b"get lie\r\n", reply) == reply
+
+
+def told(
+    resources: ExitStack, server: MemcachedServer, lie: bytes, request: bytes, end: bytes = b"\r\n"
+) -> bytes:
+    """What a client is answered to a request that its backend answers with a lie."""
+    liar = resources.enter_context(LyingServer(server.port, b"lie", lie))
+    config = pool("memcached", [liar.address], timeouts={"request": "300ms"})
+    config["health"] = {"interval": "200ms", "timeout": "200ms", "rise": 1}
+    proxy = resources.enter_context(ProxyProcess({"pools": {"p": config}}))
+    truth = b"VALUE k 0 4\r\ntrue\r\nEND\r\n"
+    with RawClient(proxy.memcached_port) as client, RawClient(proxy.memcached_port) as other:
+        other.send(b"set k 0 0 4\r\ntrue\r\n")
+        other.expect(b"STORED\r\n")
+        client.send(request)
+        got = client.read_until(end)
+        assert liar.lies >= 1
+
+        def is_true_again() -> bool:
+            with RawClient(proxy.memcached_port) as third:
+                third.send(b"get k\r\nversion\r\n")
+                return third.read_until(VERSION[1]) == truth + VERSION[1]
+
+        eventually(is_true_again, what="the truth again")
+        for each in (client, other):
+            for number in range(50):
+                each.send(b"set k%d 0 0 2\r\n%02d\r\nget k%d\r\n" % (number, number, number))
+                each.expect(b"STORED\r\nVALUE k%d 0 2\r\n%02d\r\nEND\r\n" % (number, number))
+    assert proxy.is_running()
+    return got

@@ -115,6 +115,43 @@ def test_at_first_contact_it_stops_its_shard_alone_until_it_is_gone(
     assert recorded(protocol, first.port, b"k") == b"kept"
 
 
+def test_a_server_of_the_other_protocol_stops_its_shard_alone(
+    protocol: str,
+    start: Start,
+    start_redis: Callable[..., RedisServer],
+    start_memcached: Callable[..., MemcachedServer],
+    start_proxy: Callable[..., ProxyProcess],
+) -> None:
+    """It is named as such, and what it holds stays; the other shard serves."""
+    kind, start_other = ("memcached", start_memcached) if protocol == "redis" else ("redis", start_redis)
+    good, strange = start(), start_other()
+    with connect(kind, strange.port) as direct:
+        direct.set(b"k", b"theirs")
+    options = {"distribution": "modula", "hash": "crc16", "resync": {"auto": True}}
+    shards = [good.address], [strange.address]
+    proxy = start_proxy({"pools": {"p": pool(protocol, *shards, **{**QUICK, **options})}}, wait_ready=False)
+    eventually(lambda: backend_of(proxy, "s2") == ("down", "protocol"))
+    outcomes = set()
+    with connect(protocol, proxy.ports["p"]) as client:
+        for number in range(20):
+            try:
+                client.set(b"key:%d" % number, b"v")
+            except Refused as refused:
+                outcomes.add(str(refused))
+            else:
+                outcomes.add("stored")
+    assert "stored" in outcomes, "the other shard serves"
+    assert any("nothing was applied" in each for each in outcomes)
+    assert "reason=protocol" in proxy.log_text()
+    assert recorded(kind, strange.port, b"k") == b"theirs"
+
+
+def backend_of(proxy: ProxyProcess, shard: str) -> tuple[str, str]:
+    """State and reason of the only backend of a shard."""
+    (found,) = shard_of(proxy, shard=shard)["backends"]
+    return found["state"], found["reason"]
+
+
 def test_two_pools_over_the_same_backends_keep_records_of_their_own(
     protocol: str, start: Start, start_proxy: Callable[..., ProxyProcess]
 ) -> None:
