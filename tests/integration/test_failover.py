@@ -165,9 +165,13 @@ def test_a_second_proxy_adopts_within_a_probe_interval(protocol: str) -> None:
                     direct.ask("CONFIG", "SET", "maxmemory", "1")
             # The follower refuses what the leader applies; only the first proxy can know that.
             append(client, part)
-            start = time.monotonic()
+            start, count = time.monotonic(), "shardproxy_backend_probes_total"
+            leader = cluster.address(LEADER)
+            probes = second.metric(count, backend=leader)
             assert cluster.proxy.backend_states("p")[cluster.address(FOLLOWER)] == "stale"
-            second.wait_state("p", cluster.address(FOLLOWER), "stale", within=interval * 4)
+            # One probe may have been under way already; the next one cannot but show the record.
+            eventually(lambda: second.metric(count, backend=leader) >= probes + 2, within=interval * 8)
+            second.wait_state("p", cluster.address(FOLLOWER), "stale", within=interval / 5)
             print(f"{protocol}: adopted after {time.monotonic() - start:.2f} s, interval {interval} s")
             assert [other.get(b"k") for _ in range(8)] == [part * 2] * 8
             assert second.status()["pools"]["p"]["shards"]["s1"]["epoch"] == cluster.shard_status()["epoch"]
