@@ -271,7 +271,7 @@ def test_a_server_that_cannot_be_made_equal_stays_out(option: str, result: str) 
 def test_the_rate_is_kept_and_progress_is_shown() -> None:
     with Cluster("memcached", resync=SLOW) as cluster, cluster.connect() as client:
         assert isinstance(client, MemcachedStore)
-        fill(client, 200, size=2000)
+        fill(client, 350, size=2000)  # longer than between two lines of the log
         cluster.servers[0][B].kill9()
         cluster.servers[0][B].restart()
         wait_phase(cluster, "copying")
@@ -280,8 +280,12 @@ def test_the_rate_is_kept_and_progress_is_shown() -> None:
         eventually(
             lambda: cluster.shard_status()["backends"][B]["resync"]["seconds_left"] is not None, within=5
         )
+        for name in ("shardproxy_resync_copied_bytes", "shardproxy_resync_expected_bytes"):
+            assert cluster.proxy.metric(name, backend=cluster.address(B)) > 0, name
         wait_back(cluster, B)
-        done = next(line for line in cluster.proxy.log_text().splitlines() if " resynchronised " in line)
+        lines = cluster.proxy.log_text().splitlines()
+        assert any(" resynchronising " in line and "seconds_left=" in line for line in lines)
+        done = next(line for line in lines if " resynchronised " in line)
         fields = dict(word.split("=", 1) for word in done.split() if "=" in word)
         assert int(fields["bytes"]) > 400_000
         assert float(fields["seconds"]) > int(fields["bytes"]) / 102_400 - 1, "not faster than allowed"

@@ -424,7 +424,7 @@ def test_servers_on_unix_sockets(tmp_path: Path) -> None:
 def test_the_rate_is_kept_and_progress_is_shown() -> None:
     with managed(resync=SLOW) as cluster, cluster.connect() as client:
         assert isinstance(client, RedisStore)
-        fill(client, 200, size=2000)
+        fill(client, 350, size=2000)  # longer than between two lines of the log
         cluster.servers[0][B].kill9()
         cluster.servers[0][B].restart()
         wait_phase(cluster, "copying")
@@ -432,8 +432,12 @@ def test_the_rate_is_kept_and_progress_is_shown() -> None:
         eventually(
             lambda: cluster.shard_status()["backends"][B]["resync"]["seconds_left"] is not None, within=5
         )
+        for name in ("shardproxy_resync_copied_bytes", "shardproxy_resync_expected_bytes"):
+            assert cluster.proxy.metric(name, backend=cluster.address(B)) > 0, name
         wait_back(cluster, B)
-        done = next(line for line in cluster.proxy.log_text().splitlines() if " resynchronised " in line)
+        lines = cluster.proxy.log_text().splitlines()
+        assert any(" resynchronising " in line and "seconds_left=" in line for line in lines)
+        done = next(line for line in lines if " resynchronised " in line)
         fields = dict(word.split("=", 1) for word in done.split() if "=" in word)
         assert int(fields["bytes"]) > 400_000
         assert float(fields["seconds"]) > int(fields["bytes"]) / 102_400 - 1, "not faster than allowed"
