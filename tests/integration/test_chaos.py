@@ -1,6 +1,7 @@
 """A few schedules of faults, drawn from fixed seeds; `make chaos` runs as many as one likes.
 
-Also that the checker would notice: a run of whose history something is taken away must be found wanting.
+That the checker would notice is shown by its rules (`unit/test_chaos_rules.py`) and by planted faults
+(`chaos/planted/`).
 """
 
 from __future__ import annotations

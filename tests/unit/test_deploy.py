@@ -122,3 +122,16 @@ def test_what_the_image_copies_from_the_checkout_exists() -> None:
     assert sources
     for source in sources:
         assert (ROOT / source).exists(), source
+
+
+def test_reasons_are_explained_by_the_words_that_are_shown() -> None:
+    from proxy.control.model import Reason
+    from proxy.control.resync import Trouble
+
+    table = (DEPLOY / "README.md").read_text().partition("\n### Reasons\n")[2]
+    rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    named = [word for row in rows for word in re.findall(r"`(\w+)`", row)]
+    assert len(named) > 15
+    assert set(named) <= {*map(str, Reason), *map(str, Trouble)}
+    needing = {each for each in Reason if each.startswith(("record_", "bootstrap_"))}
+    assert needing <= set(named), "what nobody but an operator mends"
