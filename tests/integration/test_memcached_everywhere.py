@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from urllib.parse import unquote_to_bytes
 
 import pytest
+from support import packets
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.raw import Closed, RawClient
@@ -475,6 +476,26 @@ def test_a_value_too_large_for_one_replica_is_stored_on_none() -> None:
         client.expect(too_large)
         client.send(b"get a b\r\nset b 0 0 1\r\n1\r\n")
         client.expect(b"END\r\nSTORED\r\n")
+        assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
+
+
+def test_values_as_large_as_the_servers_take_them() -> None:
+    """Of servers that take more than a MiB (`-I`), in all three dialects; and what is beyond."""
+    value, beyond = b"x" * 7_000_000, b"y" * 9_000_000
+    with (
+        Cluster("memcached", arguments=["-I", "8m", "-m", "256"]) as cluster,
+        RawClient(cluster.proxy.memcached_port, timeout=20) as client,
+        RawClient(cluster.proxy.memcached_port, timeout=20) as binary,
+    ):
+        client.send(b"set a 1 0 %d\r\n%b\r\nget a\r\n" % (len(value), value))
+        client.expect(b"STORED\r\nVALUE a 1 %d\r\n%b\r\nEND\r\n" % (len(value), value))
+        client.send(b"ms a %d F2\r\n%b\r\nmg a f v\r\n" % (len(value), value))
+        client.expect(b"HD\r\nVA %d f2\r\n%b\r\n" % (len(value), value))
+        stored = packets.packet(packets.SET, b"a", value, extras=packets.item_extras(3))
+        assert packets.ask(binary, stored).status == packets.OK
+        assert packets.ask(binary, packets.packet(packets.GET, b"a")).value == value
+        client.send(b"set a 1 0 %d\r\n%b\r\nget a\r\n" % (len(beyond), beyond))
+        client.expect(b"SERVER_ERROR object too large for cache\r\nEND\r\n")
         assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
 
 
