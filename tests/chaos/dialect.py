@@ -34,6 +34,8 @@ class Dialect:
     """One protocol."""
 
     name: str
+    has_tokens = False
+    """Whether values come with tokens, by which a client counts up as with INCR: see `Memcached`."""
 
     def request(self, kind: Kind, key: bytes, value: bytes) -> bytes:
         """The bytes of a request; ``value`` is for SET and APPEND."""
@@ -138,6 +140,7 @@ class Memcached(Dialect):
     """Classic text, and for half of the keys meta commands."""
 
     name = "memcached"
+    has_tokens = True
 
     def __init__(self) -> None:
         self._tokens: dict[bytes, bytes] = {}
@@ -184,6 +187,42 @@ class Memcached(Dialect):
         ):  # an increment or append of what is not there
             return Outcome.FAIL, None, "absent", False
         return error(line, kind)
+
+    def token_request(self, key: bytes) -> bytes:
+        """Asks for a counter with its CAS token."""
+        return b"mg %b v c%b\r\n" % spelled(key) if is_meta(key) else b"gets %b\r\n" % key
+
+    def read_token(self, client: RawClient, key: bytes) -> tuple[Answer, bytes]:
+        """Reads the answer to `token_request`, and the token. Raises as `RawClient.read_until`."""
+        line = client.read_line()
+        words = line.split()
+        if line in (b"END\r\n", b"EN\r\n"):
+            return (Outcome.OK, None, "", False), b""
+        if words[0] not in (b"VALUE", b"VA"):
+            return error(line, Kind.GET), b""
+        is_text = words[0] == b"VALUE"
+        data = client.read_exactly(int(words[3 if is_text else 1]) + 2)[:-2]
+        if is_text:
+            client.read_line()
+        token = words[4] if is_text else words[2].removeprefix(b"c")
+        return (Outcome.OK, counted(key, data), "", False), token
+
+    def swap_request(self, key: bytes, number: int, token: bytes) -> bytes:
+        """Sets a counter to this number if it still has the token."""
+        data = b"%d" % number
+        if is_meta(key):
+            word, mark = spelled(key)
+            return b"ms %b %d F7 C%b%b\r\n%b\r\n" % (word, len(data), token, mark, data)
+        return b"cas %b 7 0 %d %b\r\n%b\r\n" % (key, len(data), token, data)
+
+    def read_swap(self, client: RawClient, number: int) -> Answer:
+        """Reads the answer to `swap_request`. Raises as `RawClient.read_until`."""
+        line = client.read_line()
+        if line in (b"STORED\r\n", b"HD\r\n"):
+            return Outcome.OK, number, "", False
+        if line in (b"EXISTS\r\n", b"EX\r\n", b"NOT_FOUND\r\n", b"NF\r\n"):
+            return Outcome.FAIL, None, "somebody else was first", False
+        return error(line, Kind.INCR)
 
     def many(self, kind: Kind, keys: Sequence[bytes], values: Sequence[bytes]) -> bytes:
         assert kind is Kind.GET
@@ -270,11 +309,14 @@ def is_meta(key: bytes) -> bool:
     return sum(key) % 2 == 0
 
 
+def spelled(key: bytes) -> tuple[bytes, bytes]:
+    """A key as meta commands name it, and the flag that says so."""
+    return (base64.b64encode(key), b" b") if sum(key) % 4 == 0 else (key, b"")
+
+
 def meta_request(kind: Kind, key: bytes, value: bytes) -> bytes:
     """The bytes of a request by meta commands."""
-    mark = b""
-    if sum(key) % 4 == 0:
-        key, mark = base64.b64encode(key), b" b"
+    key, mark = spelled(key)
     words: Mapping[Kind, bytes] = {
         Kind.GET: b"mg %b v%b" % (key, mark),
         Kind.SET: b"ms %b %d F7%b\r\n%b" % (key, len(value), mark, value),

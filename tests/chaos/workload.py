@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chaos.binary import Binary
-from chaos.dialect import Dialect
+from chaos.dialect import Answer, Dialect, Memcached
 from chaos.history import History, Kind, Op, Outcome
 from support.raw import RawClient
 
@@ -129,6 +129,8 @@ class Workload:
         for proxy in range(self.proxies):
             for client_number in range(self.clients):
                 self._spawn(self._client, proxy, client_number)
+            if self.dialect.has_tokens:
+                self._spawn(self._swap, proxy, 0)
         if self.noise:
             self._spawn(self._noise, 0, 0)
         if self.fills:
@@ -270,6 +272,28 @@ class Workload:
         client.send(self.dialect.request(Kind.SET, key, value))
         self._finish(client, self.dialect, op)
 
+    def _swap(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
+        """Counts up by tokens what others count up by increments: reads a number, and stores the next one if
+        nobody was faster. To the rules that is an increment like any other."""
+        assert isinstance(self.dialect, Memcached)
+        session = next(self._sessions)
+        keys = [key for key in self._shared[proxy] if key.startswith(b"count:")]
+        while not self._stopping.is_set():
+            key = rng.choice(keys)
+            op = self._op(Kind.GET, key, None, proxy, session)
+            try:
+                client.send(self.dialect.token_request(key))
+                answer, token = self.dialect.read_token(client, key)
+                _note(op, answer)
+                if isinstance(answer[1], int):
+                    op = self._op(Kind.INCR, key, None, proxy, session)
+                    client.send(self.dialect.swap_request(key, answer[1] + 1, token))
+                    _note(op, self.dialect.read_swap(client, answer[1] + 1))
+            except OSError as failure:
+                self._give_up([op], "silence" if isinstance(failure, TimeoutError) else "closed")
+                raise
+            time.sleep(rng.random() * self._pause_seconds)
+
     def _noise(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
         while not self._stopping.is_set():
             batch = self.dialect.noise(rng, rng.choice((1, 2, 8)))
@@ -286,6 +310,13 @@ class Workload:
                 return
             client.send(b"set fill:%d 0 0 %d\r\n%b\r\n" % (filler, len(data), data))
             client.read_line()
+
+
+def _note(op: Op, answer: Answer) -> None:
+    """What came of a request."""
+    op.end = time.monotonic()
+    op.outcome, value, op.text, op.is_odd = answer
+    op.value = value if op.outcome is Outcome.OK else op.value
 
 
 def _request(dialect: Dialect, ask: Ask) -> bytes:
