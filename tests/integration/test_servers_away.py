@@ -183,7 +183,24 @@ def test_what_all_servers_refuse_is_told_in_their_words(
             ("MSET", "n", 2, "m", 2),
             ("INCRBYFLOAT", "n", 1),
             ("SETRANGE", "n", 5, "x"),
+            ("EVAL", "return redis.call('INCRBY', KEYS[1], 5)", 1, "n"),
         ):
             assert client.raw.ask(command(*words)).startswith(code), words
+        # The other server refuses the state of a script's keys, and has it already. A leader without memory
+        # takes no transaction, which is what brings their state.
+        if refuse is not full or replicas == 1:
+            read = "return {redis.call('GET', KEYS[1]), KEYS[2]}"
+            assert client.ask("EVAL", read, 2, "n", "m") == [b"1", b"m"]
         assert client.ask("MGET", "n", "m") == [b"1", None]
         assert set(cluster.proxy.backend_states("p").values()) == {"in_sync"}
+
+
+def test_who_alone_refuses_what_a_script_has_done_leaves() -> None:
+    with Cluster("redis", **PATIENT) as cluster, store(cluster) as client:
+        client.set(b"n", b"1")
+        full(cluster.servers[0][1])
+        read = ("EVAL", "return redis.call('GET', KEYS[1])", 1, "n")
+        assert client.ask(*read) == b"1"
+        assert cluster.members() == [0, 1], "nothing was done that it lacks"
+        assert client.ask("EVAL", "return redis.call('INCR', KEYS[1])", 1, "n") == 2
+        assert cluster.members() == [0]

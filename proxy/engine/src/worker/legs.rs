@@ -63,6 +63,8 @@ pub(super) enum Held {
     Meta { rule: Rule, seen: Vec<u8> },
     /// The state of these keys.
     State(Vec<Vec<u8>>),
+    /// Nothing more: the others have the state of these keys by now, or refused it.
+    Sent(Vec<Vec<u8>>),
     /// The state of these keys, behind which the lane's database is used again.
     Moved { database: u8, places: Vec<Place> },
     /// The state of keys, behind the answers to the commands of a transaction.

@@ -2,6 +2,9 @@
 //! and where one differs the leader's state of the keys is sent to the others before the client is
 //! answered.
 //!
+//! Also the other way round: who refuses the leader's state of some keys may hold it already. Where no server
+//! takes a write, a script that has read only is no reason for anybody to leave.
+//!
 //! What makes equal copies differ is a key that has expired by one server's clock and not yet by
 //! another's. Also an eviction, or arithmetic of another machine. Called by `replicate.rs`.
 
@@ -10,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::ask::request;
 use super::forward::Reach;
 use super::items;
-use super::legs::{transaction, Held, Shape};
+use super::legs::{ask_state, transaction, Held, Shape};
 use super::op::Batch;
 use super::*;
 use crate::proto::memcache::ReplyKind;
@@ -26,8 +29,10 @@ pub(super) struct Check {
     item: Option<&'static [u8]>,
     /// Which elements of EXEC's reply are compared; all of each reply if it is empty.
     elements: Vec<bool>,
-    /// The backends whose state is being replaced; 0 before.
+    /// The backends whose state is being replaced, or compared; 0 before.
     differ: u16,
+    /// All replies of a leg are compared; else the first and the last.
+    is_whole: bool,
 }
 
 impl Check {
@@ -38,7 +43,21 @@ impl Check {
             item: None,
             elements: Vec::new(),
             differ: 0,
+            is_whole: false,
         })
+    }
+
+    /// Of what each backend is asked for.
+    fn of_replies() -> Box<Check> {
+        Box::new(Check {
+            is_whole: true,
+            ..*Check::new(Vec::new())
+        })
+    }
+
+    /// True if it takes this reply of a leg.
+    pub fn takes(&self, is_first: bool, is_last: bool) -> bool {
+        is_first || is_last || self.is_whole
     }
 
     /// Of a transaction: some elements of EXEC's reply are compared. What is read without order, or says
@@ -185,26 +204,82 @@ impl Worker {
             since: self.now_ms,
             ..Op::blank()
         };
+        let batch = Batch {
+            bytes: &bytes,
+            replies,
+            kind: ReplyKind::Line,
+            then,
+            trailer: b"",
+        };
+        self.begin_own(entry, batch, false);
+    }
+
+    /// Begins what no client has asked for. The leader is asked at once; the others get the same in their
+    /// turn, or what its answer is made into.
+    fn begin_own(&mut self, entry: Op, batch: Batch<'_>, is_same: bool) {
+        let (pool, shard, lane, lead) = (entry.pool, entry.shard, entry.lane, entry.lead);
         let op = self.ops.insert(entry);
-        let kind = ReplyKind::Line;
         self.shard_state(pool, shard).begin_write(lane, Reach::Lane);
         // First into the log: sending may fail at once and looks for it there.
         self.shard_state(pool, shard).log.push_back(LogEntry {
             op,
-            bytes: Vec::new(),
-            replies: 1,
-            kind,
-            ready: false,
+            bytes: if is_same {
+                batch.bytes.to_vec()
+            } else {
+                Vec::new()
+            },
+            replies: if is_same { batch.replies } else { 1 },
+            kind: batch.kind,
+            ready: is_same,
         });
-        let batch = Batch {
-            bytes: &bytes,
-            replies,
-            kind,
-            then,
-            trailer: b"",
-        };
         self.send_leg(op, lead, batch);
         self.flush_log(pool, shard);
+    }
+
+    /// Has those in sync that refused the leader's state of a write's keys show what they hold. Who holds
+    /// something else leaves, before the client is answered; who only joins has refused it.
+    pub(super) fn compare(&mut self, op: Handle, refused: u16, keys: &[Vec<u8>]) {
+        let Some((pool, shard)) = self.ops.get(op).map(|op| (op.pool, op.shard)) else {
+            return;
+        };
+        let refused = refused & self.shard_table(pool, shard).in_sync;
+        let Some(parent) = self.ops.get_mut(op) else {
+            return;
+        };
+        if refused == 0 {
+            return self.check_op(op);
+        }
+        parent.refused &= !refused;
+        let mut check = Check::new(Vec::new());
+        check.differ = refused;
+        parent.check = Some(check);
+        let (lane, lead) = (parent.lane, parent.lead);
+        // Not in a transaction, in which a server without memory takes no command at all.
+        let mut bytes = Vec::new();
+        for key in keys {
+            ask_state(&mut bytes, key);
+        }
+        let targets = refused | 1 << lead;
+        let entry = Op {
+            pool,
+            shard,
+            lane,
+            lead,
+            members: targets,
+            targets,
+            check: Some(Check::of_replies()),
+            repairs: Some(op),
+            since: self.now_ms,
+            ..Op::blank()
+        };
+        let batch = Batch {
+            bytes: &bytes,
+            replies: 2 * keys.len() as u32,
+            kind: ReplyKind::Line,
+            then: ReplyKind::Line,
+            trailer: b"",
+        };
+        self.begin_own(entry, batch, true);
     }
 
     /// The repair of a write has ended.

@@ -231,7 +231,11 @@ impl Worker {
         let bit = 1u16 << backend;
         let is_first = state.begun & bit == 0;
         state.begun |= bit;
-        if let Some(check) = state.check.as_mut().filter(|_| is_first || last) {
+        if let Some(check) = state
+            .check
+            .as_mut()
+            .filter(|each| each.takes(is_first, last))
+        {
             check.add(backend, bytes);
         }
         if last {
@@ -363,6 +367,7 @@ impl Worker {
                     state.keep_reply(state.lead, first);
                     // Of no key there is nothing to tell, and nobody would ever answer that.
                     copy = Some((bytes, keys.len() as u32)).filter(|_| !keys.is_empty());
+                    state.held = Some(Held::Sent(keys));
                 }
                 _ => state.refuse_batch(bit, reply),
             },
@@ -404,7 +409,7 @@ impl Worker {
                 state.keep_reply(state.lead, first);
                 copy = legs::follow(effect, &request, &replies);
             }
-            None => {}
+            Some(Held::Sent(_)) | None => {}
         }
         if is_unclear {
             // So nobody can be told: they leave before the client is answered.
@@ -557,6 +562,9 @@ impl Worker {
         let accepted = state.replied & !state.refused;
         let refused = state.replied & state.refused;
         if outstanding == 0 && accepted != 0 && refused != 0 {
+            if let Some(Held::Sent(keys)) = state.held.take() {
+                return self.compare(op, refused, &keys);
+            }
             // It refused what another has applied: the copies differ from here on.
             state.failed |= refused;
             state.replied &= !refused;
