@@ -198,6 +198,23 @@ def test_a_backend_is_lost_between_watch_and_exec(workers: int, victim: int) -> 
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_exec_that_a_lost_leader_has_not_answered_is_in_doubt(workers: int) -> None:
+    # Null would say that nothing was done, but others may have read it.
+    with (
+        Cluster("redis", workers=workers, relays=True, timeouts={"request": "300ms"}) as cluster,
+        clients(cluster, 1) as (client,),
+    ):
+        ask(client, "SET k 1", "WATCH k", "MULTI", "SET k 2")
+        cluster.relays[0][0].delay(2)
+        (reply,) = ask(client, "EXEC")
+        assert b"may have been applied" in reply
+        assert contents(cluster.servers[0][0])[b"k"][1] == b"2"
+        assert ask(client, "GET k") == [b"$1\r\n1\r\n"]
+        assert cluster.members() == [1]
+
+
+@pytest.mark.fault
 @pytest.mark.parametrize(("workers", "victim"), LOSSES)
 def test_a_backend_is_lost_while_clients_count(workers: int, victim: int) -> None:
     """Nothing acknowledged is lost, and nothing counted twice: doubtful ones apart, the sum is exact."""

@@ -22,7 +22,8 @@
 //! Between two EXECs whoever waited has a turn.
 //!
 //! Any change of the shard's membership takes all these connections away: EXEC is then answered with null,
-//! which means that a watched key may have changed, and clients try again.
+//! which means that a watched key may have changed, and clients try again. One that the lost leader was sent
+//! already, and did not answer, has an unknown outcome (`retry.rs`).
 
 use std::collections::HashMap;
 
@@ -431,7 +432,7 @@ impl Worker {
             lead,
             members,
             targets: members,
-            // Made again, it finds nothing watched any more.
+            // As a write whose outcome only the leader knows.
             request: if is_held {
                 handover.bytes.clone()
             } else {

@@ -4,7 +4,8 @@
 //! Nobody but the leader was sent such a write. Once the view without that leader is recorded, what it did with
 //! it no longer counts: it will be filled from the others before it serves again. So the write was not applied,
 //! and its client sees a pause, not an error. If the leader stays, as the last one that is in sync, the outcome
-//! is unknown unless nothing was sent, and the client is told so (P6).
+//! is unknown unless nothing was sent, and the client is told so (P6). So it is for an EXEC behind WATCH, which
+//! cannot be made again.
 //!
 //! These writes stand before all others of the shard, and so do later requests of their clients (P1).
 
@@ -104,8 +105,13 @@ impl Worker {
             let Some(retry) = self.shard_state(pool, shard).retries.pop_front() else {
                 return true;
             };
+            // What an EXEC behind WATCH has done may have been read by others, and will not be done again: null
+            // would say that it never was.
+            let is_exec = doubted.is_some() && lease::request(&retry.handover.bytes).is_some();
             if stays {
                 self.doubt(&retry);
+            } else if is_exec {
+                self.fail(pool, retry.handover.to, Wire::WriteLost);
             } else {
                 self.carry_out(&retry.handover);
             }
