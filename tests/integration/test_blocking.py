@@ -20,6 +20,7 @@ from support.raw import Closed, RawClient
 from support.relay import Relay
 from support.servers import RedisServer
 from support.store import keys_on
+from support.wording import as_redis_7
 
 LONG = {"timeouts": {"request": "20s"}}
 
@@ -95,7 +96,7 @@ class Pair:
 
     def read(self, clients: Sequence[RawClient], line: str) -> bytes:
         got, expected = (client.read_reply() for client in clients)
-        assert got == expected, line
+        assert got == as_redis_7(expected), line
         return got
 
     def begin(self, line: str) -> None:
@@ -182,7 +183,10 @@ def deleted_streams(pair: Pair) -> None:
         pair.reset()
         pair.begin("XREADGROUP GROUP g c BLOCK 0 STREAMS {t}s >")
         pair.both(pair.acting, gone)
-        assert pair.read(pair.waiting, gone)[:1] == b"-"
+        got, expected = (client.read_reply() for client in pair.waiting)
+        # Since 7.2 servers do not say that it was there before: what it would be told now.
+        assert got == expected or (got[:10] == b"-UNBLOCKED" and expected[:8] in (b"-NOGROUP", b"-WRONGTY"))
+        assert got[:1] == b"-"
     # What was there before is not waited for.
     pair.reset()
     pair.both(pair.acting, "XADD s 1-1 f old")

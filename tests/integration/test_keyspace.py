@@ -68,6 +68,14 @@ def records(cluster: Cluster, shards: Iterable[int] | None = None) -> list[dict[
     return found
 
 
+def found(connected: RedisStore, *options: str | int) -> list[bytes] | str:
+    """What a SCAN shows, or the error: newer servers know no type "nosuch"."""
+    try:
+        return sorted(set(scan(connected, *options)))
+    except Refused as refused:
+        return str(refused)
+
+
 def test_the_keys_of_all_shards_are_those_of_one_server(
     cluster: Cluster, redis_server: RedisServer, rng: random.Random
 ) -> None:
@@ -93,7 +101,7 @@ def test_the_keys_of_all_shards_are_those_of_one_server(
             ("MATCH", "__shardproxy:*"),
             ("TYPE", "nosuch"),
         ):
-            assert sorted(set(scan(ours, *options))) == sorted(set(scan(plain, *options))), options
+            assert found(ours, *options) == found(plain, *options), options
         # Nothing has changed meanwhile, so nothing came twice.
         assert len(scan(ours)) == ours.ask("DBSIZE")
         drawn = Counter(ours.ask("RANDOMKEY") for _ in range(600))
@@ -103,7 +111,6 @@ def test_the_keys_of_all_shards_are_those_of_one_server(
             ("SCAN",),
             ("SCAN", "x"),
             ("SCAN", "1x"),
-            ("SCAN", " 1"),
             ("SCAN", "18446744073709551616"),
             ("SCAN", 0, "COUNT", 0),
             ("SCAN", 0, "COUNT", "x"),
@@ -124,6 +131,8 @@ def test_the_keys_of_all_shards_are_those_of_one_server(
             with pytest.raises(Refused) as got:
                 ours.ask(*words)
             assert str(got.value) == str(theirs.value), words
+        with pytest.raises(Refused, match="invalid cursor"):
+            ours.ask("SCAN", " 1")  # which servers newer than 7.0 take
         assert ours.ask("DBSIZE") == plain.ask("DBSIZE")
 
 

@@ -24,6 +24,7 @@ from support.transactions import (
     elements,
     send,
 )
+from support.wording import as_redis_7
 
 SCRIPT = "return{KEYS[1],1}"
 DIGEST = hashlib.sha1(SCRIPT.encode()).hexdigest()
@@ -77,6 +78,8 @@ DIALOGUES = {
     "keys without values": "MULTI | MSET t 1 t | SET t 2 | EXEC | GET t | MSET t",
 }
 """Requests and replies of one connection; the proxy's equal the plain server's, sent singly or at once."""
+BEGUN_INSIDE = {"nested", "watch inside"}
+"""Those that Valkey answers in its own way since 9.1, refusing EXEC, too. The proxy does as Redis."""
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -90,8 +93,11 @@ def test_dialogues_are_those_of_a_server(
         clients(cluster, 4) as every,
         RawClient(redis_server.port, timeout=20) as theirs,
     ):
+        begun = ask(theirs, "MULTI", "MULTI", "DISCARD")[1]
+        left_out = BEGUN_INSIDE if b"not allowed inside a transaction" in begun else set()
+        dialogues = [each for each in DIALOGUES.items() if each[0] not in left_out]
         for number, (ours, (name, text)) in enumerate(
-            (ours, dialogue) for dialogue in DIALOGUES.items() for ours in every
+            (ours, dialogue) for dialogue in dialogues for ours in every
         ):
             for each in (ours, theirs):
                 assert ask(each, "RESET", f"HELLO {protocol}")[0] == b"+RESET\r\n"
@@ -256,7 +262,7 @@ def test_random_transactions(
                 if words == ["EXEC"] and expected.startswith(b"*") and got != expected:
                     compare_exec(transaction, got, expected)
                 else:
-                    assert got == expected, requests
+                    assert got == as_redis_7(expected), requests
         for server in (redis_server, *(each for row in cluster.servers for each in row)):
             with RedisStore(server.port) as store:  # PFCOUNT stores what it counted, where it was asked
                 for key in store.ask("KEYS", "*:hll:*"):
@@ -274,7 +280,7 @@ def compare_exec(transaction: list[list[str]], got: bytes, expected: bytes) -> N
         if one != other and words[0] in UNORDERED:
             assert sorted(one.split(b"\r\n")) == sorted(other.split(b"\r\n")), words
         else:
-            assert one == other, (words, transaction)
+            assert one == as_redis_7(other), (words, transaction)
 
 
 def test_whole_keyspace_and_watched_keys(redis_server: RedisServer) -> None:
