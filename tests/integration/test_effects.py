@@ -86,16 +86,36 @@ HSETEX h EX 100 FIELDS 1 f 2 | HSETEX m PX 100000 FIELDS 1 f 2 | HSETEX h FNX EX
 MSETEX 2 v w m w EX 100 | MSETEX 2 v w m w NX | MSETEX 1 v w XX KEEPTTL | DELIFEQ v value | DELIFEQ v w
 """
 """Of servers that have these commands."""
+OPTIONS = {
+    "DELEX": """
+SET v w IFEQ value EX 100 | SET v w PX 100000 IFNE x GET | SET v w IFEQ x
+SET v w IFDNE 0123456789abcdef KEEPTTL | DELEX v IFEQ value | DELEX v IFEQ x | DELEX v
+""",
+    "DELIFEQ": "SET v w IFEQ value EX 100 | SET v w PX 100000 GET IFEQ value | SET v w IFEQ x",
+    "XDELEX": """
+XADD x DELREF * f v | XADD x MAXLEN ~ 1 DELREF * f v | XADD x ACKED MAXLEN ~ 0 * f v
+XTRIM x MAXLEN ~ 0 DELREF | XTRIM x DELREF MAXLEN ~ 0 | XTRIM x MAXLEN ~ 0 ACKED | XTRIM x MAXLEN 0 DELREF
+XDELEX x DELREF IDS 1 5-1 | XDELEX x ACKED IDS 1 5-1 | XACKDEL x o ACKED IDS 1 5-1
+""",
+    "XCFGSET": """
+XADD x IDMPAUTO p * f v | XADD x MAXLEN ~ 9 IDMPAUTO p * f v | XADD x IDMP p i MAXLEN ~ 1 * f v
+XADD x MAXLEN ~ 1 IDMP p i * f v | XCFGSET x IDMP-DURATION 5 IDMP-MAXSIZE 7
+""",
+}
+"""Commands, and what servers that have them take besides."""
 WITH_GROUP = (
     *("XGROUP SETID", "XGROUP DESTROY", "XGROUP CREATECONSUMER", "XGROUP DELCONSUMER"),
     *("XREADGROUP", "XACK", "XCLAIM", "XAUTOCLAIM"),
 )
 """Requests to streams that need a group."""
+REFERENCES = {"DELREF", "ACKED"}
+"""Options that look at what a group was given."""
 
 
 def requests() -> list[list[str]]:
     """All of the above, as words."""
     every = [words_of(text) for text in (LIVES, CONDITIONS, CHANGES, STREAMS)]
+    every += [words_of(text) for name, text in OPTIONS.items() if name in known()]
     newer = [words for words in words_of(NEWER) if words[0] in known()]
     return [*itertools.chain.from_iterable(every), *newer]
 
@@ -168,13 +188,16 @@ def fill(words: Sequence[str], tag: str) -> Iterator[list[str]]:
         if words[at] in FILL:
             first = FILL[words[at]].split()
             yield [first[0], f"{{{tag}}}{first[1]}", *first[2:]]
-    if " ".join(words).startswith(WITH_GROUP):
+    if " ".join(words).startswith(WITH_GROUP) or REFERENCES & {*words}:
         yield ["XGROUP", "CREATE", f"{{{tag}}}x", "o", "0"]
-    if words[0] in ("XACK", "XCLAIM", "XAUTOCLAIM"):
+    if words[0] in ("XACK", "XCLAIM", "XAUTOCLAIM") or REFERENCES & {*words}:
         yield ["XREADGROUP", "GROUP", "o", "c", "STREAMS", f"{{{tag}}}x", ">"]
 
 
-STREAM_FACTS = (b"length", b"last-generated-id", b"entries-added", b"max-deleted-entry-id")
+STREAM_FACTS = (
+    *(b"length", b"last-generated-id", b"entries-added", b"max-deleted-entry-id"),
+    *(b"idmp-duration", b"idmp-maxsize", b"pids-tracked", b"iids-tracked"),
+)
 
 
 def by_chance(words: Sequence[str]) -> bool:
@@ -216,7 +239,7 @@ def _described(store: RedisStore, key: bytes) -> Iterator[Any]:
     if kind == b"stream":
         shown = store.ask("XINFO", "STREAM", key)
         told = dict(zip(shown[::2], shown[1::2], strict=True))
-        yield [told[name] for name in STREAM_FACTS]
+        yield [told.get(name) for name in STREAM_FACTS]
         for group in store.ask("XINFO", "GROUPS", key):
             yield group
             yield store.ask("XPENDING", key, group[1])
@@ -272,7 +295,7 @@ def test_every_write_leaves_equal_replicas(
     plain = contents(redis_server)
     assert held.keys() == {key for key in plain if not key.startswith(RESERVED)}
     timed = [key for key, value in held.items() if value[1] > 0]
-    assert len(timed) == (22 if "MSETEX" in known() else 20)
+    assert len(timed) == 20 + 2 * ("MSETEX" in known()) + 2 * bool({"DELEX", "DELIFEQ"} & known())
     for key in timed:
         # The proxy's clock and the server's are the same one here.
         assert abs(held[key][1] - plain[key][1]) < 1000, key

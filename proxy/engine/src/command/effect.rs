@@ -17,15 +17,20 @@ impl Row {
             EffectRule::Set => set_effect(args),
             EffectRule::GetExpire if args.len() == 2 => Effect::Nothing,
             EffectRule::GetExpire => Effect::Compared,
-            EffectRule::StreamAdd => match stream_add(args) {
-                Some(add) if add.is_exact && !add.is_about => Effect::Verified,
-                Some(add) => Effect::StreamAdd {
-                    about: add.is_about,
-                },
-                // No id at all: every server refuses it alike.
-                None => Effect::Compared,
-            },
-            EffectRule::StreamTrim if args.get(3) == b"~" => Effect::StreamTrim,
+            EffectRule::StreamAdd => {
+                let options = stream_options(args);
+                match args.get(options.end) {
+                    // No id at all: every server refuses it alike.
+                    _ if options.end >= args.len() => Effect::Compared,
+                    // Servers take the name of what is added once only beside an id that they make.
+                    _ if options.is_once => Effect::State,
+                    id if options.is_about || id.ends_with(b"*") => Effect::StreamAdd {
+                        about: options.is_about,
+                    },
+                    _ => Effect::Verified,
+                }
+            }
+            EffectRule::StreamTrim if stream_options(args).is_about => Effect::StreamTrim,
             EffectRule::StreamTrim => Effect::Compared,
             EffectRule::SortStore if sort_store(args).is_some() => Effect::State,
             EffectRule::SortStore => Effect::Nothing,
@@ -125,39 +130,56 @@ fn set_effect(args: &Args<'_>) -> Effect {
     effect
 }
 
-/// What matters in XADD key [NOMKSTREAM] [MAXLEN|MINID [=|~] threshold [LIMIT count]] id field value ...
-struct StreamAdd {
-    /// Position of the id.
-    id: usize,
-    is_exact: bool,
+/// What matters in XADD key and XTRIM key, which take in any order [NOMKSTREAM] [KEEPREF|DELREF|ACKED]
+/// [IDMPAUTO producer|IDMP producer name] [MAXLEN|MINID [=|~] threshold [LIMIT count]].
+struct StreamOptions<'a> {
+    /// Position of what is no option: the id of XADD.
+    end: usize,
     /// Trimmed with `~`.
     is_about: bool,
+    /// What becomes of the groups' references to what is trimmed, if it says.
+    references: Option<&'a [u8]>,
+    /// It has a name by which the server knows it again.
+    is_once: bool,
 }
 
-/// `None` if there is no id.
-fn stream_add(args: &Args<'_>) -> Option<StreamAdd> {
-    let (mut at, mut is_about) = (2, false);
-    while at < args.len() {
-        let word = args.get(at);
+fn stream_options<'a>(args: &Args<'a>) -> StreamOptions<'a> {
+    let mut found = StreamOptions {
+        end: 2,
+        is_about: false,
+        references: None,
+        is_once: false,
+    };
+    while found.end < args.len() {
+        let (at, word) = (found.end, args.get(found.end));
         let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
-        if is(b"NOMKSTREAM") {
-            at += 1;
+        found.end += if is(b"NOMKSTREAM") {
+            1
+        } else if is(b"KEEPREF") || is(b"DELREF") || is(b"ACKED") {
+            found.references = Some(word);
+            1
+        } else if is(b"IDMPAUTO") || is(b"IDMP") {
+            found.is_once = true;
+            if is(b"IDMP") {
+                3
+            } else {
+                2
+            }
         } else if is(b"LIMIT") {
-            at += 2;
+            2
         } else if is(b"MAXLEN") || is(b"MINID") {
             let sign = args.get(at + 1);
-            is_about |= sign == b"~";
-            at += if sign == b"~" || sign == b"=" { 3 } else { 2 };
+            found.is_about |= sign == b"~";
+            if sign == b"~" || sign == b"=" {
+                3
+            } else {
+                2
+            }
         } else {
-            let is_exact = !word.ends_with(b"*");
-            return Some(StreamAdd {
-                id: at,
-                is_exact,
-                is_about,
-            });
-        }
+            break;
+        };
     }
-    None
+    found
 }
 
 /// The request that gives the others the effect of `args`, by what the leader replied.
@@ -171,32 +193,27 @@ pub fn follow(effect: Effect, args: &Args<'_>, replies: &[u8]) -> Option<Vec<u8>
     match effect {
         Effect::Popped => removed(args.get(1), first, &mut out),
         Effect::StreamAdd { about: false } => {
-            let (id, add) = (resp::string(first)?, stream_add(args)?);
+            let (id, made) = (resp::string(first)?, stream_options(args).end);
             resp::write_array(&mut out, args.len());
             for (at, word) in args.iter().enumerate() {
-                resp::write_bulk(&mut out, if at == add.id { id } else { word });
+                resp::write_bulk(&mut out, if at == made { id } else { word });
             }
             Some(())
         }
         Effect::StreamAdd { about: true } => {
-            let (id, add) = (resp::string(first)?, stream_add(args)?);
+            let (id, options) = (resp::string(first)?, stream_options(args));
             let length = resp::integer(second)?;
-            resp::write_array(&mut out, args.len() - add.id + 5);
-            resp::write_bulk(&mut out, b"XADD");
-            resp::write_bulk(&mut out, args.get(1));
-            write_trim(&mut out, length);
+            write_trim(&options, args, length, args.len() - options.end, &mut out);
             resp::write_bulk(&mut out, id);
-            for word in args.iter().skip(add.id + 1) {
+            for word in args.iter().skip(options.end + 1) {
                 resp::write_bulk(&mut out, word);
             }
             Some(())
         }
         Effect::StreamTrim => {
             resp::integer(first).filter(|count| *count > 0)?;
-            resp::write_array(&mut out, 5);
-            resp::write_bulk(&mut out, b"XTRIM");
-            resp::write_bulk(&mut out, args.get(1));
-            write_trim(&mut out, resp::integer(second)?);
+            let length = resp::integer(second)?;
+            write_trim(&stream_options(args), args, length, 0, &mut out);
             Some(())
         }
         _ => None,
@@ -204,10 +221,23 @@ pub fn follow(effect: Effect, args: &Args<'_>, replies: &[u8]) -> Option<Vec<u8>
     Some(out)
 }
 
-fn write_trim(out: &mut Vec<u8>, length: i64) {
-    resp::write_bulk(out, b"MAXLEN");
-    resp::write_bulk(out, b"=");
-    resp::write_bulk(out, length.to_string().as_bytes());
+/// The command trimming to a length, as servers tell their replicas; `more` words are to follow.
+fn write_trim(
+    options: &StreamOptions<'_>,
+    args: &Args<'_>,
+    length: i64,
+    more: usize,
+    out: &mut Vec<u8>,
+) {
+    let length = length.to_string();
+    let words = [args.get(0), args.get(1)]
+        .into_iter()
+        .chain(options.references)
+        .chain([&b"MAXLEN"[..], b"=", length.as_bytes()]);
+    resp::write_array(out, 5 + usize::from(options.references.is_some()) + more);
+    for word in words {
+        resp::write_bulk(out, word);
+    }
 }
 
 /// SREM of the one or the many members in a reply of SPOP.

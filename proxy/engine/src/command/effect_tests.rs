@@ -94,6 +94,7 @@ fn each_row_has_its_effect() {
                 "XTRIM s MAXLEN 5",
                 "XTRIM s MAXLEN = 5",
                 "XTRIM s MINID 5",
+                "XTRIM s ACKED MAXLEN 5",
                 "LMPOP 1 a LEFT",
                 // With several keys: compared inside a transaction, as all that compare are.
                 "LMPOP 2 a b LEFT",
@@ -179,6 +180,8 @@ fn each_row_has_its_effect() {
                 "XADD s 5-* f v",
                 "XADD s NOMKSTREAM MAXLEN = 5 * f v",
                 "XADD s MAXLEN 5 * f v",
+                "XADD s DELREF * f v",
+                "XADD s MAXLEN 5 ACKED * ~ *",
             ],
         ),
         (
@@ -187,11 +190,17 @@ fn each_row_has_its_effect() {
                 "XADD s MAXLEN ~ 5 1-1 f v",
                 "XADD s minid ~ 1 LIMIT 5 1-1 f v",
                 "XADD s MAXLEN ~ 5 * f v",
+                "XADD s ACKED LIMIT 5 MAXLEN ~ 5 1-1 f v",
             ],
         ),
         (
             StreamTrim,
-            &["XTRIM s MAXLEN ~ 5", "XTRIM s MINID ~ 5 LIMIT 10"],
+            &[
+                "XTRIM s MAXLEN ~ 5",
+                "XTRIM s MINID ~ 5 LIMIT 10",
+                "XTRIM s DELREF MAXLEN ~ 5",
+                "XTRIM s LIMIT 10 MAXLEN ~ 5 acked",
+            ],
         ),
         (Program, &["EVAL s 0", "EVALSHA s 0 a", "FCALL f 0"]),
         (
@@ -200,6 +209,8 @@ fn each_row_has_its_effect() {
                 "EVAL s 1 k",
                 "EVALSHA s 1 k",
                 "FCALL f 1 k",
+                "XADD s IDMPAUTO p * f v",
+                "XADD s MAXLEN ~ 5 idmp p i * f v",
                 "XREADGROUP GROUP g c STREAMS s >",
                 "XCLAIM s g c 0 1-1",
                 "XAUTOCLAIM s g c 0 0",
@@ -262,6 +273,11 @@ fn times_to_live_become_points_in_time() {
         ("SET k v NX GET ex 5", "SET k v NX GET PXAT 1700000005000"),
         ("SET k v PX 5 XX", "SET k v PXAT 1700000000005 XX"),
         ("SET EX PX EX 1", "SET EX PX PXAT 1700000001000"),
+        (
+            "SET k v ifeq EX PX 5 GET",
+            "SET k v ifeq EX PXAT 1700000000005 GET",
+        ),
+        ("SET k v EX 5 IFDNE 0", "SET k v PXAT 1700000005000 IFDNE 0"),
         ("SETEX k 5 v", "SET k v PXAT 1700000005000"),
         ("PSETEX k 5 v", "SET k v PXAT 1700000000005"),
         ("EXPIRE k 5", "PEXPIREAT k 1700000005000"),
@@ -314,6 +330,7 @@ fn what_may_be_refused_goes_as_it_came() {
         "SET k v EX 5 KEEPTTL",
         "SET k v EX 5 PXAT 5",
         "SET k v EX 5 SOON",
+        "SET k v IFEQ EX 5",
         "SET k v EXAT 5",
         "SET k v EX 9223372036854775807",
         "SET k v PX 9223372036854775807",
@@ -419,6 +436,16 @@ fn the_reply_tells_the_id_and_the_length() {
             ":3\r\n:0\r\n",
             Some("XTRIM s MAXLEN = 0"),
         ),
+        (
+            "XADD s MAXLEN ~ 100 DELREF NOMKSTREAM * f v",
+            "$3\r\n5-1\r\n:104\r\n:-1\r\n",
+            Some("XADD s DELREF MAXLEN = 104 5-1 f v"),
+        ),
+        (
+            "XTRIM s MINID ~ 5 ACKED LIMIT 7",
+            ":3\r\n:2\r\n",
+            Some("XTRIM s ACKED MAXLEN = 2"),
+        ),
         ("XTRIM s MAXLEN ~ 5", ":0\r\n:9\r\n", None),
         (
             "XTRIM s MAXLEN ~ 5",
@@ -440,6 +467,11 @@ fn an_exact_trim_beside_a_made_id_is_kept() {
     assert_eq!(
         followed(line, "$3\r\n5-1\r\n").as_deref(),
         Some("XADD s NOMKSTREAM MAXLEN = 5 5-1 f v")
+    );
+    let line = "XADD s ACKED MAXLEN 5 * f v";
+    assert_eq!(
+        followed(line, "$3\r\n5-1\r\n").as_deref(),
+        Some("XADD s ACKED MAXLEN 5 5-1 f v")
     );
 }
 

@@ -132,3 +132,7 @@ fn write(args: &Args<'_>, out: &mut Vec<u8>, words: &[(usize, &[u8])], last: &[u
         resp::write_bulk(out, last);
     }
 }
+    // Each with what the value, or a digest of it, is compared with.
+    const WITH_VALUE: [&[u8]; 4] = [b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"];
+        } else if WITH_VALUE.iter().any(|name| is(name)) {
+            at += 1;
