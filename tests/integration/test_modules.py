@@ -1,7 +1,7 @@
-"""Commands of real modules: RedisJSON, RedisBloom, RediSearch. They are learned from the backends.
+"""Commands of real modules: RedisJSON, RedisBloom, RediSearch, RedisTimeSeries. They are learned.
 
-``SHARDPROXY_TEST_REDIS_MODULES`` names a directory with rejson.so, redisbloom.so and redisearch.so, for a
-module that the server takes (tests/README.md says where such files are found).
+``SHARDPROXY_TEST_REDIS_MODULES`` names a directory with rejson.so, redisbloom.so, redisearch.so and
+redistimeseries.so, for a module that the server takes (tests/README.md says where such files are found).
 """
 
 from __future__ import annotations
@@ -165,6 +165,58 @@ def test_bloom_filters_and_their_like(made: Callable[..., tuple[Cluster, RedisSt
     assert client.ask("CMS.MERGE", total, 1, key("m", 3)) == b"OK"
     assert client.ask("CMS.QUERY", total, "x") == [3]
     check_replicas(cluster, 101)
+
+
+def test_documents_are_on_the_shards_of_their_keys(made: Callable[..., tuple[Cluster, RedisStore]]) -> None:
+    cluster, client = made("redisearch")
+    assert client.ask("FT.CREATE", "idx", "SCHEMA", "title", "TEXT") == b"OK"
+    for n in range(20):
+        assert client.ask("FT.ADD", "idx", key("d", n), 1, "FIELDS", "title", "hello") == b"OK"
+        assert client.ask("HGET", key("d", n), "title") == b"hello"
+        assert client.ask("FT.GET", "idx", key("d", n))
+    check_replicas(cluster, 20)
+
+
+def series(server: Server) -> dict[bytes, list[object]]:
+    """Samples, rules and labels of every time series of a server."""
+    with RedisStore(server.port) as direct:
+        names = [name for name in direct.ask("KEYS", "*") if not name.startswith(RESERVED)]
+        found = {}
+        for name in names:
+            info = direct.ask("TS.INFO", name)
+            told = dict(zip(info[::2], info[1::2], strict=True))
+            facts = [told[fact] for fact in (b"sourceKey", b"rules", b"labels", b"totalSamples")]
+            found[name] = [direct.ask("TS.RANGE", name, "-", "+"), facts]
+        return found
+
+
+def test_time_series_and_what_is_made_of_them(made: Callable[..., tuple[Cluster, RedisStore]]) -> None:
+    cluster, client = made("redistimeseries")
+    for n in range(10):
+        tag = f"{{{key('t', n)}}}"
+        raw, sums, counter = f"{tag}raw", f"{tag}sums", f"{tag}counter"
+        client.ask("TS.CREATE", raw, "DUPLICATE_POLICY", "LAST", "LABELS", "kind", "raw")
+        client.ask("TS.CREATE", sums)
+        assert client.ask("TS.CREATERULE", raw, sums, "AGGREGATION", "sum", 10) == b"OK"
+        for at in range(100, 200, 3):
+            assert client.ask("TS.ADD", raw, at, at % 7) == at
+        assert client.ask("TS.ADD", raw, "*", 5, "ON_DUPLICATE", "SUM") > 200
+        assert len(client.ask("TS.MADD", raw, "*", 6, raw, "*", 7)) == 2
+        assert client.ask("TS.INCRBY", counter, 5) <= client.ask("TS.DECRBY", counter, 2, "TIMESTAMP", "*")
+        client.ask("MULTI")
+        client.ask("TS.ADD", raw, "*", 8)
+        client.ask("TS.INCRBY", counter, 1)
+        assert len(client.ask("EXEC")) == 2
+        assert client.ask("TS.DEL", raw, 100, 103) == 2
+        client.ask("TS.ALTER", raw, "LABELS", "kind", "other")
+    rules = [("TS.CREATERULE", key("c", 0), key("c", n), "AGGREGATION", "sum", 10) for n in range(1, 20)]
+    assert any("CROSSSLOT" in error_of(client, *rule) for rule in rules)
+    held = [[series(server) for server in row] for row in cluster.servers]
+    for leading, following in held:
+        assert leading == following
+        assert any(facts[1] for _, facts in leading.values()), "no rules"
+    assert sum(len(leading) for leading, _ in held) == 30
+    assert cluster.proxy.metric("shardproxy_write_repairs_total") == 0
 
 
 def test_suggestions_are_keys(made: Callable[..., tuple[Cluster, RedisStore]]) -> None:

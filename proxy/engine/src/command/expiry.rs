@@ -1,5 +1,5 @@
 //! Times to live that count from now, as points in time, so that a key expires on every replica at the
-//! same millisecond however long its write was on the way.
+//! same millisecond however long its write was on the way. So are timestamps that a server would make.
 //!
 //! Called before a write goes to several replicas (`worker/replicate.rs`), the leader included. A request
 //! is changed only where the server is certain to take it both ways: an error would name another command,
@@ -39,6 +39,11 @@ fn change(
     now_ms: impl FnOnce() -> i64,
     out: &mut Vec<u8>,
 ) -> Option<()> {
+    match row.lifetime {
+        Lifetime::Stamps { many } => return stamps(args, many, now_ms, out),
+        Lifetime::StampOption => return stamp_option(args, now_ms, out),
+        _ => {}
+    }
     let until = |text: &[u8], unit_ms: i64| {
         let count = number(text).filter(|count| *count > 0)?;
         let at = count.checked_mul(unit_ms)?.checked_add(now_ms())?;
@@ -50,7 +55,7 @@ fn change(
         (at < latest).then(|| at.to_string())
     };
     match row.lifetime {
-        Lifetime::None => return None,
+        Lifetime::None | Lifetime::Stamps { .. } | Lifetime::StampOption => return None,
         Lifetime::Option { from } => {
             let (at, unit_ms) = option(args, from as usize, args.len())?;
             let until = until(args.get(at + 1), unit_ms)?;
@@ -83,9 +88,56 @@ fn change(
     Some(())
 }
 
+/// The time in place of each `*` that stands for it.
+fn stamps(
+    args: &Args<'_>,
+    many: bool,
+    now_ms: impl FnOnce() -> i64,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let end = if many { args.len() } else { 3 };
+    let clocks: Vec<usize> = (2..end)
+        .step_by(3)
+        .filter(|at| args.get(*at) == b"*")
+        .collect();
+    if clocks.is_empty() {
+        return None;
+    }
+    let now = now_ms().to_string();
+    let words: Vec<_> = clocks.into_iter().map(|at| (at, now.as_bytes())).collect();
+    write(args, out, &words, b"");
+    Some(())
+}
+
+/// The time behind TIMESTAMP, if it is not said already.
+fn stamp_option(args: &Args<'_>, now_ms: impl FnOnce() -> i64, out: &mut Vec<u8>) -> Option<()> {
+    let is_option = |at: &usize| args.get(*at).eq_ignore_ascii_case(b"TIMESTAMP");
+    let found = (3..args.len()).find(is_option);
+    match found {
+        Some(at) if args.get(at + 1) == b"*" => {
+            write(args, out, &[(at + 1, now_ms().to_string().as_bytes())], b"");
+        }
+        None if args.len() >= 3 => {
+            resp::write_array(out, args.len() + 2);
+            for word in args.iter().take(3) {
+                resp::write_bulk(out, word);
+            }
+            resp::write_bulk(out, b"TIMESTAMP");
+            resp::write_bulk(out, now_ms().to_string().as_bytes());
+            for word in args.iter().skip(3) {
+                resp::write_bulk(out, word);
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
 /// Where EX or PX stands, and its unit, if every option in between is known and fits with it.
 fn option(args: &Args<'_>, from: usize, end: usize) -> Option<(usize, i64)> {
     const ALONE: [&[u8]; 5] = [b"NX", b"XX", b"GET", b"FNX", b"FXX"];
+    // Each with what the value, or a digest of it, is compared with.
+    const WITH_VALUE: [&[u8]; 4] = [b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"];
     let (mut found, mut at) = (None, from);
     while at < end {
         let word = args.get(at);
@@ -95,6 +147,8 @@ fn option(args: &Args<'_>, from: usize, end: usize) -> Option<(usize, i64)> {
             if found.replace((at, unit_ms)).is_some() || at + 1 >= end {
                 return None;
             }
+            at += 1;
+        } else if WITH_VALUE.iter().any(|name| is(name)) {
             at += 1;
         } else if !ALONE.iter().any(|name| is(name)) {
             return None;
@@ -132,7 +186,3 @@ fn write(args: &Args<'_>, out: &mut Vec<u8>, words: &[(usize, &[u8])], last: &[u
         resp::write_bulk(out, last);
     }
 }
-    // Each with what the value, or a digest of it, is compared with.
-    const WITH_VALUE: [&[u8]; 4] = [b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"];
-        } else if WITH_VALUE.iter().any(|name| is(name)) {
-            at += 1;

@@ -333,6 +333,42 @@ mod tests {
     }
 
     #[test]
+    fn a_time_series_gets_the_same_timestamps_everywhere() {
+        let registry = Registry::default();
+        let entry = wire(&GETSET.replace("+fast", "+module").replace(":3\n", ":-1\n"));
+        for (line, wanted) in [
+            ("TS.ADD k * 5 LABELS a *", "TS.ADD k 77 5 LABELS a *"),
+            ("TS.ADD k 6 5 ON_DUPLICATE LAST", ""),
+            ("TS.MADD a * 1 b 6 * c * 3", "TS.MADD a 77 1 b 6 * c 77 3"),
+            ("TS.MADD a 5 1", ""),
+            (
+                "TS.INCRBY k 1 LABELS a b",
+                "TS.INCRBY k 1 TIMESTAMP 77 LABELS a b",
+            ),
+            (
+                "TS.DECRBY k 1 RETENTION 9 timestamp *",
+                "TS.DECRBY k 1 RETENTION 9 timestamp 77",
+            ),
+            ("TS.INCRBY k 1 TIMESTAMP 6", ""),
+            ("TS.INCRBY k", ""),
+            ("TS.ADD", ""),
+        ] {
+            let (buf, list) = request(line);
+            let args = Args {
+                buf: &buf,
+                list: &list,
+            };
+            registry.learn(args.get(0), &entry, 0);
+            let row = registry.row(&args).unwrap();
+            assert_eq!(row.effect_of(&args), Effect::Verified, "{line}");
+            let mut made = Vec::new();
+            let is_made = crate::command::expiry::absolute(row, &args, || 77, &mut made);
+            assert_eq!(is_made, !wanted.is_empty(), "{line}");
+            assert!(!is_made || made == request(wanted).0, "{line}");
+        }
+    }
+
+    #[test]
     fn subcommands_have_rows_of_their_own() {
         let one = GETSET
             .strip_prefix("*1\n")

@@ -3,18 +3,20 @@
 //!
 //! Called when a command is learned (`learned.rs`). A module that is not here is taken at its word.
 
-use super::overlay::{Effect, FanKind, Handling};
+use super::overlay::{Effect, FanKind, Handling, Lifetime};
 use super::spec::{Begin, Find, Flags, KeyFlags, KeySpec, Raw};
 
 /// How a command departs from what the server says of it.
 pub struct Amended {
     pub handling: Option<Handling>,
     pub effect: Option<Effect>,
+    pub lifetime: Lifetime,
 }
 
 const AS_SAID: Amended = Amended {
     handling: None,
     effect: None,
+    lifetime: Lifetime::None,
 };
 
 /// Commands of RediSearch that change what every server of every shard has, as libraries of functions are: an
@@ -41,8 +43,17 @@ const TELLS: &[&str] = &[
 ];
 
 /// Families whose writes are decided by keys and arguments alone, so that the request itself can go to all: their
-/// values may be large, and each write would send one whole.
-const REPEATABLE: &[&str] = &["JSON.", "BF.", "CMS."];
+/// values may be large, and each write would send one whole. A time series sent whole would arrive without its
+/// rules, by which a server fills others from it.
+const REPEATABLE: &[&str] = &["JSON.", "BF.", "CMS.", "TS."];
+/// Where these take the server's clock.
+#[rustfmt::skip]
+const LIFETIMES: &[(&str, Lifetime)] = &[
+    ("TS.ADD", Lifetime::Stamps { many: false }),
+    ("TS.MADD", Lifetime::Stamps { many: true }),
+    ("TS.INCRBY", Lifetime::StampOption),
+    ("TS.DECRBY", Lifetime::StampOption),
+];
 
 /// All arguments but the last are keys.
 const ALL_BUT_LAST: &[KeySpec] = &[spec(Begin::Index(1), range(-2), KeyFlags::RO)];
@@ -59,10 +70,20 @@ const MERGED: &[KeySpec] = &[
         KeyFlags::RO,
     ),
 ];
+/// A source and a destination.
+const BOTH: &[KeySpec] = &[spec(Begin::Index(1), range(1), KeyFlags::RW)];
+/// A document behind the index, which is no key.
+const DOCUMENT: &[KeySpec] = &[spec(Begin::Index(2), range(0), KeyFlags::RW)];
 const SPECS: &[(&str, &[KeySpec])] = &[
+    ("FT.ADD", DOCUMENT),
+    ("FT.DEL", DOCUMENT),
+    ("FT.GET", DOCUMENT),
+    ("FT.SAFEADD", DOCUMENT),
     ("JSON.MGET", ALL_BUT_LAST),
     ("CMS.MERGE", MERGED),
     ("TDIGEST.MERGE", MERGED),
+    ("TS.CREATERULE", BOTH),
+    ("TS.DELETERULE", BOTH),
 ];
 
 const fn spec(begin: Begin, find: Find, flags: KeyFlags) -> KeySpec {
@@ -98,10 +119,12 @@ pub fn amend(raw: &mut Raw) -> Amended {
     if kind.is_some() {
         raw.specs = &[];
     }
+    let lifetime = LIFETIMES.iter().find(|entry| entry.0 == raw.name);
     let is_repeatable = REPEATABLE.iter().any(|family| raw.name.starts_with(family));
     Amended {
         handling: kind.map(Handling::Fan),
         effect: effect.or(is_repeatable.then_some(Effect::Verified)),
+        lifetime: lifetime.map_or(Lifetime::None, |entry| entry.1),
     }
 }
 
@@ -134,6 +157,15 @@ mod tests {
         let amended = amend(&mut search);
         assert_eq!(amended.handling, Some(Handling::Fan(FanKind::Only)));
         assert!(search.flags.has(Flags::READONLY));
+    }
+
+    #[test]
+    fn all_keys_are_known() {
+        for (name, specs) in [("TS.CREATERULE", BOTH), ("FT.GET", DOCUMENT)] {
+            let mut said = raw(name, Flags::MODULE);
+            assert!(amend(&mut said).handling.is_none());
+            assert!(said.specs == specs, "{name}");
+        }
     }
 
     #[test]

@@ -289,7 +289,8 @@ pub enum EffectRule {
     Script,
 }
 
-/// Where a command has a time to live that counts from now; `expiry.rs` makes it a point in time.
+/// Where a command has a time to live that counts from now, or takes the server's clock for a timestamp;
+/// `expiry.rs` makes it a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
     None,
@@ -310,6 +311,12 @@ pub enum Lifetime {
     },
     /// RESTORE key n payload ...: 0 is "never".
     Restore,
+    /// TS.ADD key * ..., TS.MADD key * value key * value ...: at position 2, and each third from there on.
+    Stamps {
+        many: bool,
+    },
+    /// TS.INCRBY key n [TIMESTAMP *] ...: unless it says another one.
+    StampOption,
 }
 
 use Act::{Publish, Query, Subscribe, Unsubscribe};

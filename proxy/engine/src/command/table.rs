@@ -294,7 +294,10 @@ pub fn learned(mut raw: Raw) -> Row {
     } else {
         Effect::Nothing
     };
-    made(raw, handling, EffectRule::Always(effect))
+    Row {
+        lifetime: amended.lifetime,
+        ..made(raw, handling, EffectRule::Always(effect))
+    }
 }
 
 const fn made(raw: &'static Raw, handling: Handling, effect: EffectRule) -> Row {
