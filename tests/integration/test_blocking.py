@@ -401,6 +401,33 @@ def test_without_tracking(resources: ExitStack, start_redis: Callable[..., Redis
         client.expect(b"*2\r\n$1\r\nk\r\n$1\r\nx\r\n")
 
 
+def test_what_another_consumer_keeps_is_claimed_in_time(
+    resources: ExitStack, start_redis: Callable[..., RedisServer]
+) -> None:
+    """An entry that becomes old enough for CLAIM is no change of the key, and is given all the same."""
+    servers = [start_redis() for _ in range(2)]
+    proxy = resources.enter_context(
+        ProxyProcess({"pools": {"p": pool("redis", [server.address for server in servers], **LONG)}})
+    )
+    direct = [resources.enter_context(RawClient(server.port)) for server in servers]
+    if b"\r\ndelex\r\n" not in direct[0].ask(b"COMMAND LIST\r\n"):
+        pytest.skip("no XREADGROUP with CLAIM")
+    with (
+        RawClient(proxy.redis_port, timeout=20) as keeping,
+        RawClient(proxy.redis_port, timeout=20) as client,
+    ):
+        keeping.ask(request("XGROUP CREATE s g $ MKSTREAM"))
+        keeping.ask(request("XADD s 1-1 f v"))
+        assert b"1-1" in keeping.ask(request("XREADGROUP GROUP g a STREAMS s >"))
+        # Who does not claim waits on.
+        keeping.send(request("XREADGROUP GROUP g a BLOCK 4000 STREAMS s >"))
+        client.send(request("XREADGROUP GROUP g b BLOCK 20000 CLAIM 500 STREAMS s >"))
+        assert b"1-1" in client.read_reply()
+        assert keeping.read_reply() == b"*-1\r\n"
+    eventually(lambda: b"$1\r\nb\r\n" in direct[1].ask(request("XPENDING s g")))
+    equal_replicas(direct)
+
+
 def reads(client: RawClient) -> Iterator[bytes]:
     """Replies until the other side closes."""
     try:

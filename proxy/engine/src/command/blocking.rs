@@ -365,6 +365,19 @@ impl Call {
         self.head.get(at + 1)
     }
 
+    /// For how many milliseconds another consumer may keep an entry: XREADGROUP with CLAIM.
+    pub fn claims(&self) -> Option<&Vec<u8>> {
+        let mut at = 1;
+        while self.kind == Kind::Group && at < self.head.len() {
+            let is = |name: &[u8]| self.head[at].eq_ignore_ascii_case(name);
+            if is(b"CLAIM") {
+                return self.head.get(at + 1);
+            }
+            at += if is(b"GROUP") { 3 } else { 1 };
+        }
+        None
+    }
+
     /// Appends the request that does not block, for some of the keys.
     pub fn attempt(&self, keys: Range<usize>, out: &mut Vec<u8>) {
         let (count, is_left) = (keys.len(), self.is_left());

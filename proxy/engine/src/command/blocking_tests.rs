@@ -69,6 +69,26 @@ fn each_is_tried_in_the_form_that_does_not_block() {
 }
 
 #[test]
+fn what_may_be_claimed_is_known() {
+    for (line, claims) in [
+        ("XREADGROUP GROUP CLAIM CLAIM BLOCK 5 STREAMS s >", None),
+        (
+            "XREADGROUP BLOCK 5 GROUP CLAIM CLAIM claim 70 STREAMS s >",
+            Some("70"),
+        ),
+        (
+            "XREADGROUP NOACK CLAIM 7 COUNT 2 GROUP g c BLOCK 0 STREAMS s >",
+            Some("7"),
+        ),
+        ("XREAD BLOCK 0 STREAMS s $", None),
+    ] {
+        let found = call(line);
+        let claims = claims.map(|text: &str| text.as_bytes().to_vec());
+        assert_eq!(found.claims(), claims.as_ref(), "{line}");
+    }
+}
+
+#[test]
 fn one_of_several_keys_is_tried_alone() {
     for (line, attempt) in [
         ("BLPOP a b 0", "LPOP b"),

@@ -13,8 +13,8 @@
 //! No change is missed: whoever begins to wait has tried before. If the key was armed already, a change since
 //! is told; if not, what TYPE says is newer than the attempt. Answers of other connections and workers overtake
 //! that of an attempt, so what TYPE said while it was under way counts as newer too, and has it made again. What
-//! is not a list or a sorted set afterwards has nothing; of a stream only another attempt knows. No server tells that a consumer group is gone, so those
-//! that are waited for are looked at once a second. When the connection or the leader is lost all keys are
+//! is not a list or a sorted set afterwards has nothing; of a stream only another attempt knows. No server tells that a consumer group is gone, nor
+//! that what another consumer keeps may be claimed, so those that are waited for are looked at once a second. When the connection or the leader is lost all keys are
 //! armed anew, and what may have changed in between shows the same way. Where tracking is not to be had, keys
 //! are tried once a second. SWAPDB, which brings keys without a change of theirs, writes a key that is armed on
 //! each such connection, and then all are armed anew.
@@ -413,6 +413,12 @@ impl Worker {
             if is_there && reply.starts_with(b"-NOGROUP") {
                 let is_it = |wait: &Wait| wait.call.group() == Some(group);
                 self.end_waits(number, name, Wire::GroupGone, is_it);
+            } else if is_there && resp::aggregate(reply).is_some_and(|(count, _)| count > 0) {
+                // An entry that somebody may claim, which is no change of the key.
+                if let Some(key) = watch.keys.get_mut(name) {
+                    key.round = key.round.wrapping_add(1);
+                }
+                self.pump(place, name);
             }
         } else if resp::is_error(reply) {
             self.retire_conn(index);
@@ -465,7 +471,8 @@ impl Worker {
         }
     }
 
-    /// Asks whether the groups that are waited for are still there.
+    /// Asks whether the groups that are waited for are still there, and hold what has become old enough to be
+    /// claimed.
     fn ask_groups(&mut self, number: u32) {
         let watch = &self.watches[number as usize];
         let mut groups = HashSet::new();
@@ -476,13 +483,19 @@ impl Worker {
                 .filter(|waiter| waiter.wants == Holds::Stream)
             {
                 let wait = self.waits.get(waiter.wait);
-                if let Some(group) = wait.and_then(|wait| wait.call.group()) {
-                    groups.insert((Arc::clone(name), group.clone()));
+                let call = wait.map(|wait| &wait.call);
+                if let Some((call, group)) = call.and_then(|call| Some((call, call.group()?))) {
+                    groups.insert((Arc::clone(name), group.clone(), call.claims().cloned()));
                 }
             }
         }
-        for (name, group) in groups.into_iter().take(ASKED_LIMIT) {
-            let words = [b"XPENDING", &name[..], &group, b"-", b"+", b"0"];
+        for (name, group, claims) in groups.into_iter().take(ASKED_LIMIT) {
+            let mut words: Vec<&[u8]> = vec![b"XPENDING", &name, &group];
+            if let Some(idle) = &claims {
+                words.extend([&b"IDLE"[..], idle]);
+            }
+            let count: &[u8] = if claims.is_some() { b"1" } else { b"0" };
+            words.extend([&b"-"[..], b"+", count]);
             self.ask_leader(
                 number,
                 &words,
