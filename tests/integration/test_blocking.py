@@ -204,7 +204,12 @@ def wrong_types(pair: Pair) -> None:
     pair.begin("BLPOP {t}k {t}l 0")
     for line in ("SET {t}k x", "DEL {t}k", "ZADD {t}k 1 a", "RPUSH {t}l found"):
         pair.both(pair.acting, line)
-    assert b"found" in pair.read(pair.waiting, "BLPOP")
+    got, expected = (client.read_reply() for client in pair.waiting)
+    assert b"found" in got
+    if got != expected:
+        # Since 7.2 a server tries all keys when one has changed, and finds fault with the first.
+        assert expected.startswith(b"-WRONGTYPE")
+        assert b"found" in pair.waiting[1].ask(request("LPOP {t}l"))
     pair.begin("BLMOVE {t}l {t}text LEFT LEFT 0")
     pair.both(pair.acting, "RPUSH {t}l a")
     assert pair.read(pair.waiting, "BLMOVE").startswith(b"-WRONGTYPE")
