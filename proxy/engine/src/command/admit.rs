@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::overlay::{Handling, Refusal, TransactionKind};
+use super::overlay::{EffectRule, Handling, Refusal, TransactionKind};
 use super::table::{arity_ok, find, lookup, Row, ROWS};
 use crate::error::{self, Wire};
 use crate::proto::Args;
@@ -39,7 +39,22 @@ pub fn admit_row(row: &'static Row, args: &Args<'_>, out: &mut Vec<u8>) -> Optio
         }
         return None;
     }
+    if row.effect == EffectRule::Set && args.len() > 5 && is_answered_twice(args) {
+        out.extend_from_slice(DIGEST_NOT_HEX);
+        return None;
+    }
     Some(row)
+}
+
+const DIGEST_NOT_HEX: &[u8] = b"-ERR must be exactly 16 hexadecimal characters\r\n";
+
+/// SET with GET and with a digest that is none: Redis 8.4 and 8.6 answer it with the value and with the error, and
+/// every reply behind on the connection, which many clients share, would go to whoever asked before.
+fn is_answered_twice(args: &Args<'_>) -> bool {
+    let is = |at: usize, name: &[u8]| args.get(at).eq_ignore_ascii_case(name);
+    let is_hex = |word: &[u8]| word.len() == 16 && word.iter().all(u8::is_ascii_hexdigit);
+    let is_wrong = |at| (is(at, b"IFDEQ") || is(at, b"IFDNE")) && !is_hex(args.get(at + 1));
+    (3..args.len()).any(|at| is(at, b"GET")) && (3..args.len()).any(is_wrong)
 }
 
 /// What a client that is not logged in is told.

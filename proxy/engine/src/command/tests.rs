@@ -65,6 +65,26 @@ fn written_names(line: &str) -> Vec<String> {
 }
 
 #[test]
+fn what_a_server_answers_twice_is_answered_here() {
+    for (line, is_taken) in [
+        ("SET k v IFDEQ zz GET", false),
+        ("set k v get ifdne 0123456789abcdex", false),
+        ("SET k v IFDEQ zz", true),
+        ("SET k v IFDEQ 0123456789ABCDEF GET", true),
+        ("SET IFDEQ GET EX 5 GET", true),
+        ("SET k v IFEQ zz GET", true),
+    ] {
+        let mut out = Vec::new();
+        let row = admit(&Request::words(line).args(), &mut out);
+        assert_eq!(
+            (row.is_some(), out.is_empty()),
+            (is_taken, is_taken),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn keys_that_are_only_read_are_not_written() {
     for (line, keys) in [
         ("SET a 1", "a"),
