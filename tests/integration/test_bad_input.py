@@ -15,7 +15,7 @@ from support.eventually import eventually
 from support.lying import LyingServer
 from support.pipeline import resp
 from support.proxy_process import ProxyProcess, pool
-from support.raw import CLOSED, RawClient, answers
+from support.raw import CLOSED, Closed, RawClient, answers
 from support.servers import RedisServer
 
 LIMIT_BYTES = 1 << 20
@@ -140,6 +140,45 @@ def test_wrong_counts_of_keys_behind_writes_of_any_worker(plain_redis: RedisServ
         for write in writes:
             assert everybody[0].ask(write) == b"+OK\r\n"
         assert everybody[0].ask(resp("FLUSHALL")) == b"+OK\r\n"
+
+
+ODD_LENGTHS = ("01", "00", "+1", "-0", "-01", "-", "--1", "", " 1", "1 ", "0x1", "1\n", "0" * 20 + "1")
+
+
+def in_two(port: int, data: bytes, cut: int, end: tuple[bytes, bytes], before: tuple[bytes, bytes]) -> bytes:
+    """`answers` to what comes in two reads: a part behind a request whose answer is awaited, and the rest."""
+    with RawClient(port) as client:
+        client.send(before[0] + data[:cut])
+        client.expect(before[1])
+        try:
+            client.send(data[cut:] + end[0])
+            return client.read_until(end[1])
+        except (Closed, BrokenPipeError, ConnectionResetError):
+            return client.expect_closed() + CLOSED
+
+
+@pytest.mark.parametrize("length", ODD_LENGTHS)
+def test_a_length_has_one_form(length: str, healthy_redis: Cluster, plain_redis: RedisServer) -> None:
+    """As for a server, or two programs in a row would see different requests in the same bytes."""
+    port = healthy_redis.proxy.redis_port
+    for head, rest in (("*", "$4\r\nPING\r\n"), ("*2\r\n$4\r\nECHO\r\n$", "x\r\n")):
+        data = f"{head}{length}\r\n{rest}".encode()
+        expected = answers(plain_redis.port, data, ECHO)
+        assert expected.startswith(b"-ERR Protocol error: invalid ")
+        assert expected.endswith(CLOSED)
+        assert answers(port, data, ECHO) == expected
+        for cut in range(len(head), len(head) + len(length) + 2):
+            assert in_two(port, data, cut, ECHO, before=ECHO) == expected, cut
+
+
+@pytest.mark.parametrize("length", ["0", "-1", "-9", "-10", "-2147483648"])
+def test_a_count_of_nothing_is_passed_over(
+    length: str, healthy_redis: Cluster, plain_redis: RedisServer
+) -> None:
+    data = f"*{length}\r\n".encode()
+    for port in (plain_redis.port, healthy_redis.proxy.redis_port):
+        for cut in range(1, len(data)):
+            assert in_two(port, data, cut, ECHO, before=ECHO) == ECHO[1]
 
 
 @pytest.mark.parametrize("verb", [b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])

@@ -139,6 +139,13 @@ pub fn resp_request(input: &[u8]) {
             }
             Step::Complete(len) => {
                 assert!(list.len() * ARG_MIN_BYTES <= len && len <= LIMIT + 2);
+                if !list.is_empty() {
+                    let (buf, list) = (&bytes[..len], &list[..]);
+                    let words: Vec<&[u8]> = Args { buf, list }.iter().collect();
+                    let mut anew = Vec::new();
+                    resp::write_request(&mut anew, &words);
+                    assert_eq!(anew.len(), len, "a length has one form");
+                }
                 Seen::Message(len, 0, words(&bytes[..len], &list))
             }
             Step::Incomplete => Seen::Nothing,

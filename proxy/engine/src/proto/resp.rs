@@ -64,39 +64,50 @@ enum Head {
     Invalid,
 }
 
-/// Reads `-?digits\r\n` at `at`.
-#[inline]
+/// Reads a number and its line end at `at`, as redis-server's `string2ll` does: one number has one form, so no
+/// plus, no zero in front of a digit and no `-0`.
 fn head(buf: &[u8], at: usize) -> Head {
-    let mut i = at;
-    let negative = i < buf.len() && buf[i] == b'-';
-    if negative {
-        i += 1;
-    }
-    let first = i;
-    let mut value: i64 = 0;
+    let mut value = match buf.get(at) {
+        Some(first @ b'1'..=b'9') => i64::from(first - b'0'),
+        _ => return head_without_digit(buf, at),
+    };
+    let mut i = at + 1;
     while i < buf.len() {
         let digit = buf[i].wrapping_sub(b'0');
         if digit > 9 {
             break;
         }
-        if i - first >= 18 {
+        if i - at >= 18 {
             return Head::Invalid;
         }
         value = value * 10 + i64::from(digit);
         i += 1;
     }
-    if i + 1 >= buf.len() {
-        let legal = i == buf.len() || buf[i] == b'\r';
-        return if legal {
-            Head::Incomplete
-        } else {
-            Head::Invalid
-        };
+    head_end(buf, i, value)
+}
+
+/// `head` of zero, of a number below it, or of none.
+#[inline(never)]
+fn head_without_digit(buf: &[u8], at: usize) -> Head {
+    match (buf.get(at), buf.get(at + 1)) {
+        (None, _) | (Some(b'-'), None) => Head::Incomplete,
+        (Some(b'0'), _) => head_end(buf, at + 1, 0),
+        (Some(b'-'), Some(b'1'..=b'9')) => match head(buf, at + 1) {
+            Head::Number(value, next) => Head::Number(-value, next),
+            other => other,
+        },
+        _ => Head::Invalid,
     }
-    if i == first || buf[i] != b'\r' || buf[i + 1] != b'\n' {
-        return Head::Invalid;
+}
+
+/// What a number is whose line end should be at `i`.
+#[inline]
+fn head_end(buf: &[u8], i: usize, value: i64) -> Head {
+    match (buf.get(i), buf.get(i + 1)) {
+        (Some(b'\r'), Some(b'\n')) => Head::Number(value, i + 2),
+        (None | Some(b'\r'), None) => Head::Incomplete,
+        _ => Head::Invalid,
     }
-    Head::Number(if negative { -value } else { value }, i + 2)
 }
 
 /// Parses one multibulk request at the start of `buf` into `args`.

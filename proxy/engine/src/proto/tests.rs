@@ -1,5 +1,6 @@
 //! Parsers against written expectations, and against themselves for any split of the input.
 
+use super::resp::RequestError;
 use super::{memcache, resp, Arg, Resume, Step};
 
 const LIMIT: usize = 1 << 20;
@@ -58,6 +59,64 @@ fn multibulk_errors_are_those_of_redis() {
             panic!("{input:?} gave {step:?}")
         };
         assert_eq!(String::from_utf8_lossy(&error.text()), text);
+    }
+}
+
+type Parser = fn(&[u8], &mut Vec<Arg>, &mut Resume, usize) -> Step<RequestError>;
+
+/// What a parser says of a request that is none.
+fn error_at_once(input: &[u8], parse: Parser) -> Option<RequestError> {
+    match parse(input, &mut Vec::new(), &mut Resume::default(), LIMIT) {
+        Step::Invalid(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// Also byte by byte.
+fn error_of(input: &[u8], parse: Parser) -> Option<RequestError> {
+    let mut resume = Resume::default();
+    let bytewise = (1..=input.len())
+        .map(|end| parse(&input[..end], &mut Vec::new(), &mut resume, LIMIT))
+        .find(|step| *step != Step::Incomplete);
+    let whole = error_at_once(input, parse);
+    match bytewise {
+        Some(Step::Invalid(error)) => assert_eq!(Some(error), whole),
+        _ => assert_eq!(None, whole),
+    }
+    whole
+}
+
+#[test]
+fn a_length_has_one_form_as_for_redis() {
+    let bad = [
+        "01", "00", "+1", "-0", "-01", "-", "--1", "", " 1", "1 ", "0x1", "1\n",
+    ];
+    let long = ["-".repeat(1 << 20), "0".repeat(1 << 20)];
+    for length in bad.into_iter().chain(long.iter().map(String::as_str)) {
+        let (count, bulk) = (format!("*{length}\r\n"), format!("*1\r\n${length}\r\n"));
+        for (input, error) in [
+            (count, RequestError::MultibulkLength),
+            (bulk, RequestError::BulkLength),
+        ] {
+            // The long ones are of interest whole: they must not need as much stack.
+            let found = if input.len() < 100 {
+                error_of(input.as_bytes(), resp::request)
+            } else {
+                error_at_once(input.as_bytes(), resp::request)
+            };
+            assert_eq!(found, Some(error), "{input:.20}");
+        }
+    }
+    for length in ["0", "-1", "-9", "-10", "-2147483648"] {
+        let input = format!("*{length}\r\n");
+        assert_eq!(error_of(input.as_bytes(), resp::request), None);
+    }
+    for length in [0, 1, 9, 10, 99, 100, 12345] {
+        let input = format!("*1\r\n${length}\r\n{}\r\n", "x".repeat(length));
+        let (mut args, mut resume) = (Vec::new(), Resume::default());
+        let step = resp::request(input.as_bytes(), &mut args, &mut resume, LIMIT);
+        assert_eq!(step, Step::Complete(input.len()));
+        assert_eq!(args[0].len as usize, length);
     }
 }
 
