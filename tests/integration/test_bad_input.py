@@ -181,6 +181,67 @@ def test_a_count_of_nothing_is_passed_over(
             assert in_two(port, data, cut, ECHO, before=ECHO) == ECHO[1]
 
 
+AUTH = resp("AUTH", "secret")
+LAST = (AUTH + ECHO[0], ECHO[1])
+"""Answered alike whether one has logged in or not."""
+UNKNOWN = (resp("GET", "k"), b"-NOAUTH Authentication required.\r\n")
+
+GUESTS = {
+    "ten words": resp("NOSUCH", *range(9)),
+    "eleven words": resp("NOSUCH", *range(10)),
+    "a count of eleven": b"*11\r\n",
+    "the largest count": b"*2147483647\r\n",
+    "a count beyond": b"*2147483648\r\n",
+    "eleven with a zero": b"*011\r\n",
+    "the longest word": resp("AUTH", "x" * 16_384),
+    "ten of the longest": resp(*["x" * 16_384] * 10),
+    "a length beyond": b"*2\r\n$4\r\nAUTH\r\n$16385\r\n",
+    "the longest length": b"*1\r\n$536870912\r\n",
+    "a length beyond all": b"*1\r\n$536870913\r\n",
+    "a negative length": b"*1\r\n$-1\r\n",
+    "behind a wrong password": resp("AUTH", "wrong") + b"*11\r\n",
+    "behind a wrong HELLO": resp("HELLO", 3, "AUTH", "default", "wrong") + b"*1\r\n$16385\r\n",
+    "behind a request": UNKNOWN[0] + b"*11\r\n",
+    "logged out": AUTH + resp("SET", "k", "v") + resp("RESET") + b"*11\r\n",
+    "many words in a line": b"PING" + b" x" * 20 + b"\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, RedisServer]]:
+    """A cluster that wants a login, and a server that wants the same."""
+    path = tmp_path_factory.mktemp("guests") / "password"
+    path.write_text("secret")
+    auth = {"users": [{"name": "default", "password_file": str(path)}]}
+    with RedisServer("--requirepass", "secret") as server:
+        with Cluster("redis", shards=2, replicas=1, workers=2, auth=auth) as cluster:
+            yield cluster, server
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_who_has_not_logged_in_sends_little(name: str, guarded: tuple[Cluster, RedisServer]) -> None:
+    """What a server refuses before a login is refused as it does, so that nobody unknown has us keep much."""
+    cluster, server = guarded
+    port, data = cluster.proxy.redis_port, GUESTS[name]
+    expected = answers(server.port, data, LAST)
+    assert answers(port, data, LAST) == expected
+    for cut in {1, 2, len(data) // 2, len(data) - 2, len(data) - 1, len(data)}:
+        assert in_two(port, data, cut, LAST, before=UNKNOWN) == expected, cut
+
+
+@pytest.mark.parametrize("login", [AUTH, UNKNOWN[0] + AUTH, resp("HELLO", 3, "AUTH", "default", "secret")])
+def test_who_has_logged_in_sends_much(login: bytes, guarded: tuple[Cluster, RedisServer]) -> None:
+    """Also at once, behind the login in the same read, and wherever the reads end."""
+    value = b"x" * 20_000
+    pairs = [f"{letter}{number}" for number in range(20) for letter in "kv"]
+    data = login + resp("MSET", *pairs) + resp("SET", "k", value) + resp("GET", "k")
+    wanted = b"+OK\r\n+OK\r\n$20000\r\n" + value + b"\r\n+OK\r\n" + ECHO[1]
+    for port in (guarded[1].port, guarded[0].proxy.redis_port):
+        assert answers(port, data, LAST).endswith(wanted)
+        for cut in (1, len(login) - 1, len(login), len(login) + 2, len(login) + 9, len(data) - 9_000):
+            assert in_two(port, data, cut, LAST, before=UNKNOWN).endswith(wanted), cut
+
+
 @pytest.mark.parametrize("verb", [b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
 def test_browsers_cannot_smuggle_redis_commands(verb: bytes, healthy_redis: Cluster) -> None:
     got = answers(healthy_redis.proxy.redis_port, verb + b"Host: x\r\n\r\nSET smuggled 1\r\n", ECHO)

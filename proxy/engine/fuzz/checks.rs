@@ -114,11 +114,19 @@ fn words(buf: &[u8], list: &[Arg]) -> String {
 
 /// Requests of Redis clients, multibulk and inline, as a connection reads them.
 pub fn resp_request(input: &[u8]) {
+    for is_guest in [false, true] {
+        resp_request_of(input, is_guest);
+    }
+}
+
+fn resp_request_of(input: &[u8], is_guest: bool) {
     let (mut list, mut inline) = (Vec::new(), Vec::new());
     split_invariant(input, |bytes, resume| {
         let is_inline = bytes[0] != b'*';
         let step = if is_inline {
             resp::inline(bytes, resume, &mut inline)
+        } else if is_guest {
+            resp::request_of_guest(bytes, &mut list, resume, LIMIT)
         } else {
             resp::request(bytes, &mut list, resume, LIMIT)
         };
@@ -139,6 +147,7 @@ pub fn resp_request(input: &[u8]) {
             }
             Step::Complete(len) => {
                 assert!(list.len() * ARG_MIN_BYTES <= len && len <= LIMIT + 2);
+                assert!(!is_guest || list.len() <= 10);
                 if !list.is_empty() {
                     let (buf, list) = (&bytes[..len], &list[..]);
                     let words: Vec<&[u8]> = Args { buf, list }.iter().collect();

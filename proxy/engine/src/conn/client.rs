@@ -201,6 +201,13 @@ impl Client {
             || (inflight <= limit / 2 && inflight * self.reply_bytes as usize <= OWED_BYTES / 2)
     }
 
+    /// True for a client of Redis that has to log in first.
+    #[inline]
+    pub fn is_guest(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| !session.authenticated)
+    }
+
     /// True between MULTI and EXEC.
     pub fn is_in_transaction(&self) -> bool {
         let session = self.session.as_ref();

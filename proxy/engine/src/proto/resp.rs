@@ -4,6 +4,8 @@
 //! `processInlineBuffer`) and of the RESP3 specification for reply types. Streamed types
 //! (`$?`, `*?`) are not sent by any server and are refused as invalid.
 
+use std::ops::RangeInclusive;
+
 use memchr::memchr;
 
 use super::{Arg, Resume, Step};
@@ -15,6 +17,11 @@ const LINE_LIMIT: usize = 64 * 1024;
 const ARG_MIN_BYTES: u64 = 6;
 /// The most arguments, as redis-server before 7 had it: positions of all are kept at once.
 const ARGS_LIMIT: i64 = 1024 * 1024;
+/// Counts of arguments that redis-server does not take from a client before its login. One behind these is
+/// no count at all, whoever sends it.
+const GUEST_ARGS_REFUSED: RangeInclusive<i64> = 11..=i32::MAX as i64;
+/// And lengths of an argument, up to redis-server's `proto-max-bulk-len`.
+const GUEST_BYTES_REFUSED: RangeInclusive<i64> = 16 * 1024 + 1..=512 * 1024 * 1024;
 
 /// Why a request cannot be read. The client is told and its connection closed, as Redis does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +33,8 @@ pub enum RequestError {
     BigBulkLine,
     BigInline,
     UnbalancedQuotes,
+    GuestMultibulkLength,
+    GuestBulkLength,
 }
 
 impl RequestError {
@@ -52,6 +61,8 @@ impl RequestError {
             RequestError::BigBulkLine => "too big bulk count string".to_owned(),
             RequestError::BigInline => "too big inline request".to_owned(),
             RequestError::UnbalancedQuotes => "unbalanced quotes in request".to_owned(),
+            RequestError::GuestMultibulkLength => "unauthenticated multibulk length".to_owned(),
+            RequestError::GuestBulkLength => "unauthenticated bulk length".to_owned(),
         };
         format!("-ERR Protocol error: {what}\r\n").into_bytes()
     }
@@ -124,22 +135,42 @@ pub fn request(
     resume: &mut Resume,
     limit: usize,
 ) -> Step<RequestError> {
+    parse::<false>(buf, args, resume, limit)
+}
+
+/// `request` from a client that has to log in first: redis-server takes no more of it than a login may need.
+pub fn request_of_guest(
+    buf: &[u8],
+    args: &mut Vec<Arg>,
+    resume: &mut Resume,
+    limit: usize,
+) -> Step<RequestError> {
+    parse::<true>(buf, args, resume, limit)
+}
+
+#[inline]
+fn parse<const GUEST: bool>(
+    buf: &[u8],
+    args: &mut Vec<Arg>,
+    resume: &mut Resume,
+    limit: usize,
+) -> Step<RequestError> {
     if resume.started {
-        match scan(buf, resume, None, limit) {
+        match scan::<GUEST>(buf, resume, None, limit) {
             Step::Complete(_) => {}
             other => return other,
         }
     }
     *resume = Resume::default();
     args.clear();
-    let step = scan(buf, resume, Some(args), limit);
+    let step = scan::<GUEST>(buf, resume, Some(args), limit);
     if let Step::Complete(_) = step {
         *resume = Resume::default();
     }
     step
 }
 
-fn scan(
+fn scan<const GUEST: bool>(
     buf: &[u8],
     resume: &mut Resume,
     mut args: Option<&mut Vec<Arg>>,
@@ -150,6 +181,9 @@ fn scan(
             Head::Number(count, next) => {
                 if count <= 0 {
                     return Step::Complete(next);
+                }
+                if GUEST && GUEST_ARGS_REFUSED.contains(&count) {
+                    return Step::Invalid(RequestError::GuestMultibulkLength);
                 }
                 if count > ARGS_LIMIT || count as u64 * ARG_MIN_BYTES > limit as u64 {
                     return Step::Invalid(RequestError::MultibulkLength);
@@ -183,6 +217,9 @@ fn scan(
             Head::Incomplete => return Step::Incomplete,
             Head::Invalid => return Step::Invalid(RequestError::BulkLength),
         };
+        if GUEST && GUEST_BYTES_REFUSED.contains(&len) {
+            return Step::Invalid(RequestError::GuestBulkLength);
+        }
         if len < 0 || len as u64 + start as u64 > limit as u64 {
             return Step::Invalid(RequestError::BulkLength);
         }

@@ -121,6 +121,51 @@ fn a_length_has_one_form_as_for_redis() {
 }
 
 #[test]
+fn who_has_not_logged_in_sends_little() {
+    let args = |count: usize, len: usize| {
+        let arg = format!("${len}\r\n{}\r\n", "x".repeat(len));
+        format!("*{count}\r\n{}", arg.repeat(count))
+    };
+    let count = Some(RequestError::GuestMultibulkLength);
+    let length = Some(RequestError::GuestBulkLength);
+    let cases = [
+        (args(10, 5), None),
+        (args(10, 16_384), None),
+        (args(11, 1), count),
+        ("*11\r\n".to_owned(), count),
+        ("*2147483647\r\n".to_owned(), count),
+        (
+            "*2147483648\r\n".to_owned(),
+            Some(RequestError::MultibulkLength),
+        ),
+        ("*011\r\n".to_owned(), Some(RequestError::MultibulkLength)),
+        ("*2\r\n$4\r\nAUTH\r\n$16385\r\n".to_owned(), length),
+        ("*1\r\n$536870912\r\n".to_owned(), length),
+        (
+            "*1\r\n$536870913\r\n".to_owned(),
+            Some(RequestError::BulkLength),
+        ),
+        ("*1\r\n$-1\r\n".to_owned(), Some(RequestError::BulkLength)),
+        ("*0\r\n".to_owned(), None),
+    ];
+    for (input, error) in cases {
+        let found = error_of(input.as_bytes(), resp::request_of_guest);
+        assert_eq!(found, error, "{input:.40}");
+    }
+    for input in [args(11, 1), args(1, 16_385)] {
+        assert_eq!(error_of(input.as_bytes(), resp::request), None);
+    }
+    let texts = [
+        (count, "unauthenticated multibulk length"),
+        (length, "unauthenticated bulk length"),
+    ];
+    for (error, text) in texts {
+        let expected = format!("-ERR Protocol error: {text}\r\n").into_bytes();
+        assert_eq!(error.map(RequestError::text), Some(expected));
+    }
+}
+
+#[test]
 fn inline_follows_sdssplitargs() {
     let cases: [(&[u8], &[&[u8]]); 5] = [
         (b"PING\r\n", &[b"PING"]),

@@ -33,7 +33,12 @@ impl Worker {
             return Taken::Last;
         };
         let limit = self.shared.config.pools[client.pool as usize].request_bytes_limit;
-        match resp::request(bytes, list, &mut client.resume, limit) {
+        let step = if client.is_guest() {
+            resp::request_of_guest(bytes, list, &mut client.resume, limit)
+        } else {
+            resp::request(bytes, list, &mut client.resume, limit)
+        };
+        match step {
             Step::Complete(len) => {
                 let frame = &bytes[..len];
                 self.redis_request(who, Args { buf: frame, list }, frame)
