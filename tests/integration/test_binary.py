@@ -230,6 +230,17 @@ def test_who_is_not_known_is_not_let_in(guest: RawClient, response: bytes) -> No
     assert guest.expect_closed() == b"", "nothing is taken from who has not logged in"
 
 
+def test_a_login_is_bounded(guest: RawClient) -> None:
+    """Refused when its length is read and passed over; whoever has logged in may send more."""
+    assert login(guest, b"x" * 16_384) == (0x20, b"Auth failure.")
+    guest.send(packet(packets.SASL_AUTH, b"PLAIN", b"x" * 16_385)[:-16_385])
+    refusal = read_packet(guest)
+    assert (refusal.status, refusal.value) == (3, b"Too large.")
+    guest.send(b"x" * 16_385)
+    assert login(guest, b"\0app\0secret") == (0, b"Authenticated")
+    assert login(guest, b"x" * 16_385) == (0x20, b"Auth failure.")
+
+
 def test_a_login_that_fails_ends_the_one_before(guest: RawClient) -> None:
     assert login(guest, b"\0app\0secret")[0] == 0
     assert login(guest, b"\0app\0wrong")[0] == 0x20

@@ -14,6 +14,7 @@ mod tests;
 
 pub use translate::{write_answer, write_text};
 
+use super::login::TOKEN_LIMIT;
 use super::memcache::KEY_LIMIT;
 
 /// First byte of a request, and of a connection that speaks this protocol.
@@ -305,7 +306,8 @@ pub fn request(buf: &[u8], limit: usize, locked: bool) -> Seen<'_> {
         return refused(Status::Invalid, skip, false);
     }
     let whole = head + value_bytes;
-    if whole > limit {
+    // Who has yet to log in sends nothing else with a value.
+    if whole > limit || (locked && skip > TOKEN_LIMIT) {
         return refused(Status::TooLarge, skip, false);
     }
     if buf.len() < whole {

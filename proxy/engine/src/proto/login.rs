@@ -11,7 +11,7 @@ use super::{Resume, Step};
 /// A line without end that is longer closes the connection.
 const LINE_LIMIT: usize = 2048;
 /// Longest `user password`.
-const TOKEN_LIMIT: u64 = 16 * 1024;
+pub const TOKEN_LIMIT: u64 = 16 * 1024;
 
 /// What a client that has to log in has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

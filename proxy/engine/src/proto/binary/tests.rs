@@ -457,3 +457,24 @@ fn errors_are_told_apart_from_misses() {
         error(0x00, 4, "Invalid arguments")
     );
 }
+
+#[test]
+fn a_login_is_bounded_for_who_has_not_logged_in() {
+    let limit = 4 * TOKEN_LIMIT as usize;
+    for opcode in [0x21, 0x22] {
+        let packet = |size: u64| packet(opcode, 0, b"", b"PLAIN", &vec![b'x'; size as usize]);
+        let (largest, larger) = (packet(TOKEN_LIMIT), packet(TOKEN_LIMIT + 1));
+        for (bytes, locked) in [(&largest, true), (&larger, false)] {
+            assert!(matches!(request(bytes, limit, locked), Seen::Request(..)));
+        }
+        // Said as soon as its length is known; the rest is passed over.
+        for bytes in [&larger[..], &larger[..HEADER_BYTES + 5]] {
+            let Seen::Refused(used, refusal) = request(bytes, limit, true) else {
+                panic!("{opcode:#x} is taken");
+            };
+            assert_eq!(used, HEADER_BYTES + 5);
+            assert_eq!(refusal.status, Status::TooLarge);
+            assert_eq!((refusal.skip, refusal.last), (TOKEN_LIMIT + 1, false));
+        }
+    }
+}
