@@ -330,7 +330,7 @@ LIES = {
     "a huge length": b"$999999999999999\r\n",
     "an array of everything": b"*999999999999999\r\n" * 30,
     "zeros": b"\x00" * 50,
-    # Not among them: no reply to one request, but replies to the next. Nothing on the wire shows it.
+    # For no reply to one request, but replies to the next, see `test_out_of_step.py`.
     "two replies to one request": b"$1\r\na\r\n$1\r\nb\r\n",
     "a line without an end": b"+" + b"x" * 100_000,
 }

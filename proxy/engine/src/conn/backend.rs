@@ -38,6 +38,8 @@ pub enum ReplyTo {
     Armed { watch: u32, generation: u32 },
     /// The record was asked for again (`worker/renew.rs`).
     Record,
+    /// It was asked what only its own answer can follow (`worker/in_step.rs`).
+    Step,
     /// Nobody.
     Nobody,
 }
@@ -188,6 +190,8 @@ pub struct Conn {
     pub batch: Batch,
     /// How many of `inflight`, from the front, are tombstones.
     pub tombstones: usize,
+    /// One of `inflight` is to show that replies still belong to their requests.
+    pub asks_step: bool,
     /// Running counts of bytes queued and written since the connection was made (wrapping).
     pub queued: u32,
     pub written: u32,
@@ -229,6 +233,7 @@ impl Conn {
             inflight: VecDeque::new(),
             batch: Batch::default(),
             tombstones: 0,
+            asks_step: false,
             queued: 0,
             written: 0,
             feed: None,
@@ -255,7 +260,8 @@ impl Conn {
     /// True if a write is unanswered, even one that was given up.
     pub fn is_writing(&self) -> bool {
         let is_write = |pending: &Pending| {
-            !pending.read && !pending.publishes && pending.to != ReplyTo::Record
+            let is_own = matches!(pending.to, ReplyTo::Record | ReplyTo::Step);
+            !pending.read && !pending.publishes && !is_own
         };
         self.inflight.iter().any(is_write)
     }

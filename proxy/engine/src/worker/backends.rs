@@ -273,6 +273,12 @@ impl Worker {
         }
         if pending.tombstone {
             conn.tombstones -= 1;
+        }
+        if pending.to == ReplyTo::Step {
+            self.backend_stats(index).of(BackendCount::Inflight).sub(1);
+            return self.in_step(index, pending.sent_at, reply);
+        }
+        if pending.tombstone {
             self.backend_stats(index)
                 .of(BackendCount::LateReplies)
                 .add(1);

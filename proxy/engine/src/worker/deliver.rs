@@ -37,7 +37,7 @@ impl Worker {
             }
             ReplyTo::Try(wait) => self.tried(wait, bytes),
             ReplyTo::Armed { watch, generation } => self.armed(watch, generation, bytes),
-            ReplyTo::Record | ReplyTo::Nobody => {}
+            ReplyTo::Record | ReplyTo::Step | ReplyTo::Nobody => {}
         }
     }
 

@@ -140,6 +140,7 @@ impl Worker {
         conn.input = Vec::new();
         conn.resume = Resume::default();
         conn.tombstones = 0;
+        conn.asks_step = false;
         conn.batch.clear();
         let (written, watch) = (conn.written, conn.watch);
         conn.queued = 0;
@@ -235,6 +236,7 @@ impl Worker {
                         self.saw_bulk(index);
                     }
                     self.expire_front(index, timeout);
+                    self.ask_in_step(index);
                     let conn = &self.conns[index as usize];
                     let silent = self.now_ms.saturating_sub(conn.last_reply);
                     // Bytes that never become a reply (a length beyond all reason) are no sign of life.

@@ -31,6 +31,7 @@ mod facts;
 mod forward;
 mod greeting;
 mod handover;
+mod in_step;
 mod items;
 mod learn;
 mod lease;
