@@ -157,7 +157,8 @@ async def delete(
 
 def _deleting(keys: list[bytes]) -> Callable[[Talk], Awaitable[int]]:
     async def work(talk: Talk) -> int:
-        replies = await talk(b"".join(b"delete %s\r\n" % key for key in keys), len(keys))
+        # With a word behind it, as memcached 1.6.45 does not answer where the key is `noreply`.
+        replies = await talk(b"".join(b"delete %s 0\r\n" % key for key in keys), len(keys))
         odd = next((reply for reply in replies if reply not in (b"DELETED", b"NOT_FOUND")), None)
         if odd is not None:
             raise LinkError(reason_of(odd))

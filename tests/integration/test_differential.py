@@ -22,7 +22,7 @@ from support.random_commands import (
     redis_commands,
 )
 from support.raw import RawClient
-from support.servers import MemcachedServer, RedisServer
+from support.servers import NEWER_MEMCACHED, MemcachedServer, RedisServer, newer_memcached
 
 from proxy import _engine
 
@@ -241,15 +241,31 @@ def plainly(answers: bytes) -> bytes:
     return PADDED.sub(rb"VALUE \1 \3", CAS_TOKEN.sub(rb"\1 CAS\r", answers))
 
 
+NEWER = newer_memcached()
+ONLY_WITH_IT = pytest.mark.skipif(
+    NEWER is None, reason=f"{NEWER_MEMCACHED} names no memcached newer than the installed one"
+)
+PROGRAMS = [
+    pytest.param(None, None, id="installed"),
+    pytest.param(NEWER, NEWER, id="newer", marks=ONLY_WITH_IT),
+    pytest.param(NEWER, None, id="newer leads", marks=ONLY_WITH_IT),
+    pytest.param(None, NEWER, id="installed leads", marks=ONLY_WITH_IT),
+]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(("lead", "other"), PROGRAMS)
 def test_memcached_requests(
-    resources: ExitStack, start_memcached: Callable[[], MemcachedServer], rng: random.Random
+    resources: ExitStack, rng: random.Random, lead: str | None, other: str | None
 ) -> None:
-    shards = [[start_memcached(), start_memcached()] for _ in range(2)]
+    def start(program: str | None) -> MemcachedServer:
+        return resources.enter_context(MemcachedServer(program=program))
+
+    shards = [[start(lead), start(other)] for _ in range(2)]
     config = pool("memcached", *[[server.address for server in shard] for shard in shards])
     config["timeouts"] = {"request": "20s"}
     proxy = resources.enter_context(ProxyProcess({"workers": 2, "pools": {"p": config}}))
-    plain = start_memcached()
+    plain = start(lead)
     ours, theirs = (
         MemcachedSide(resources.enter_context(RawClient(port, timeout=20)))
         for port in (proxy.memcached_port, plain.port)

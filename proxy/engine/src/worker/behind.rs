@@ -105,7 +105,12 @@ pub(super) fn outcome(
 
 /// The request that removes a key.
 pub(super) fn delete(key: &[u8]) -> Vec<u8> {
-    [b"delete ", key, b"\r\n"].concat()
+    // memcached 1.6.45 takes such a key at the end of the line for what it spells, and answers nothing.
+    let end: &[u8] = match key {
+        b"noreply" => b" 0\r\n",
+        _ => b"\r\n",
+    };
+    [b"delete ", key, end].concat()
 }
 
 #[cfg(test)]
@@ -123,6 +128,12 @@ mod tests {
         let mut out = Vec::new();
         let plan = outcome(row, row.effect_of(&args), &args, request, &mut out);
         (plan, String::from_utf8_lossy(&out).replace("\r\n", " "))
+    }
+
+    #[test]
+    fn a_key_that_spells_noreply_is_deleted_aloud() {
+        assert_eq!(delete(b"k"), b"delete k\r\n");
+        assert_eq!(delete(b"noreply"), b"delete noreply 0\r\n");
     }
 
     #[test]

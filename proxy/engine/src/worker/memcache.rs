@@ -168,10 +168,16 @@ impl Worker {
                 }
                 let mut bytes = std::mem::take(&mut self.scratch);
                 bytes.clear();
-                if request.noreply {
+                let is_misread = verb == Verb::Delete && key == b"noreply";
+                if is_misread {
+                    bytes = behind::delete(key);
+                } else if request.noreply {
                     write_loud(&mut bytes, args, &frame[request.line_end..]);
                 }
-                let sent = if request.noreply { &bytes[..] } else { frame };
+                let sent = match request.noreply || is_misread {
+                    true => &bytes[..],
+                    false => frame,
+                };
                 let shard_table = self.shard_table(pool, shard);
                 let is_tagged = verb == Verb::Cas && shard_table.is_replicated();
                 let flow = if is_tagged && self.owner(pool, shard) == self.id {
