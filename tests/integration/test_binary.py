@@ -207,6 +207,8 @@ def test_sasl_plain_logs_in(guest: RawClient) -> None:
     assert ask(guest, packet(packets.SASL_LIST)).value == b"PLAIN"
     assert login(guest, b"\0app\0secret") == (0, b"Authenticated")
     assert store(guest, b"k", b"v").status == 0
+    settings = statistics(guest, b"settings")
+    assert settings[b"auth_enabled_sasl"] == settings[b"auth_enabled_ascii"] == b"yes"
     assert ask(guest, packet(packets.SASL_AUTH, b"plain", b"somebody\0other\0pass\x01word")).status == 0
 
 

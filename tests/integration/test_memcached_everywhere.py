@@ -7,12 +7,14 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from support import packets
 from support.cluster import Cluster
 from support.eventually import eventually
+from support.proxy_process import ProxyProcess, pool
 from support.raw import Closed, RawClient
 from support.servers import MemcachedServer
 
@@ -97,7 +99,7 @@ def test_stats_settings_are_those_clients_read(cluster: Cluster, server: Memcach
     assert found[b"maxbytes"] == b"%d" % (2 * 64 << 20)
     for name in (b"item_size_max", b"cas_enabled", b"growth_factor", b"flush_enabled", b"binding_protocol"):
         assert found[name] == expected[name]
-    assert found[b"auth_enabled_ascii"] == b"no"
+    assert found[b"auth_enabled_ascii"] == found[b"auth_enabled_sasl"] == b"no"
 
 
 def test_stats_reset_reaches_every_server(filled: Cluster) -> None:
@@ -123,6 +125,16 @@ def test_stats_conns_are_the_clients_of_all_workers(cluster: Cluster) -> None:
     assert connected < set(peers)
     assert found.count(b":listen_addr tcp:127.0.0.1:%d\r\n" % port) == len(peers)
     assert len(re.findall(rb"STAT \d+:secs_since_last_cmd \d+\r\n", found)) == len(peers)
+
+
+def test_stats_conns_over_a_unix_socket(server: MemcachedServer, tmp_path: Path) -> None:
+    """As 1.6.18 with `-s` says it: it knows no address of who connects."""
+    path = str(tmp_path / "proxied")
+    config = pool("memcached", [server.address], listen=f"unix:{path}")
+    with ProxyProcess({"pools": {"p": config}}), RawClient(path) as client:
+        client.send(b"stats conns\r\n")
+        names = [line.partition(b":")[2] for line in client.read_until(b"END\r\n").splitlines()]
+    assert names[:2] == [b"addr ?:<AF 0>", b"listen_addr unix:" + path.encode()]
 
 
 def test_stats_behind_a_write_end_where_they_end(filled: Cluster) -> None:
@@ -167,6 +179,36 @@ def test_a_lost_shard_is_left_out_of_sums_and_answers() -> None:
         )
         client.send(quiet + b"flush_all noreply\r\nversion\r\n")
         client.expect(b"VERSION 1.6.18\r\n")
+
+
+def test_without_any_shard_the_proxy_tells_of_itself() -> None:
+    with Cluster("memcached", shards=2, replicas=1) as cluster:
+        port = cluster.proxy.memcached_port
+        before = statistics(port)
+        for row in cluster.servers:
+            row[0].kill9()
+        eventually(lambda: cluster.members(0) == cluster.members(1) == [], what="they are given up")
+        found = statistics(port)
+        own = {b"pid", b"uptime", b"time", b"version", b"pointer_size", b"max_connections"}
+        own |= {b"curr_connections", b"threads", b"proxy_shards", b"proxy_shards_counted"}
+        assert found.keys() == own <= before.keys()
+        changing = {b"uptime", b"time", b"curr_connections", b"proxy_shards_counted"}
+        assert {name: found[name] for name in own - changing} == {
+            name: before[name] for name in own - changing
+        }
+        assert (found[b"proxy_shards"], found[b"proxy_shards_counted"]) == (b"2", b"0")
+        assert abs(int(found[b"time"]) - time.time()) < 60
+        assert statistics(port, b"settings")[b"tcpport"] == b"%d" % port
+        for name in (b"items", b"slabs", b"sizes"):
+            assert ask(port, b"stats " + name) == b"END\r\n"
+        with RawClient(port) as client:
+            client.send(packets.packet(packets.STAT))
+            rows = {}
+            while (reply := packets.read_packet(client)).key:
+                rows[reply.key] = reply.value
+            assert (reply.status, reply.value) == (0, b"")
+            assert rows.keys() == own
+            assert packets.ask(client, packets.packet(packets.STAT, b"items")).key == b""
 
 
 # --- what is the operator's --------------------------------------------------------------------------

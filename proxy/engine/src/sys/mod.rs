@@ -12,6 +12,6 @@ pub use fd::duplicate;
 pub use memory::trim_memory;
 pub use poll::{Poll, PollEvents, Ready, Wake};
 pub use socket::{
-    abandon, accept, connect, connect_outcome, is_hung_up, names, port, read, stop_listening,
+    abandon, accept, connect, connect_outcome, is_hung_up, names, path, port, read, stop_listening,
     write, Address, Io,
 };

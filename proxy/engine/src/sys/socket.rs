@@ -154,6 +154,12 @@ pub fn names(fd: &OwnedFd) -> (String, String) {
     )
 }
 
+/// The path a unix socket is bound to, None for any other socket.
+pub fn path(fd: &OwnedFd) -> Option<String> {
+    let name = SocketAddrUnix::try_from(net::getsockname(fd).ok()?).ok()?;
+    Some(name.path()?.to_string_lossy().into_owned())
+}
+
 /// The TCP port a socket is bound to; 0 for a unix socket.
 pub fn port(fd: &OwnedFd) -> u16 {
     net::getsockname(fd)

@@ -197,15 +197,22 @@ impl Worker {
 /// What `stats conns` says of a client, behind its number.
 fn conns_lines(client: &Client, second: u32) -> (u64, Vec<u8>) {
     let number = client.fd.as_raw_fd() as u64;
-    let (peer, local) = sys::names(&client.fd);
+    let (address, listener) = match sys::path(&client.fd) {
+        // Of whoever connects to a unix socket memcached says that it knows no address.
+        Some(path) => ("?:<AF 0>".to_owned(), format!("unix:{path}")),
+        None => {
+            let (peer, local) = sys::names(&client.fd);
+            (format!("tcp:{peer}"), format!("tcp:{local}"))
+        }
+    };
     let state = match client.slots.is_empty() && client.input.is_empty() {
         true => "conn_read",
         false => "conn_parse_cmd",
     };
     let idle = second.saturating_sub(client.active_second);
     let rows = [
-        ("addr", format!("tcp:{peer}")),
-        ("listen_addr", format!("tcp:{local}")),
+        ("addr", address),
+        ("listen_addr", listener),
         ("state", state.to_owned()),
         ("secs_since_last_cmd", idle.to_string()),
     ];

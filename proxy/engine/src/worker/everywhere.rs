@@ -250,13 +250,22 @@ impl Worker {
         let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
         let limit = config.client_limit.to_string();
         let workers = self.shared.config.workers.to_string();
-        let own = match sheet {
+        // The server that was asked need not be the one that takes least.
+        let limits = self.shared.shards[pool as usize].iter();
+        let limits = limits.flat_map(|flags| &flags.item_limits);
+        let least = limits
+            .map(|limit| limit.load(Relaxed))
+            .filter(|limit| *limit > 0)
+            .min();
+        let mut own = match sheet {
             Sheet::General => vec![
                 ("pid", std::process::id().to_string()),
                 ("uptime", self.shared.clock.seconds().to_string()),
+                ("time", (sys::unix_micros() / 1_000_000).to_string()),
                 ("version", config.server_version.clone()),
-                ("curr_connections", clients.to_string()),
+                ("pointer_size", usize::BITS.to_string()),
                 ("max_connections", limit),
+                ("curr_connections", clients.to_string()),
                 ("threads", workers),
             ],
             Sheet::Settings => vec![
@@ -266,11 +275,14 @@ impl Worker {
                 ("inter", "NULL".to_owned()),
                 ("domain_socket", "NULL".to_owned()),
                 ("num_threads", workers),
-                ("auth_enabled_sasl", yes(false)),
+                ("auth_enabled_sasl", yes(!config.users.is_empty())),
                 ("auth_enabled_ascii", yes(!config.users.is_empty())),
             ],
             _ => Vec::new(),
         };
+        if let Some(least) = least.filter(|_| sheet == Sheet::Settings) {
+            own.push(("item_size_max", least.to_string()));
+        }
         let table = &self.table.pools[pool as usize];
         let answers = parts.iter().filter(|part| part.starts_with(b"STAT "));
         let further = match sheet {
@@ -284,19 +296,7 @@ impl Worker {
             memchr::memmem::find_iter(&shard.restore, b"set __shardproxy:").count() as u64
         };
         let hidden = table.shards.iter().map(records).sum();
-        let mut parts = parts.to_vec();
-        if sheet == Sheet::Settings {
-            // The one that was asked need not be the one that takes least.
-            let limits = self.shared.shards[pool as usize].iter();
-            let limits = limits.flat_map(|flags| &flags.item_limits);
-            let least = limits
-                .map(|limit| limit.load(Relaxed))
-                .filter(|limit| *limit > 0);
-            if let Some(least) = least.min() {
-                parts.push(format!("STAT item_size_max {least}\r\nEND\r\n").into_bytes());
-            }
-        }
-        tally::merge(sheet, &parts, &own, &further, hidden, out);
+        tally::merge(sheet, parts, &own, &further, hidden, out);
     }
 }
 

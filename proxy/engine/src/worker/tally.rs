@@ -89,8 +89,8 @@ fn join(how: How, value: &mut Vec<u8>, other: &[u8]) {
     *value = joined.to_string().into_bytes();
 }
 
-/// Appends one list made of those in `parts`; a part that is none counts for nothing. If there is none at all the
-/// first part, an error, is the answer.
+/// Appends one list made of those in `parts`; a part that is none counts for nothing. If there is none at all it is
+/// what is said of the proxy, or the servers' own error if they know of no such list.
 ///
 /// Args:
 ///     own: what is said of the proxy, in place of a row of that name.
@@ -105,8 +105,12 @@ pub(super) fn merge(
     out: &mut Vec<u8>,
 ) {
     let is_list = |part: &&Vec<u8>| part.starts_with(b"STAT ") || part.starts_with(b"END");
-    if !parts.iter().any(|part| is_list(&part)) {
-        out.extend_from_slice(parts.first().map_or(b"END\r\n", Vec::as_slice));
+    let is_known = parts.iter().any(|part| is_list(&part));
+    let mut refusals = parts
+        .iter()
+        .filter(|part| !part.starts_with(b"SERVER_ERROR"));
+    if let Some(refusal) = refusals.next().filter(|_| !is_known) {
+        out.extend_from_slice(refusal);
         return;
     }
     let mut rows: Vec<(&[u8], Vec<u8>)> = Vec::new();
@@ -127,6 +131,12 @@ pub(super) fn merge(
                 }
             }
         }
+    }
+    if !is_known {
+        rows = own
+            .iter()
+            .map(|(name, text)| (name.as_bytes(), text.clone().into_bytes()))
+            .collect();
     }
     for (name, value) in &mut rows {
         if let Some((_, text)) = own.iter().find(|row| row.0.as_bytes() == *name) {
@@ -208,11 +218,25 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_does_not_answer_is_left_out_unless_none_does() {
+    fn a_shard_that_does_not_answer_is_left_out() {
         let lost = "SERVER_ERROR x\r\n";
         let found = merged(Sheet::Items, &[lost, "STAT items:1:number 2\r\nEND\r\n"]);
         assert_eq!(found, "STAT items:1:number 2|END|");
         assert_eq!(merged(Sheet::Items, &[lost, "END\r\n"]), "END|");
-        assert_eq!(merged(Sheet::Items, &[lost, lost]), "SERVER_ERROR x|");
+    }
+
+    #[test]
+    fn without_any_server_the_proxy_tells_of_itself() {
+        let lost = "SERVER_ERROR x\r\n";
+        let own = "STAT pid 7|STAT proxy_shards 2|END|";
+        for parts in [&[lost, lost][..], &[]] {
+            assert_eq!(merged(Sheet::General, parts), own);
+        }
+        assert_eq!(merged(Sheet::Settings, &[lost]), "STAT pid 7|END|");
+        let refused = merged(Sheet::Other, &[lost, "ERROR\r\n"]);
+        assert_eq!(
+            refused, "ERROR|",
+            "no loss, but a list that servers do not have"
+        );
     }
 }

@@ -143,15 +143,22 @@ fn requests_become_text() {
         (packet(0x08, 0, b"", b"", b""), "flush_all\\r\\n"),
         (packet(0x18, 0, &four, b"", b""), "flush_all 60\\r\\n"),
         (packet(0x10, 0, b"", b"", b""), "stats\\r\\n"),
-        (
-            packet(0x10, 0, b"", b"detail on", b""),
-            "stats detail on\\r\\n",
-        ),
+        (packet(0x10, 0, b"", b"items", b""), "stats items\\r\\n"),
+        (packet(0x10, 0, b"", b"reset x", b""), "stats reset\\r\\n"),
     ] {
         assert_eq!(text_of(&packet).as_deref(), Ok(text));
     }
-    let odd_name = packet(0x10, 0, b"", b"a\nflush_all", b"");
-    assert_eq!(text_of(&odd_name), Err(Status::NotFound));
+    for name in [
+        &b"a\nflush_all"[..],
+        b"cachedump 1 0",
+        b"conns",
+        b"detail on",
+        b"extstore",
+        b"items x",
+    ] {
+        let unknown = packet(0x10, 0, b"", name, b"");
+        assert_eq!(text_of(&unknown), Err(Status::NotFound));
+    }
 }
 
 #[test]
