@@ -129,6 +129,11 @@ BAD_TEXT = {
     "add beyond the limit": b"add big 0 0 1100000\r\n" + b"x" * 1_100_000 + b"\r\nget big\r\n",
     "browser": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "post": b"POST /x HTTP/1.1\r\n\r\n",
+    "nothing but a browser's last word": b"HTTP/1.1\r\n",
+    "a browser's words behind a letter": b"x HTTP/1.1\r\nmq HTTP/1.1\r\nPOST /x\r\n",
+    "a browser's words behind the first letter of a command": b"trace HTTP/1.1\r\nconnect a HTTP/1.1\r\n",
+    "a browser's words in a long line": b"xx " * 23 + b"HTTP/1.1\r\n",
+    "a browser's words in a line nearly as long": b"xx " * 22 + b"HTTP/1.1 x\r\n",
 }
 
 
@@ -229,6 +234,11 @@ BAD_BINARY = {
     "value beyond the limit, silently": packet(packets.SETQ, b"a", b"x" * 1_100_000, extras=item_extras())
     + packet(packets.GETQ, b"a"),
     "unknown statistics": packet(packets.STAT, b"bogus") + packet(packets.STAT, b"detail"),
+    "statistics of the text protocol": packet(packets.STAT, b"cachedump 1 0")
+    + packet(packets.STAT, b"conns")
+    + packet(packets.STAT, b"extstore")
+    + packet(packets.STAT, b"items x"),
+    "statistics by the beginning of their name": packet(packets.STAT, b"resetx"),
     "logins that are not wanted": packet(packets.SASL_AUTH, b"NONE", b"x")
     + packet(packets.SASL_STEP, b"PLAIN", b"x"),
     "fields that mean nothing": packet(packets.NOOP)[:5] + b"\1\x12\x34" + packet(packets.NOOP)[8:],
@@ -285,6 +295,14 @@ LIES = {
     "two gigabytes that do not come": b"VALUE lie 0 2147483600\r\nx",
     "half a value": b"VALUE lie 0 5\r\nab",
     # Not among them, as in `test_bad_input.py`: what the next reply completes (a value without its END).
+    "the answer to a set": b"STORED\r\n",
+    "the answer to an incr": b"5\r\n",
+    "the answer to an mg": b"VA 1\r\na\r\n",
+    "statistics": b"STAT lie 1\r\nEND\r\n",
+    "a web server": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "a greeting": b"hello, I am a web server\r\n",
+    "a line feed alone": b"END\n",
+    "a value much longer than was said": b"VALUE lie 0 3\r\nabcdef\r\n",
     "a value longer than was said": b"VALUE lie 0 1\r\nab\r\nEND\r\n",
     "zeros": bytes(50),
     "a line without an end": b"VALUE " + b"x" * 100_000,
@@ -295,6 +313,9 @@ LIES = {
 HONEST = re.compile(rb"SERVER_ERROR (the connection to the backend was lost|read timed out)[^\r\n]*\r\n")
 
 
+UNKNOWN = re.compile(rb"SERVER_ERROR outcome unknown: the connection to the backend was lost[^\r\n]*\r\n")
+
+
 @pytest.mark.fault
 @pytest.mark.parametrize("name", LIES)
 def test_backend_that_lies(
@@ -302,6 +323,37 @@ def test_backend_that_lies(
 ) -> None:
     """An honest error for the request, and right answers for everybody afterwards."""
     assert HONEST.fullmatch(told(resources, start_memcached(), LIES[name], b"get lie\r\n"))
+
+
+ANSWERS_TO_OTHERS = [
+    b"VALUE lie 0 1\r\na\r\nEND\r\n",
+    b"VA 1\r\na\r\n",
+    b"STAT lie 1\r\nEND\r\n",
+    b"END\r\n",
+    b"hello, I am a web server\r\n",
+]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "request_", [b"set lie 0 0 1\r\na\r\n", b"delete lie\r\n", b"touch lie 0\r\n", b"incr lie 1\r\n"]
+)
+def test_a_change_that_is_answered_as_something_else(
+    request_: bytes, resources: ExitStack, start_memcached: Callable[[], MemcachedServer]
+) -> None:
+    server = start_memcached()
+    for lie in ANSWERS_TO_OTHERS:
+        assert UNKNOWN.fullmatch(told(resources, server, lie, request_)), lie
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "lie", [b"STORED\r\n", b"END\r\n", b"VA 3\r\nabcdef\r\n", b"VALUE lie 0 1\r\na\r\nEND\r\n"]
+)
+def test_a_meta_command_that_is_answered_as_something_else(
+    lie: bytes, resources: ExitStack, start_memcached: Callable[[], MemcachedServer]
+) -> None:
+    assert HONEST.fullmatch(told(resources, start_memcached(), lie, b"mg lie v\r\n"))
 
 
 @pytest.mark.fault

@@ -19,6 +19,8 @@ pub const KEY_LIMIT: usize = 250;
 const LINE_LIMIT: usize = 64 * 1024;
 /// The longest get of many keys: half a million of the shortest, whose positions are all kept.
 const MANY_LINE_LIMIT: usize = 1024 * 1024;
+/// Words that memcached takes a line apart into (MAX_TOKENS, less the one behind the last).
+const WORDS_LIMIT: usize = 23;
 
 /// What is wrong with a request that is whole all the same; the connection stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +179,15 @@ fn words(line: &[u8], args: &mut Vec<Arg>) {
     }
 }
 
+/// True if memcached, which tells commands apart by their first letters, asks whether a line with this unknown
+/// command is a browser's.
+fn may_be_http(command: &[u8]) -> bool {
+    match command {
+        [] | [_] | [b'm', _] => false,
+        [first, ..] => !b"gsacidt".contains(first),
+    }
+}
+
 /// Fills in the verb, `noreply` and what is wrong. Returns the size of the whole request when a
 /// data block belongs to it.
 #[inline]
@@ -194,7 +205,9 @@ fn check(request: &mut Request, buf: &[u8], args: &mut Vec<Arg>, limit: usize) -
     request.verb = verb;
     let count = args.len();
     if verb == Verb::Unknown {
-        let http = count > 1 && word(args, count - 1).starts_with(b"HTTP/");
+        // Of a longer line memcached looks at the last word that it has taken apart.
+        let last = word(args, count.min(WORDS_LIMIT) - 1);
+        let http = last.starts_with(b"HTTP/") && may_be_http(word(args, 0));
         request.fault = Some(if http { Fault::Http } else { Fault::Unknown });
         return None;
     }
@@ -365,66 +378,115 @@ pub fn reply(buf: &[u8], kind: ReplyKind, resume: &mut Resume) -> Step<BadReply>
                 Step::Incomplete
             };
         };
-        let line = &buf[at..at + newline];
         let next = at + newline + 1;
+        let Some(line) = buf[at..at + newline].strip_suffix(b"\r") else {
+            return Step::Invalid(BadReply);
+        };
         match kind {
             ReplyKind::Values | ReplyKind::Tokens if line.starts_with(b"VALUE ") => {
                 let Some(length) = value_length(line) else {
                     return Step::Invalid(BadReply);
                 };
                 let end = next + length + 2;
-                if end > buf.len() {
+                match buf.get(end - 2..end) {
                     // The head line is scanned again when more came; it is short.
-                    return Step::Incomplete;
+                    None => return Step::Incomplete,
+                    Some(b"\r\n") => resume.at = end,
+                    Some(_) => return Step::Invalid(BadReply),
                 }
-                resume.at = end;
             }
             ReplyKind::Stats if line.starts_with(b"STAT ") => resume.at = next,
             ReplyKind::Item | ReplyKind::ItemTokens if line.starts_with(b"VA ") => {
-                let Some(length) = word_as_length(line, 1) else {
+                let Some(length) = length_at(&line[3..]) else {
                     return Step::Invalid(BadReply);
                 };
                 let end = next + length + 2;
-                if end > buf.len() {
-                    return Step::Incomplete;
-                }
-                *resume = Resume::default();
-                return Step::Complete(end);
+                return match buf.get(end - 2..end) {
+                    None => Step::Incomplete,
+                    Some(b"\r\n") => {
+                        *resume = Resume::default();
+                        Step::Complete(end)
+                    }
+                    Some(_) => Step::Invalid(BadReply),
+                };
             }
             _ => {
                 *resume = Resume::default();
-                let known = line
-                    .first()
-                    .is_some_and(|byte| byte.is_ascii_alphanumeric());
-                return if known {
-                    Step::Complete(next)
-                } else {
-                    Step::Invalid(BadReply)
+                // The most frequent ones first.
+                let is_usual = match kind {
+                    ReplyKind::Line => line == b"STORED",
+                    ReplyKind::Values | ReplyKind::Tokens => line == b"END",
+                    _ => false,
+                };
+                return match is_usual || is_last(line, kind) {
+                    true => Step::Complete(next),
+                    false => Step::Invalid(BadReply),
                 };
             }
         }
     }
 }
 
+/// True for a line, without its end, that a reply of this kind may end with. Any other is the answer to something
+/// else, or no server's: whose is the next one?
+#[inline(never)]
+fn is_last(line: &[u8], kind: ReplyKind) -> bool {
+    let is_known = match kind {
+        ReplyKind::Values | ReplyKind::Tokens => line == b"END",
+        ReplyKind::Stats => matches!(line, b"END" | b"RESET"),
+        ReplyKind::Item | ReplyKind::ItemTokens => is_meta_status(line),
+        // Copies of a request in the one dialect may be in the other.
+        ReplyKind::Line => is_status(line) || is_meta_status(line),
+        ReplyKind::Batch { .. } => false,
+    };
+    is_known || is_error(line)
+}
+
+fn is_status(line: &[u8]) -> bool {
+    match line {
+        b"STORED" | b"NOT_STORED" | b"EXISTS" | b"NOT_FOUND" | b"DELETED" | b"TOUCHED" | b"OK"
+        | b"RESET" => true,
+        _ => unsigned(line).is_some(),
+    }
+}
+
+fn is_meta_status(line: &[u8]) -> bool {
+    matches!(
+        line.first_chunk(),
+        Some(b"HD" | b"EN" | b"NF" | b"NS" | b"EX" | b"MN" | b"ME")
+    ) && matches!(line.get(2), None | Some(b' '))
+}
+
 /// The length in `VALUE key flags length [cas]`.
 #[inline]
 fn value_length(line: &[u8]) -> Option<usize> {
-    word_as_length(line, 3)
+    let blank = |rest: &[u8]| rest.iter().position(|byte| *byte == b' ');
+    let rest = line.get(b"VALUE ".len()..)?;
+    let rest = &rest[blank(rest)? + 1..];
+    length_at(&rest[blank(rest)? + 1..])
 }
 
+/// The length that `rest` begins with, up to a blank or the end.
 #[inline]
-fn word_as_length(line: &[u8], at: usize) -> Option<usize> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let length = line.split(|byte| *byte == b' ').nth(at)?;
-    unsigned(length)
-        .filter(|length| *length < i32::MAX as u64)
-        .map(|length| length as usize)
+fn length_at(rest: &[u8]) -> Option<usize> {
+    let mut length: usize = 0;
+    for (i, byte) in rest.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return (*byte == b' ' && i > 0).then_some(length);
+        }
+        length = length * 10 + usize::from(digit);
+        if length >= i32::MAX as usize {
+            return None;
+        }
+    }
+    (!rest.is_empty()).then_some(length)
 }
 
 /// The block at the start of a `Values` reply: its key and its whole length. None at `END`.
 pub fn value_block(reply: &[u8]) -> Option<(&[u8], usize)> {
     let newline = memchr(b'\n', reply)?;
-    let line = &reply[..newline];
+    let line = reply[..newline].strip_suffix(b"\r")?;
     let rest = line.strip_prefix(b"VALUE ")?;
     let key = rest.split(|byte| *byte == b' ').next()?;
     Some((key, newline + 1 + value_length(line)? + 2))

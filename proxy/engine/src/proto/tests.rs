@@ -310,6 +310,36 @@ fn memcached_faults() {
 }
 
 #[test]
+fn browsers_are_told_from_commands_that_nobody_knows() {
+    use memcache::Fault;
+    let of = |line: &str| {
+        let (mut args, mut resume) = (Vec::new(), Resume::default());
+        let (_, request) = memcache::request(line.as_bytes(), &mut args, &mut resume, LIMIT);
+        request.and_then(|request| request.fault)
+    };
+    // By what memcached 1.6.18 does.
+    for (line, fault) in [
+        ("GET / HTTP/1.1\r\n", Fault::Http),
+        ("HTTP/1.1\r\n", Fault::Http),
+        (" HTTP/ \r\n", Fault::Http),
+        ("xx HTTP/1.1 \n", Fault::Http),
+        ("mqq HTTP/1.1\r\n", Fault::Http),
+        ("GET /\r\n", Fault::Unknown),
+        ("GET / HTTP/1.1 x\r\n", Fault::Unknown),
+        ("x HTTP/1.1\r\n", Fault::Unknown),
+        ("mq HTTP/1.1\r\n", Fault::Unknown),
+        ("options HTTP\r\n", Fault::Unknown),
+        ("connect HTTP/1.1\r\n", Fault::Unknown),
+        ("trace HTTP/1.1\r\n", Fault::Unknown),
+    ] {
+        assert_eq!(of(line), Some(fault), "{line:?}");
+    }
+    let words = "xx ".repeat(22);
+    assert_eq!(of(&format!("{words}HTTP/1.1 y\r\n")), Some(Fault::Http));
+    assert_eq!(of(&format!("{words}xx HTTP/1.1\r\n")), Some(Fault::Unknown));
+}
+
+#[test]
 fn only_a_last_word_that_may_be_one_is_noreply() {
     for (line, noreply, words) in [
         (&b"delete noreply\r\n"[..], false, 2),
@@ -373,4 +403,67 @@ fn memcached_replies_for_any_split() {
         Some((&b"a"[..], 17))
     );
     assert_eq!(memcache::value_block(b"END\r\n"), None);
+}
+
+#[test]
+fn what_cannot_be_the_answer_is_refused() {
+    use memcache::ReplyKind::{Item, ItemTokens, Line, Stats, Tokens, Values};
+    let step = |kind, reply: &[u8]| memcache::reply(reply, kind, &mut Resume::default());
+    let errors = [
+        &b"ERROR\r\n"[..],
+        b"CLIENT_ERROR bad data chunk\r\n",
+        b"SERVER_ERROR out of memory storing object\r\n",
+    ];
+    for kind in [Line, Values, Tokens, Stats, Item, ItemTokens] {
+        for error in errors {
+            assert_eq!(step(kind, error), Step::Complete(error.len()));
+        }
+        for reply in [
+            &b"hello, I am a web server\r\n"[..],
+            b"HTTP/1.1 400 Bad Request\r\n",
+            b"\r\n",
+            b"END\n",
+            b"STORED\n",
+            b"+OK\r\n",
+            b"ENDS\r\n",
+            b"STORED x\r\n",
+            b"HDD\r\n",
+            b"5x\r\n",
+        ] {
+            assert_eq!(step(kind, reply), Step::Invalid(memcache::BadReply));
+        }
+    }
+    for (reply, kinds) in [
+        (&b"STORED\r\n"[..], &[Line][..]),
+        (b"NOT_FOUND\r\n", &[Line]),
+        (b"18446744073709551615\r\n", &[Line]),
+        (b"END\r\n", &[Values, Tokens, Stats]),
+        (b"RESET\r\n", &[Line, Stats]),
+        (b"HD\r\n", &[Line, Item, ItemTokens]),
+        (b"NS c5 Oa\r\n", &[Line, Item, ItemTokens]),
+        (b"VALUE a 0 1\r\nx\r\nEND\r\n", &[Values, Tokens]),
+        (b"VA 1 c5\r\nx\r\n", &[Item, ItemTokens]),
+        (b"STAT a 1\r\nEND\r\n", &[Stats]),
+    ] {
+        for kind in [Line, Values, Tokens, Stats, Item, ItemTokens] {
+            let expected = match kinds.contains(&kind) {
+                true => Step::Complete(reply.len()),
+                false => Step::Invalid(memcache::BadReply),
+            };
+            assert_eq!(step(kind, reply), expected, "{kind:?} {reply:?}");
+        }
+    }
+    // A value that is longer or shorter than was said.
+    for reply in [
+        &b"VALUE a 0 3\r\nabcdef\r\nEND\r\n"[..],
+        b"VALUE a 0 3\r\nab\r\nEND\r\n",
+        b"VALUE a 0 3\nabc\r\nEND\r\n",
+    ] {
+        assert_eq!(step(Values, reply), Step::Invalid(memcache::BadReply));
+    }
+    assert_eq!(
+        step(Item, b"VA 3\r\nabcdef\r\n"),
+        Step::Invalid(memcache::BadReply)
+    );
+    assert_eq!(step(Item, b"VA 3\r\nabc\r"), Step::Incomplete);
 }
