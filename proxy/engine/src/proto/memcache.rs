@@ -446,7 +446,7 @@ fn is_status(line: &[u8]) -> bool {
     match line {
         b"STORED" | b"NOT_STORED" | b"EXISTS" | b"NOT_FOUND" | b"DELETED" | b"TOUCHED" | b"OK"
         | b"RESET" => true,
-        _ => unsigned(line).is_some(),
+        _ => unsigned(line).is_some() || line.starts_with(b"VERSION "),
     }
 }
 
