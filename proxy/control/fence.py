@@ -13,6 +13,7 @@ the list is made looks at the record later, and finds the one that stood there t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 PREFIX = "shardproxy:"
@@ -55,18 +56,11 @@ class Fence:
 
 def fence(listing: bytes, pool: str, shard: str, epoch: int) -> Fence:
     """What CLIENT LIST says about a shard's writers under the view of ``epoch``."""
-    suffix = f":{pool}/{shard}"
     traffic: dict[str, list[int]] = {}
     control: dict[str, list[int]] = {}
     holding: set[str] = set()
-    for line in listing.decode("utf-8", "replace").splitlines():
-        fields = dict(word.partition("=")[::2] for word in line.split(" "))
-        name, number = fields.get("name", ""), fields.get("id", "")
-        base, mark, held = name.partition("#")
-        if not base.startswith(PREFIX) or not base.endswith(suffix) or not number.isdigit():
-            continue
-        proxy = base[len(PREFIX) : -len(suffix)]
-        (control if mark else traffic).setdefault(proxy, []).append(int(number))
+    for proxy, held, number in _named(listing, pool, shard):
+        (traffic if held is None else control).setdefault(proxy, []).append(number)
         if held == str(epoch):
             holding.add(proxy)
     missing = frozenset((traffic.keys() | control.keys()) - holding)
@@ -80,3 +74,19 @@ def fence(listing: bytes, pool: str, shard: str, epoch: int) -> Fence:
             for number in (*traffic.get(proxy, ()), *control.get(proxy, ()))
         ),
     )
+
+
+def traffic_of(listing: bytes, pool: str, shard: str) -> tuple[int, ...]:
+    """The connections in CLIENT LIST that carry requests for the shard, whichever proxy's."""
+    return tuple(number for _, held, number in _named(listing, pool, shard) if held is None)
+
+
+def _named(listing: bytes, pool: str, shard: str) -> Iterator[tuple[str, str | None, int]]:
+    """Each connection for the shard: whose, what it says to hold (None: it carries requests), its id."""
+    suffix = f":{pool}/{shard}"
+    for line in listing.decode("utf-8", "replace").splitlines():
+        fields = dict(word.partition("=")[::2] for word in line.split(" "))
+        name, number = fields.get("name", ""), fields.get("id", "")
+        base, mark, held = name.partition("#")
+        if base.startswith(PREFIX) and base.endswith(suffix) and number.isdigit():
+            yield base[len(PREFIX) : -len(suffix)], held if mark else None, int(number)

@@ -25,6 +25,9 @@ offsets, once equal, stay equal, and the target may stop being a replica. E+2 wi
 the leader if E+1 still stands there, then on the target, and writes go on, to both. A proxy that still
 follows an older view can reach neither the leader (3) nor, for the same reason, the target.
 
+What a proxy sent the target before it gave it up may come late, from a network that held it back. A replica
+refuses it, so the target's connections that carry requests are closed before it stops being one.
+
 REPLICAOF gives up what the target holds, so it is sent only if the target's record, at that moment, is no
 newer than the sender's view (WATCH and MULTI): by then another proxy may have brought it back. For the same
 reason the target has the record of E+1, through replication, before it stops being a replica.

@@ -7,12 +7,12 @@ why it is right stand there). Changes no shard state: it sends events, like ever
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import trio
 
 from proxy.control.event import Admit, Dismiss, Join
-from proxy.control.fence import fence
+from proxy.control.fence import fence, traffic_of
 from proxy.control.following import (
     CUT_TRIES,
     Server,
@@ -208,16 +208,17 @@ class Following:
             await self._kill(asleep)
             await trio.sleep(FENCE_SECONDS)
 
-    async def _kill(self, connections: list[int] | tuple[int, ...]) -> None:
+    async def _kill(self, connections: Sequence[int]) -> None:
         if connections:
-            requests = [resp_request("CLIENT", "KILL", "ID", str(each)) for each in connections]
+            await self._leader.exchange(
+                lambda talk: self._kill_on(self._leader, connections, talk), self._job.seconds
+            )
 
-            async def work(talk: Talk) -> None:
-                for reply in await talk(b"".join(requests), len(requests)):
-                    if isinstance(reply, ErrorReply):
-                        raise self._refused(self._leader, reply)
-
-            await self._leader.exchange(work, self._job.seconds)
+    async def _kill_on(self, link: Link, connections: Sequence[int], talk: Talk) -> None:
+        requests = [resp_request("CLIENT", "KILL", "ID", str(each)) for each in connections]
+        for reply in await talk(b"".join(requests), len(requests)) if requests else ():
+            if isinstance(reply, ErrorReply):
+                raise self._refused(link, reply)
 
     async def _end_replication(self, run: str, epoch: int, deadline: float) -> None:
         """Once the target has applied all that the leader wrote, the record that has writes held included:
@@ -234,6 +235,7 @@ class Following:
                 if shard.epoch != epoch:
                     raise GivenUp(Trouble.LEADER_CHANGED)
                 return False
+            await self._close_traffic(talk)
             (reply,) = await talk(resp_request("REPLICAOF", "NO", "ONE"), 1)
             if isinstance(reply, ErrorReply):
                 raise GivenUp(Trouble.REFUSED, reply.text)
@@ -243,6 +245,17 @@ class Following:
             if self._job.clock() > deadline:
                 raise GivenUp(Trouble.STALLED, Phase.SWITCHING.value)
             await trio.sleep(FENCE_SECONDS)
+
+    async def _close_traffic(self, talk: Talk) -> None:
+        """What a proxy sent the target before it gave it up may still be on its way. The target refuses that
+        as a replica, and would take it once it is none. A new connection looks at the record first."""
+        (listing,) = await talk(resp_request("CLIENT", "LIST"), 1)
+        if isinstance(listing, ErrorReply):
+            raise self._refused(self._target, listing)
+        if not isinstance(listing, bytes):
+            raise GivenUp(Trouble.REFUSED, "CLIENT LIST")
+        found = traffic_of(listing, self._job.owner.pool, self._job.owner.shard)
+        await self._kill_on(self._target, found, talk)
 
     async def _ask(self, link: Link, *words: str | bytes) -> Reply:
         async def work(talk: Talk) -> Reply:

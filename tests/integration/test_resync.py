@@ -12,11 +12,13 @@ import pytest
 from support.cluster import Cluster
 from support.eventually import PATIENCE, eventually
 from support.proxy_process import ProxyProcess, pool
+from support.raw import Closed
 from support.refill import BACK_SECONDS, phases, traffic_through, wait_back
 from support.servers import RedisServer
 from support.store import QUICK, RedisStore, Refused, connect
 
 from proxy.admin.client import ask_resync
+from proxy.control.fence import Owner
 
 pytestmark = pytest.mark.fault
 
@@ -162,6 +164,25 @@ def test_with_auto_false_it_is_done_when_asked() -> None:
         assert "is not stale" in (ask_resync(admin, "p", "s1", cluster.address(B)) or "")
         assert ask_resync(admin, "p", "s1", cluster.address(A)) is None
         wait_back(cluster, A, cluster.proxy)
+
+
+def test_what_was_sent_to_the_target_before_it_was_given_up_comes_too_late() -> None:
+    """As from a network that held it back until the target was in sync again (chaos seed 1300088)."""
+    with Cluster("redis", resync=AUTO) as cluster, RedisStore(cluster.servers[0][A].port) as operator:
+        cluster.servers[0][B].kill9()
+        cluster.servers[0][B].restart()
+        wait_back(cluster, B, cluster.proxy)
+        # A proxy's connection that stays open while the server does not answer, and is there when it does.
+        with RedisStore(cluster.servers[0][A].port) as given_up:
+            given_up.ask("CLIENT", "SETNAME", Owner("f" * 16, "p", "s1").traffic)
+            cluster.servers[0][A].stop()
+            cluster.wait_state(A, "down")
+            cluster.servers[0][A].cont()
+            wait_back(cluster, A, cluster.proxy)
+            with pytest.raises((Closed, OSError)):
+                given_up.ask("SET", "k", "late")
+        assert operator.ask("PING") == b"PONG", "who is no proxy is left alone"
+        assert cluster.differences() == {}
 
 
 def test_servers_with_a_password(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from proxy.control.event import (
     VerifyFailed,
     WriteFailed,
 )
-from proxy.control.fence import Owner, fence
+from proxy.control.fence import Owner, fence, traffic_of
 from proxy.control.following import (
     LAG_BYTES,
     Server,
@@ -192,6 +192,11 @@ def test_strangers_and_other_shards_are_no_business_of_ours() -> None:
     names = ["", "redis-cli", "shardproxy:x", Owner("3", "p", "s2").traffic, Owner("4", "q", "s").control(1)]
     found = fence(listing(*names), "p", "s", 7)
     assert (found.holding, found.missing, found.cut) == (set(), set(), ())
+
+
+def test_connections_that_carry_requests_are_told_from_others() -> None:
+    named = listing(ONE.traffic, ONE.control(7), TWO.traffic, "redis-cli", Owner("x", "p", "other").traffic)
+    assert traffic_of(named, "p", "s") == (1, 3)
 
 
 def test_a_listing_that_is_cut_or_no_text_names_nobody() -> None:
