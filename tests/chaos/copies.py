@@ -6,6 +6,7 @@ DUMP, whose bytes differ where values are equal.
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -61,11 +62,12 @@ def memcached_copy(server: Server, slack: float = 0.0) -> dict[bytes, Any]:
         for key, expires in expiries.items():
             if key.startswith(RESERVED):
                 continue
-            store.raw.send(b"get %b\r\n" % key)
-            if values := store.read_values():
-                store.raw.send(b"mg %b u\r\n" % key)
-                is_stale = b"X" in store.raw.read_line().split()
-                found[key] = *values[key], is_stale, Moment(expires, MEMCACHED_EXPIRY_SECONDS + int(slack))
+            store.raw.send(b"mg %b v f b\r\n" % base64.b64encode(key))
+            status, *words = store.raw.read_line().split()
+            if status == b"VA":
+                value = store.raw.read_exactly(int(words[0]) + 2)[:-2]
+                moment = Moment(expires, MEMCACHED_EXPIRY_SECONDS + int(slack))
+                found[key] = value, words[1], b"X" in words, moment
     return found
 
 

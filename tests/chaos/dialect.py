@@ -274,7 +274,11 @@ class Memcached(Dialect):
     def _meta_noise(self, rng: random.Random) -> bytes:
         line = rng.choice(META_NOISE)
         # Numbers are not marked: counting keeps a mark or not by who else holds the item.
-        key = b"noise:%b%d" % (b"n" if line.startswith(b"ma") else b"", rng.randrange(30))
+        number = rng.randrange(30)
+        key = b"noise:%b%d" % (b"n" if line.startswith(b"ma") else b"", number)
+        mark = b""
+        if number % 4 == 0:  # a key that only they can name, and the binary protocol
+            key, mark = base64.b64encode(key + b" \r\n\x00"), b" b"
         data = rng.randbytes(rng.choice((0, 1, 30, 500)))
         fields = {
             b"key": key,
@@ -283,7 +287,8 @@ class Memcached(Dialect):
             b"token": self._tokens.get(key, b"77"),
             b"n": len(data),
         }
-        return line % fields + b"\r\n" + (data + b"\r\n" if line.startswith(b"ms") else b"")
+        block = data + b"\r\n" if line.startswith(b"ms") else b""
+        return line % fields + mark + b"\r\n" + block
 
 
 NULL = b"*-1\r\n"
