@@ -190,9 +190,9 @@ class Following:
     async def _stop_writers(self, epoch: int, deadline: float, *, is_cutting: bool) -> None:
         woken: set[str] = set()
         while True:
-            listing = await self._ask(self._leader, "CLIENT", "LIST")
-            if not isinstance(listing, bytes):
-                raise GivenUp(Trouble.REFUSED, "CLIENT LIST")
+            listing = await self._leader.exchange(
+                lambda talk: self._clients(self._leader, talk), self._job.seconds
+            )
             found = fence(listing, self._job.owner.pool, self._job.owner.shard, epoch)
             is_held_here = self._job.owner.proxy in found.holding
             if is_held_here and not found.missing:
@@ -216,7 +216,7 @@ class Following:
 
     async def _kill_on(self, link: Link, connections: Sequence[int], talk: Talk) -> None:
         requests = [resp_request("CLIENT", "KILL", "ID", str(each)) for each in connections]
-        for reply in await talk(b"".join(requests), len(requests)) if requests else ():
+        for reply in await talk(b"".join(requests), len(requests)):
             if isinstance(reply, ErrorReply):
                 raise self._refused(link, reply)
 
@@ -249,22 +249,24 @@ class Following:
     async def _close_traffic(self, talk: Talk) -> None:
         """What a proxy sent the target before it gave it up may still be on its way. The target refuses that
         as a replica, and would take it once it is none. A new connection looks at the record first."""
-        (listing,) = await talk(resp_request("CLIENT", "LIST"), 1)
-        if isinstance(listing, ErrorReply):
-            raise self._refused(self._target, listing)
-        if not isinstance(listing, bytes):
-            raise GivenUp(Trouble.REFUSED, "CLIENT LIST")
+        listing = await self._clients(self._target, talk)
         found = traffic_of(listing, self._job.owner.pool, self._job.owner.shard)
         await self._kill_on(self._target, found, talk)
 
-    async def _ask(self, link: Link, *words: str | bytes) -> Reply:
-        async def work(talk: Talk) -> Reply:
-            (reply,) = await talk(resp_request(*words), 1)
-            if isinstance(reply, ErrorReply):
-                raise self._refused(link, reply)
-            return reply
+    async def _clients(self, link: Link, talk: Talk) -> bytes:
+        listing = await self._say(link, talk, "CLIENT", "LIST")
+        if not isinstance(listing, bytes):
+            raise GivenUp(Trouble.REFUSED, "CLIENT LIST")
+        return listing
 
-        return await link.exchange(work, self._job.seconds)
+    async def _ask(self, link: Link, *words: str | bytes) -> Reply:
+        return await link.exchange(lambda talk: self._say(link, talk, *words), self._job.seconds)
+
+    async def _say(self, link: Link, talk: Talk, *words: str | bytes) -> Reply:
+        (reply,) = await talk(resp_request(*words), 1)
+        if isinstance(reply, ErrorReply):
+            raise self._refused(link, reply)
+        return reply
 
     @staticmethod
     def _refused(link: Link, reply: ErrorReply) -> GivenUp:

@@ -96,6 +96,19 @@ def test_at_first_contact_it_stops_its_shard_alone_until_it_is_gone(
     proxy = start_proxy({"pools": {"p": pool(protocol, *shards, **QUICK, **options)}}, wait_ready=False)
     eventually(lambda: shard_of(proxy)["reason"] == reason)
     assert backend(proxy, second.address) == ("stale", reason)
+    outcomes = set_on_both_shards(protocol, proxy)
+    assert "stored" in outcomes, "the other shard serves"
+    assert any("no backend of this shard is in sync" in each for each in outcomes)
+    assert recorded(protocol, first.port) is None
+    assert recorded(protocol, second.port) == RECORDS[reason]
+    with connect(protocol, second.port) as direct:
+        direct.raw.ask(b"DEL %b\r\n" % RECORD if protocol == "redis" else b"delete %b\r\n" % RECORD)
+    eventually(lambda: shard_of(proxy)["lead"] == first.address)
+    assert recorded(protocol, first.port, b"k") == b"kept"
+
+
+def set_on_both_shards(protocol: str, proxy: ProxyProcess) -> set[str]:
+    """Sets keys of both; "stored", and what else was answered."""
     outcomes = set()
     with connect(protocol, proxy.ports["p"]) as client:
         for number in range(20):
@@ -105,14 +118,7 @@ def test_at_first_contact_it_stops_its_shard_alone_until_it_is_gone(
                 outcomes.add(str(refused))
             else:
                 outcomes.add("stored")
-    assert "stored" in outcomes, "the other shard serves"
-    assert any("no backend of this shard is in sync" in each for each in outcomes)
-    assert recorded(protocol, first.port) is None
-    assert recorded(protocol, second.port) == RECORDS[reason]
-    with connect(protocol, second.port) as direct:
-        direct.raw.ask(b"DEL %b\r\n" % RECORD if protocol == "redis" else b"delete %b\r\n" % RECORD)
-    eventually(lambda: shard_of(proxy)["lead"] == first.address)
-    assert recorded(protocol, first.port, b"k") == b"kept"
+    return outcomes
 
 
 def test_a_server_of_the_other_protocol_stops_its_shard_alone(
@@ -131,15 +137,7 @@ def test_a_server_of_the_other_protocol_stops_its_shard_alone(
     shards = [good.address], [strange.address]
     proxy = start_proxy({"pools": {"p": pool(protocol, *shards, **{**QUICK, **options})}}, wait_ready=False)
     eventually(lambda: backend_of(proxy, "s2") == ("down", "protocol"))
-    outcomes = set()
-    with connect(protocol, proxy.ports["p"]) as client:
-        for number in range(20):
-            try:
-                client.set(b"key:%d" % number, b"v")
-            except Refused as refused:
-                outcomes.add(str(refused))
-            else:
-                outcomes.add("stored")
+    outcomes = set_on_both_shards(protocol, proxy)
     assert "stored" in outcomes, "the other shard serves"
     assert any("nothing was applied" in each for each in outcomes)
     assert "reason=protocol" in proxy.log_text()
