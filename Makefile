@@ -17,6 +17,8 @@ FUZZ_SECONDS ?= 60
 SCHEDULES ?= 20
 CHAOS_MINUTES ?= 60
 SEED ?=
+# What `make planted` hunts, and how.
+PLANTED ?= --all
 # 1 to run the programs of `make clients` against plain servers in the proxy's place.
 PLAIN ?=
 # Redis' source, for make redis-suite; and its units and options: SUITE="--layout 3x2 unit/type/list".
@@ -34,7 +36,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
 CRATE := proxy/engine
 BIN := .venv/bin
 
-.PHONY: help build run test clients redis-suite chaos model lint fmt bench counts recovery fuzz dist lock clean
+.PHONY: help build run test clients redis-suite chaos planted model lint fmt bench counts recovery fuzz dist lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -67,6 +69,10 @@ redis-suite: ## Redis' own tests against the proxy (REDIS_SOURCE=/path/to/redis,
 chaos: ## random faults under load, and a check of every answer (SCHEDULES=100, SEED=17)
 	@.ci/setup cargo backends engine
 	$(BIN)/python tests/chaos/run.py --schedules $(SCHEDULES) --minutes $(CHAOS_MINUTES) $(if $(SEED),--first $(SEED))
+
+planted: ## faults planted in copies of the source, each of which chaos must notice (PLANTED="NAME", "--list")
+	@.ci/setup cargo backends engine
+	$(BIN)/python tests/chaos/planted/plant.py $(PLANTED)
 
 model: ## every order of events in the view protocol, searched (MODEL=quick, or a word in a name)
 	@.ci/setup cargo

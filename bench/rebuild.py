@@ -59,6 +59,7 @@ def engine(listener: socket.socket) -> _engine.Engine:
         backend_inflight_limit=65_536,
         ack="all",
         cross_shard="split",
+        keyless_everywhere=False,
         cluster=False,
         databases=16,
         users=[],

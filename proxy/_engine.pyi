@@ -62,6 +62,7 @@ class PoolConfig:
         backend_inflight_limit: unanswered requests per backend connection; further ones wait.
         ack: ``"all"``, ``"quorum"`` or ``"primary"``: how many in-sync replicas must have answered a write.
         cross_shard: ``"split"`` or ``"refuse"``: what becomes of a request with keys on several shards.
+        keyless_everywhere: a script that names no keys runs on every shard of a Redis pool, not on one.
         cluster: show clients a cluster of one node instead of a server without cluster support.
         databases: how many a client may SELECT, 1 to 16.
         users: ``(name, password)`` pairs clients may log in with; empty means no login is needed.
@@ -90,6 +91,7 @@ class PoolConfig:
         backend_inflight_limit: int,
         ack: str,
         cross_shard: str,
+        keyless_everywhere: bool,
         cluster: bool,
         databases: int,
         users: Sequence[tuple[str, bytes]],

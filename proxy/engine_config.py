@@ -45,6 +45,7 @@ def _pool(name: str, pool: PoolConfig, descriptors: Sequence[int]) -> _engine.Po
         backend_inflight_limit=pool.limits.backend_inflight,
         ack=pool.replication.ack,
         cross_shard=pool.cross_shard,
+        keyless_everywhere=pool.keyless_scripts == "all",
         cluster=pool.cluster == "emulate",
         databases=pool.databases,
         users=[(user.name, user.password.reveal()) for user in pool.auth.users],

@@ -321,6 +321,7 @@ class PoolConfig(Model):
     bootstrap: Literal["sync", "trust", "refuse"] = "sync"
     views: Literal["available", "majority"] = "available"
     cross_shard: Literal["split", "refuse"] = "split"
+    keyless_scripts: Literal["one", "all"] = "one"
     cluster: Literal["disabled", "emulate"] = "disabled"
     databases: Annotated[int, _whole(1, DATABASES_MAX)] = DATABASES_MAX
     hedge_after_seconds: Annotated[float, _duration(0, DAY)] = Field(default=0.0, alias="hedge_after")

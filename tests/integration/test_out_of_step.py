@@ -1,5 +1,8 @@
 """A server leaves out a reply, or half of one: all that follow belong to somebody else, and nothing on the
-wire says so. It shows by a request that is not answered in time, and then the connection ends."""
+wire says so. It shows by a request that is not answered in time, or by a question between those of clients
+that never cease to ask, and then the connection ends."""
+
+import select
 
 import pytest
 from support.eventually import eventually
@@ -60,6 +63,43 @@ def test_it_ends_with_a_request_that_is_not_answered_in_time(
             eventually(round_is_right, what="everybody is answered his own again")
             for _ in range(50):
                 assert round_is_right()
+            assert proxy.metric("shardproxy_backend_connection_failures_total") >= 1
+            for client in clients:
+                client.close()
+
+
+@pytest.mark.parametrize("is_half", [False, True], ids=["none", "half"])
+def test_it_ends_while_so_much_is_asked_that_nothing_is_late(protocol: str, is_half: bool) -> None:
+    """Each client asks again once it is answered, so whoever waits is soon given a reply: another one's."""
+    lie = HALVES[protocol] if is_half else b""
+    with SERVERS[protocol]() as server, LyingServer(server.port, b"lie", lie) as liar:
+        config = pool(protocol, [liar.address], timeouts={"request": "20s"})
+        with ProxyProcess({"pools": {"p": config}}) as proxy:
+            with connect(protocol, proxy.ports["p"]) as writer:
+                for number in range(CLIENTS):
+                    writer.set(b"k%d" % number, b"v%d" % number)
+            clients = [RawClient(proxy.ports["p"]) for _ in range(CLIENTS)]
+            for number, client in enumerate(clients):
+                ask(client, protocol, b"k%d" % number)
+            answers: dict[int, bytes] = {}
+
+            def all_are_right() -> bool:
+                """After one more answer to whoever has any."""
+                ready = select.select([client.socket for client in clients], [], [], 10)[0]
+                for number, client in enumerate(clients):
+                    if client.socket in ready:
+                        answers[number] = read(client, protocol)
+                        ask(client, protocol, b"k%d" % number)
+                return answers == {number: value(protocol, number) for number in range(CLIENTS)}
+
+            eventually(all_are_right, what="everybody is answered")
+            ask(clients[0], protocol, b"lie")
+            eventually(lambda: not all_are_right(), what="somebody is given the answer of another")
+            eventually(all_are_right, within=10, what="everybody is answered his own again")
+            for _ in range(200):
+                assert all_are_right()
+            assert liar.lies == 1
+            assert proxy.metric("shardproxy_backend_timeouts_total") == 0
             assert proxy.metric("shardproxy_backend_connection_failures_total") >= 1
             for client in clients:
                 client.close()

@@ -3,6 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from support.cluster import Cluster
@@ -215,6 +216,62 @@ def test_scripts_without_keys(cluster: Cluster, redis_server: RedisServer) -> No
             ours.ask("EVAL", "return tostring(math.random())", 0)
         ours.ask("SET", "k", "v")
     check_in_sync(cluster)
+
+
+REMOVE = """local found = redis.call('KEYS', ARGV[1])
+if #found > 0 then redis.call('DEL', unpack(found)) end
+return #found"""
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_scripts_without_keys_run_everywhere_where_it_is_said(workers: int) -> None:
+    """What looks through all keys finds those of all shards; answers are put together by what they are."""
+    options: dict[str, Any] = {**PATIENT, "keyless_scripts": "all"}
+    with (
+        Cluster("redis", shards=3, replicas=2, workers=workers, **options) as cluster,
+        store(cluster) as ours,
+    ):
+        ours.ask("MSET", *(word for key in KEYS for word in (key, key)))
+        ours.ask("SET", "other", 1)
+        assert ours.ask("EVAL_RO", "return #redis.call('KEYS', ARGV[1])", 0, "k?") == 10
+        assert sorted(ours.ask("EVAL", "return redis.call('KEYS', ARGV[1])", 0, "k*")) == sorted(
+            key.encode() for key in KEYS
+        )
+        look = "#!lua flags=no-writes\nreturn redis.call('GET', ARGV[1])"
+        assert ours.ask("EVAL", look, 0, "k3") == b"k3"
+        assert ours.ask("EVAL", look, 0, "nosuch") is None
+        assert answer(ours, "EVAL", "return redis.status_reply('FINE')", 0) == b"+FINE\r\n"
+        assert b"script:" in answer(ours, "EVAL", "error('x')", 0)
+        assert b"MINE x" in answer(ours, "EVAL_RO", "return redis.error_reply('MINE x')", 0)
+        # With keys it is on their shard, as ever; so is what has a wrong count of them.
+        assert ours.ask("EVAL", "return redis.call('GET', KEYS[1])", 1, "k1") == b"k1"
+        assert b"Number of keys" in answer(ours, "EVAL", "return 1", 7)
+        # By its digest, though some backends have lost it: all or none run it.
+        digest = ours.ask("SCRIPT", "LOAD", REMOVE).decode()
+        with RedisStore(cluster.servers[1][0].port) as direct:
+            direct.ask("SCRIPT", "FLUSH")
+        assert b"-NOSCRIPT" in answer(ours, "EVALSHA", "f" * 40, 0)
+        ours.raw.send(b"".join(command("EVALSHA", digest, 0, pattern) for pattern in ("k?", "k*", "k*")))
+        assert [ours.raw.read_reply() for _ in range(3)] == [b":10\r\n", b":2\r\n", b":0\r\n"]
+        assert ours.ask("KEYS", "*") == [b"other"]
+        # What they write is on all shards, and on all replicas of each.
+        assert ours.ask("EVAL", "return redis.call('INCRBY', 'n', 2)", 0) == 6
+        ours.ask("FUNCTION", "LOAD", "#!lua name=l\nredis.register_function('add', function(_, a) "
+                 "return redis.call('RPUSH', 'l', a[1]) end)")  # fmt: skip
+        assert ours.ask("FCALL", "add", 0, "x") == 3
+        check_in_sync(cluster)
+
+
+@pytest.mark.fault
+def test_a_script_on_every_shard_of_which_one_is_lost() -> None:
+    with (
+        Cluster("redis", shards=2, replicas=1, keyless_scripts="all") as cluster,
+        store(cluster) as ours,
+    ):
+        cluster.servers[1][0].kill9()
+        eventually(lambda: b"-CLUSTERDOWN" in answer(ours, "KEYS", "*"), what="it is known to be lost")
+        assert b"-CLUSTERDOWN" in answer(ours, "EVAL_RO", "return 1", 0)
+        assert b"outcome unknown" in answer(ours, "EVAL", "return redis.call('INCR', 'n')", 0)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

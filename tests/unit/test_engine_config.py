@@ -167,7 +167,13 @@ def test_the_engine_refuses_routes_that_lead_nowhere() -> None:
 
 @pytest.mark.parametrize("protocol", SERVER_VERSIONS)
 @pytest.mark.parametrize(
-    "keys", ["replication: {ack: quorum}", "replication: {ack: primary}", "cross_shard: refuse"]
+    "keys",
+    [
+        "replication: {ack: quorum}",
+        "replication: {ack: primary}",
+        "cross_shard: refuse",
+        "keyless_scripts: all",
+    ],
 )
 def test_the_engine_takes_what_the_schema_takes(protocol: str, keys: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:

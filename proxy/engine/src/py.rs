@@ -63,6 +63,7 @@ struct PoolConfig {
     backend_inflight_limit: usize,
     ack: Ack,
     cross_shard: bool,
+    keyless_everywhere: bool,
     cluster: bool,
     databases: u8,
     monitor: bool,
@@ -79,8 +80,8 @@ impl PoolConfig {
     #[new]
     #[pyo3(signature = (*, name, protocol, listeners, connect_timeout, request_timeout, client_idle_timeout,
         client_limit, request_bytes_limit, client_inflight_limit, client_output_bytes_limit,
-        backend_inflight_limit, ack, cross_shard, cluster, databases, users, backend_login, server_version,
-        admin_commands=vec![]))]
+        backend_inflight_limit, ack, cross_shard, keyless_everywhere, cluster, databases, users, backend_login,
+        server_version, admin_commands=vec![]))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         name: String,
@@ -96,6 +97,7 @@ impl PoolConfig {
         backend_inflight_limit: usize,
         ack: &str,
         cross_shard: &str,
+        keyless_everywhere: bool,
         cluster: bool,
         databases: u8,
         users: Vec<(String, Vec<u8>)>,
@@ -152,6 +154,7 @@ impl PoolConfig {
                     )))
                 }
             },
+            keyless_everywhere,
             cluster,
             databases: match databases as usize {
                 1..=DATABASES_MAX => databases,
@@ -222,6 +225,7 @@ impl EngineConfig {
                 backend_inflight_limit: pool.backend_inflight_limit,
                 ack: pool.ack,
                 cross_shard: pool.cross_shard,
+                keyless_everywhere: pool.keyless_everywhere,
                 is_cluster: pool.cluster,
                 databases: pool.databases,
                 monitor: pool.monitor,

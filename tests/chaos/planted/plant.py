@@ -4,8 +4,8 @@
     python tests/chaos/planted/plant.py --list
     python tests/chaos/planted/plant.py --all
 
-The exit status is 1 if the checker noticed nothing. The source itself is not touched; the copy is under
-.cache/planted/ and may be removed at any time.
+Called by ``make planted``. The exit status is 1 if the checker noticed nothing. The source itself is not
+touched; the copy is under .cache/planted/ and may be removed at any time.
 """
 
 from __future__ import annotations

@@ -524,6 +524,7 @@ fn pool(protocol: Protocol, listener: UnixListener) -> PoolConfig {
         backend_inflight_limit: 65_536,
         ack: Ack::All,
         cross_shard: true,
+        keyless_everywhere: false,
         is_cluster: false,
         databases: 16,
         monitor: false,

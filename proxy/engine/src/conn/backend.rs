@@ -192,6 +192,9 @@ pub struct Conn {
     pub tombstones: usize,
     /// One of `inflight` is to show that replies still belong to their requests.
     pub asks_step: bool,
+    /// When it was first found with requests in flight since it had none, or since such a question was answered;
+    /// 0: it was not. Worker clock in milliseconds.
+    pub busy_since: u64,
     /// Running counts of bytes queued and written since the connection was made (wrapping).
     pub queued: u32,
     pub written: u32,
@@ -234,6 +237,7 @@ impl Conn {
             batch: Batch::default(),
             tombstones: 0,
             asks_step: false,
+            busy_since: 0,
             queued: 0,
             written: 0,
             feed: None,

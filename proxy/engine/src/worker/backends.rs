@@ -180,7 +180,10 @@ impl Worker {
                 }
             }
         }
-        let conn = &self.conns[index as usize];
+        let conn = &mut self.conns[index as usize];
+        if conn.inflight.is_empty() {
+            conn.busy_since = 0;
+        }
         let (pool, shard) = (conn.pool, conn.shard);
         self.wake_later(pool, shard);
     }

@@ -141,6 +141,7 @@ impl Worker {
         conn.resume = Resume::default();
         conn.tombstones = 0;
         conn.asks_step = false;
+        conn.busy_since = 0;
         conn.batch.clear();
         let (written, watch) = (conn.written, conn.watch);
         conn.queued = 0;

@@ -76,6 +76,38 @@ fn is_clients(key: &&[u8]) -> bool {
     !resp::string(key).is_some_and(is_reserved)
 }
 
+/// What the answers of one script on several shards, none of them an error, are together: of numbers the sum, of
+/// lists (sets, maps) one after the other. Of anything else, as of answers of several kinds, the first that is
+/// not null.
+pub(super) fn scripts(parts: &[Vec<u8>], out: &mut Vec<u8>) {
+    let numbers: Option<Vec<i64>> = parts.iter().map(|part| resp::integer(part)).collect();
+    if let Some(numbers) = numbers {
+        let sum = numbers.into_iter().fold(0, i64::saturating_add);
+        out.extend_from_slice(format!(":{sum}\r\n").as_bytes());
+        return;
+    }
+    let kind = parts[0][0];
+    let body = |part: &'_ Vec<u8>| match part[0] == kind {
+        true => resp::aggregate(part).or_else(|| resp::map(part)),
+        false => None,
+    };
+    let bodies: Option<Vec<(usize, usize)>> = parts.iter().map(body).collect();
+    if let Some(bodies) = bodies {
+        let count: usize = bodies.iter().map(|(count, _)| count).sum();
+        out.extend_from_slice(format!("{}{count}\r\n", char::from(kind)).as_bytes());
+        for (part, (_, start)) in parts.iter().zip(bodies) {
+            out.extend_from_slice(&part[start..]);
+        }
+        return;
+    }
+    let is_null = |part: &&Vec<u8>| matches!(part.get(..2), Some(b"_\r" | b"$-" | b"*-"));
+    let first = parts
+        .iter()
+        .find(|part| !is_null(part))
+        .unwrap_or(&parts[0]);
+    out.extend_from_slice(first);
+}
+
 /// What RANDOMKEY comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Drawn<'a> {
@@ -278,6 +310,39 @@ mod tests {
 
     fn parts(texts: &[&str]) -> Vec<Vec<u8>> {
         texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn answers_of_scripts_are_put_together_by_what_they_are() {
+        let merged = |texts: &[&str]| {
+            let mut out = Vec::new();
+            scripts(&parts(texts), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(merged(&[":1\r\n", ":-3\r\n"]), ":-2\r\n");
+        let most = format!(":{}\r\n", i64::MAX);
+        assert_eq!(merged(&[&most, ":1\r\n"]), most);
+        let (two, none, one) = ("*2\r\n:1\r\n*1\r\n+a\r\n", "*0\r\n", "*1\r\n$1\r\nb\r\n");
+        assert_eq!(
+            merged(&[two, none, one]),
+            "*3\r\n:1\r\n*1\r\n+a\r\n$1\r\nb\r\n"
+        );
+        assert_eq!(
+            merged(&["~1\r\n:1\r\n", "~1\r\n:1\r\n"]),
+            "~2\r\n:1\r\n:1\r\n"
+        );
+        let maps = ["%1\r\n+a\r\n:1\r\n", "%1\r\n+b\r\n:2\r\n"];
+        assert_eq!(merged(&maps), "%2\r\n+a\r\n:1\r\n+b\r\n:2\r\n");
+        for null in ["$-1\r\n", "*-1\r\n", "_\r\n"] {
+            assert_eq!(merged(&[null, "$1\r\na\r\n", "$1\r\nb\r\n"]), "$1\r\na\r\n");
+            assert_eq!(merged(&[null, null]), null);
+            assert_eq!(merged(&[null, ":2\r\n"]), ":2\r\n");
+        }
+        assert_eq!(merged(&["+OK\r\n", ":1\r\n"]), "+OK\r\n");
+        assert_eq!(
+            merged(&["*1\r\n:1\r\n", "%1\r\n+a\r\n:1\r\n"]),
+            "*1\r\n:1\r\n"
+        );
     }
 
     #[test]

@@ -256,8 +256,13 @@ impl Worker {
             }
             None => match command::keys(row, &args, &mut keys) {
                 Ok(()) => {
+                    let is_script = row.flags.has(Flags::NO_MANDATORY_KEYS);
+                    if is_script && keys.is_empty() && self.runs_everywhere(pool) {
+                        self.keys = keys;
+                        return self.run_everywhere(asked);
+                    }
                     let spot = self.spot_of_request(pool, row, &args, &keys);
-                    if row.flags.has(Flags::NO_MANDATORY_KEYS) {
+                    if is_script {
                         if let Ok(Spot { pool, shard }) = spot {
                             self.prepare_script(pool, shard, lane, row, &args);
                         }

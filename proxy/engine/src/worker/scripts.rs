@@ -14,7 +14,10 @@ use std::hash::{DefaultHasher, Hasher};
 
 use super::ask::request;
 use super::exec::{self, Facts};
+use super::forward::{Copies, Flow, Incoming, Outgoing};
+use super::split::{Merge, Parts};
 use super::*;
+use crate::command::overlay::Effect;
 use crate::command::scripts::{self, Digest};
 use crate::command::{self, Row};
 use crate::conn::backend::NO_PART;
@@ -120,6 +123,59 @@ impl Worker {
             }
             _ => {}
         }
+    }
+
+    /// True if the pool has scripts without keys run on every shard, and more than one.
+    pub(super) fn runs_everywhere(&self, pool: u16) -> bool {
+        let pool = pool as usize;
+        self.shared.config.pools[pool].keyless_everywhere && self.table.pools[pool].shards.len() > 1
+    }
+
+    /// Runs such a script on every shard. By its text, where that is known: a shard that says NOSCRIPT when others
+    /// have run it would have it run twice by them.
+    pub(super) fn run_everywhere(&mut self, asked: &Incoming) -> Flow {
+        let Incoming {
+            who,
+            meta,
+            pool,
+            row,
+            args,
+            frame,
+            ..
+        } = *asked;
+        let frame = match row.name {
+            "EVALSHA" | "EVALSHA_RO" => self.by_text(&args),
+            _ => None,
+        }
+        .unwrap_or_else(|| frame.to_vec());
+        if matches!(row.name, "EVAL" | "EVAL_RO") {
+            self.remember_script(args.get(1));
+        }
+        let spots = self.present_spots(pool);
+        let parts = Parts {
+            bytes: vec![frame; spots.len()],
+            spots,
+            ..Parts::default()
+        };
+        let write = row.effect_of(&args) != Effect::Nothing;
+        let out = Outgoing {
+            write,
+            bytes: b"",
+            copies: Copies::FromBytes,
+            ..asked.outgoing(Spot { pool, shard: 0 })
+        };
+        self.dispatch_parts(who, meta, Merge::Scripts { write }, parts, &out)
+    }
+
+    /// EVALSHA as EVAL, if the text is known.
+    fn by_text(&self, args: &Args<'_>) -> Option<Vec<u8>> {
+        let text =
+            scripts::parse(args.get(1)).and_then(|digest| self.shared.scripts().get(&digest))?;
+        let is_read = args.get(0).len() > b"EVALSHA".len();
+        let name: &[u8] = if is_read { b"EVAL_RO" } else { b"EVAL" };
+        let mut words: Vec<&[u8]> = vec![name, &text];
+        words.extend(args.iter().skip(2));
+        Some(request(&words))
     }
 
     /// Sends SCRIPT LOAD to all members of a shard that may not have it, if the text is known.
@@ -247,16 +303,9 @@ impl Worker {
             buf: &called.bytes,
             list: &list,
         };
-        let text =
-            scripts::parse(args.get(1)).and_then(|digest| self.shared.scripts().get(&digest));
-        let Some(text) = text.filter(|_| is_last) else {
+        let Some(bytes) = self.by_text(&args).filter(|_| is_last) else {
             return false;
         };
-        let is_read = args.get(0).len() > b"EVALSHA".len();
-        let name: &[u8] = if is_read { b"EVAL_RO" } else { b"EVAL" };
-        let mut words: Vec<&[u8]> = vec![name, &text];
-        words.extend(args.iter().skip(2));
-        let bytes = request(&words);
         if is_remote {
             let to = ReplyTo::Remote {
                 worker: self.id as u8,

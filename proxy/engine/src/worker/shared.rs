@@ -49,6 +49,8 @@ pub struct PoolConfig {
     pub ack: Ack,
     /// Requests with keys on several shards are split; otherwise refused.
     pub cross_shard: bool,
+    /// A script that names no keys runs on every shard; otherwise on one.
+    pub keyless_everywhere: bool,
     /// Shown to clients as a cluster of one node.
     pub is_cluster: bool,
     /// Databases that clients may select.

@@ -4,6 +4,7 @@
 use super::ask::Fan;
 use super::cut::{self, Piece};
 use super::forward::{Copies, Flow, Meta, Outgoing, Way};
+use super::merge;
 use super::tally::Sheet;
 use super::*;
 use crate::command::channel::{self, QueryKind};
@@ -26,6 +27,8 @@ pub(super) enum Merge {
     Removed,
     /// The same line from all, of a write.
     Same,
+    /// Answers of scripts without keys.
+    Scripts { write: bool },
     /// Answers to PUBSUB.
     Channels(QueryKind),
     /// memcached `VALUE` blocks in the order of the keys, then END; a failed part is missing keys.
@@ -322,6 +325,7 @@ impl Worker {
             Merge::Sum => merge_sum(&gather, &mut reply),
             Merge::Removed => merge_removed(&gather, &mut reply),
             Merge::Same => merge_same(&gather, &mut reply),
+            Merge::Scripts { write } => merge_scripts(&gather, write, &mut reply),
             Merge::Channels(kind) => merge_channels(&gather, kind, &mut reply),
             Merge::Values => merge_values(&gather, &mut reply),
             Merge::Stats(sheet) => self.merge_stats(gather.pool, sheet, &gather.parts, &mut reply),
@@ -391,6 +395,17 @@ fn merge_channels(gather: &Gather, kind: QueryKind, out: &mut Vec<u8>) {
     match first_error(gather) {
         Some(error) => out.extend_from_slice(error),
         None => channel::merge(kind, &gather.keys, &gather.parts, out),
+    }
+}
+
+fn merge_scripts(gather: &Gather, write: bool, out: &mut Vec<u8>) {
+    let error = match write {
+        true => failure(gather),
+        false => first_error(gather).map(Vec::as_slice),
+    };
+    match error {
+        Some(error) => out.extend_from_slice(error),
+        None => merge::scripts(&gather.parts, out),
     }
 }
 
