@@ -94,8 +94,13 @@ def _is_named_life(shard: ShardState, member: Member) -> bool:
 
 
 def _was_flushed(member: Member) -> bool:
-    """Evicted and flushed look alike but for the count; with no earlier count, expect the worse."""
-    return member.flushes is None or member.seen is None or member.seen.flushes != member.flushes
+    """A record that was evicted and one that went with the data look alike, but for what the server counts,
+    and for whose data it has: a replica drops its own without a flush. Of one that does not tell, nor whether
+    it is the same process, expect the worse."""
+    seen = member.seen
+    if member.flushes is None or seen is None or seen.incarnation is None or not seen.incarnation.token:
+        return True
+    return seen.flushes != member.flushes or seen.lineage != member.lineage
 
 
 def unreadable(shard: ShardState, member: Member) -> Reason | None:

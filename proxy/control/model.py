@@ -288,6 +288,8 @@ class ProbeResult:
         absent: the bytes under the pool's key for absent shards, None if there are none.
         absent_known: False if nobody asked, or the server did not let us look.
         flushes: how often this process was flushed, None if it does not tell.
+        lineage: where its data came from, "" if it does not tell: another one once it has taken over that of
+            another server (``master_replid`` of Redis), or was emptied by a flush that was counted earlier.
         items: keys held, the view record not counted; None if unknown.
         resolved: numeric address that answered or was tried, "" if the name did not resolve.
         seconds: how long the answer took.
@@ -302,6 +304,7 @@ class ProbeResult:
     absent: bytes | None = None
     absent_known: bool = False
     flushes: int | None = None
+    lineage: str = ""
     items: int | None = None
     resolved: str = ""
     seconds: float = 0.0

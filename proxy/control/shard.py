@@ -143,6 +143,7 @@ class _Step:
             unrecorded=False,
             missing=missing,
             flushes=result.flushes if result.record is not None else member.flushes,
+            lineage=result.lineage if result.record is not None else member.lineage,
         )
         self.shard = quorum.note_answer(self.shard, member, result)
         if result.record is not None:
@@ -185,7 +186,7 @@ class _Step:
             if address not in event.missed and member.seen is not None:
                 # What was found before (nothing, after a flush) is out of date: we wrote it ourselves.
                 seen = replace(member.seen, record=record, record_known=True)
-                self._note(member, seen=seen, missing=0, flushes=seen.flushes)
+                self._note(member, seen=seen, missing=0, flushes=seen.flushes, lineage=seen.lineage)
         if event.is_fresh:
             self.shard = quorum.note_recorded(self.shard, event.view)
         self._follow(event.view, record, self.shard.reason)

@@ -44,7 +44,7 @@ class Member:
         doubted: a connection of the engine was shown something else than the table says, and waits for
             the next one; until the record is found to be right after all.
         missing: probes in a row that found no record.
-        flushes: flush count when the record was last there.
+        flushes, lineage: flush count, and whose data it held, when the record was last there.
         asked_without: epoch of the last view that was proposed while it had no record; 0 if none was.
         readmitted: that view was recorded without its vote, so it may be given a record (`quorum`).
     """
@@ -67,6 +67,7 @@ class Member:
     doubted: bool = False
     missing: int = 0
     flushes: int | None = None
+    lineage: str = ""
     asked_without: int = 0
     readmitted: bool = False
     drained: bool = False

@@ -26,6 +26,15 @@ GAP_SHARE, GAP_SECONDS_LIMIT = 0.1, 0.05
 FLUSH_COMMANDS = ("cmdstat_flushall", "cmdstat_flushdb", "cmdstat_swapdb")
 INFO_SECTIONS = ("server", "replication", "persistence", "commandstats", "keyspace")
 
+FLUSH_SECONDS = 180
+"""A flush that was due within so long may be why a record is missing: longer than between two probes, and by
+far not as long as a memcached takes to be full again and evict."""
+UPTIME_LAG_SECONDS = 60
+"""By how much memcached's own clock, by which "oldest" is told, is ahead of its uptime."""
+
+FLUSHED = "flushed"
+"""The lineage of a memcached that may have been emptied since; what it holds is all from after that."""
+
 Report = Callable[[ProbeResult | ConnectionFailed], Awaitable[None]]
 
 
@@ -139,8 +148,12 @@ def read_redis(address: str, replies: list[Reply]) -> ProbeResult:
     if condition is None and info.get("role") == "slave":
         condition = Condition.READONLY
     record, is_known = _redis_record(replies[1 + len(INFO_SECTIONS) :])
+    refusal = next((each for each in replies[1:] if isinstance(each, ErrorReply)), None)
+    if is_known and refusal is not None and refusal.word != "WRONGTYPE":
+        # Without INFO it would be held for empty, and one that came back empty for the process it was.
+        is_known = None
     if is_known is None:
-        condition = condition or condition_of(replies[-1]) or Condition.NOAUTH
+        condition = condition or condition_of(refusal or replies[-1]) or Condition.NOAUTH
     run = info.get("run_id", "")
     keys = sum(int(_field(text, "keys") or 0) for name, text in info.items() if _is_database(name))
     return ProbeResult(
@@ -150,6 +163,7 @@ def read_redis(address: str, replies: list[Reply]) -> ProbeResult:
         record=record,
         record_known=bool(is_known),
         flushes=sum(int(_field(info.get(name, ""), "calls") or 0) for name in FLUSH_COMMANDS),
+        lineage=info.get("master_replid", ""),
         items=max(0, keys - (record is not None)),
     )
 
@@ -185,10 +199,30 @@ async def _ask_memcached(talk: Talk, address: str, key: str | None, absent_key: 
     replies = await talk(request, 1 + len(keys))
     absent = replies.pop() if absent_key is not None else None
     result = read_memcached(address, replies, key)
+    if result.record_known and result.record is None:
+        (settings,) = await talk(b"stats settings\r\n", 1)
+        if has_flushed_lately(replies[0], settings):
+            result = replace(result, lineage=FLUSHED)
     if absent_key is None or not isinstance(absent, Listing) or result.failure is not None:
         return result
     value = absent.values.get(absent_key.encode())
     return _with_absence(result, value.data if value is not None else None, True)
+
+
+def has_flushed_lately(statistics: Reply, settings: Reply) -> bool:
+    """True if a flush may be why the record is not there, whenever it was asked for: memcached counts one
+    with a delay when it comes, not when it is due.
+
+    Args:
+        statistics, settings: the answers to ``stats`` and ``stats settings``.
+    """
+    if not isinstance(statistics, Listing) or not isinstance(settings, Listing):
+        return True
+    uptime, due = statistics.statistics.get(b"uptime", b""), settings.statistics.get(b"oldest", b"0")
+    if not uptime.isdigit() or not due.isdigit():
+        return True
+    since = int(uptime) - (int(due) - UPTIME_LAG_SECONDS)
+    return int(due) > 0 and -1 <= since < FLUSH_SECONDS
 
 
 def _with_absence(result: ProbeResult, record: bytes | None, is_known: bool | None) -> ProbeResult:

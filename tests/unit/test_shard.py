@@ -357,6 +357,17 @@ class TestMissingRecord:
         assert world.win().in_sync == (A,)
         assert world.shard.member(B).reason is Reason.FLUSHED
 
+    def test_one_that_has_taken_over_another_servers_data_is_stale(self) -> None:
+        world = serving(A, B).answer(B, record=world_record(A, B), lineage="own")
+        world.answer(B, lineage="other")
+        assert not [each for each in world.actions if isinstance(each, Commit)], "it may be under way"
+        world.answer(B, lineage="other")
+        assert world.win().in_sync == (A,)
+
+    def test_one_that_hides_its_process_is_not_given_a_record_that_is_missing(self) -> None:
+        world = serving(A, B).answer(B, run="").answer(B, run="")
+        assert world.win().in_sync == (A,)
+
     def test_a_flush_through_the_proxy_leaves_the_record(self) -> None:
         world = serving(A, B).answer(B, flushes=1).answer(B, record=world_record(A, B), flushes=1)
         assert world.shard.in_sync == (A, B)

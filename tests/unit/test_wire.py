@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.control.model import Condition, Reason
-from proxy.tasks.prober import INFO_SECTIONS, read_memcached, read_redis
+from proxy.tasks.prober import FLUSH_SECONDS, INFO_SECTIONS, has_flushed_lately, read_memcached, read_redis
 from proxy.tasks.wire import (
     REPLY_BYTES_LIMIT,
     ErrorReply,
@@ -116,7 +116,7 @@ def test_conditions_are_named(reply: Reply, condition: Condition | None, reason:
     assert reason_of(reply) is reason
 
 
-def answers(ping: Reply = b"PONG", get: Reply = None, **sections: bytes) -> list[Reply]:
+def answers(ping: Reply = b"PONG", get: Reply = None, **sections: bytes | ErrorReply) -> list[Reply]:
     return [ping, *(sections.get(name, b"# Empty\r\n") for name in INFO_SECTIONS), get]
 
 
@@ -126,7 +126,7 @@ def test_a_redis_answer() -> None:
         answers(
             get=b"record",
             server=b"# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n",
-            replication=b"role:master\r\n",
+            replication=b"role:master\r\nmaster_replid:def\r\n",
             commandstats=b"cmdstat_flushall:calls=2,usec=9\r\ncmdstat_flushdb:calls=1,usec=9\r\n",
             keyspace=b"db0:keys=3,expires=0,avg_ttl=0\r\ndb5:keys=4,expires=1,avg_ttl=0\r\n",
         ),
@@ -135,6 +135,7 @@ def test_a_redis_answer() -> None:
     assert (result.record, result.record_known) == (b"record", True)
     assert result.incarnation is not None
     assert (result.incarnation.token, result.flushes, result.items) == ("abc", 3, 6)
+    assert result.lineage == "def"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,8 @@ def test_a_redis_answer() -> None:
         (answers(persistence=b"loading:1\r\n", get=ErrorReply("LOADING x")), Condition.LOADING, False),
         (answers(ping=ErrorReply("MISCONF x"), get=b"r"), Condition.MISCONF, True),
         (answers(get=ErrorReply("NOPERM x")), Condition.NOAUTH, False),
+        (answers(server=ErrorReply("NOPERM x"), get=b"r"), Condition.NOAUTH, False),
+        (answers(keyspace=ErrorReply("ERR unknown command 'INFO'"), get=None), Condition.NOAUTH, False),
         (answers(ping=ErrorReply("BUSY x"), get=ErrorReply("BUSY x")), Condition.BUSY, False),
     ],
 )
@@ -165,3 +168,22 @@ def test_a_memcached_answer() -> None:
     assert result.incarnation is not None
     assert (result.incarnation.token, result.flushes, result.items) == ("7@1000", 2, 3)
     assert (result.record, result.record_known) == (b"record", True)
+
+
+@pytest.mark.parametrize(
+    ("uptime", "oldest", "expected"),
+    [
+        (b"100", b"0", False),
+        (b"100", b"160", True),
+        (b"100", b"161", True),  # due in this very second
+        (b"100", b"170", False),
+        (b"1000", b"%d" % (1060 - FLUSH_SECONDS), False),
+        (b"1000", b"%d" % (1061 - FLUSH_SECONDS), True),
+        (b"", b"5", True),
+    ],
+)
+def test_a_flush_that_was_due_lately_is_told_by_memcacheds_own_clock(
+    uptime: bytes, oldest: bytes, expected: bool
+) -> None:
+    assert has_flushed_lately(Listing({}, {b"uptime": uptime}), Listing({}, {b"oldest": oldest})) is expected
+    assert has_flushed_lately(Listing({}, {b"uptime": uptime}), b"ERROR")
