@@ -85,6 +85,16 @@ def parse(record: bytes, pool: str, shard: str) -> View | Reason:
     )
 
 
+def lives(record: bytes) -> tuple[str, ...]:
+    """Tokens of the processes in sync by a record, whichever shard's it is; none if it is unreadable."""
+    try:
+        fields = json.loads(record[: RECORD_BYTES_LIMIT + 1])
+        found = parse(record, fields["pool"], fields["shard"])
+    except (ValueError, RecursionError, TypeError, LookupError):
+        return ()
+    return found.runs if isinstance(found, View) else ()
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 1 << 63
 

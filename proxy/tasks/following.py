@@ -25,7 +25,7 @@ from proxy.control.following import (
 from proxy.control.model import BackendState
 from proxy.control.resync import Phase, Trouble, backoff, may_overwrite
 from proxy.control.routing import resp_request
-from proxy.control.view import RESERVED_PREFIX, view_key
+from proxy.control.view import RESERVED_PREFIX, lives, view_key
 from proxy.log import Log
 from proxy.tasks.job import LOOK_SECONDS, UNDO_SECONDS, GivenUp, Job, NotAllowed, asking, is_joining
 from proxy.tasks.link import Link, LinkError, Talk
@@ -60,7 +60,7 @@ class Following:
         assert shard.view is not None
         leader_run = shard.view.run_of(self._leader.address)
         target_run = (await self._look(self._target)).run
-        await self._refuse_foreign()
+        await self._refuse_foreign((await self._look(self._leader)).run)
         await self._follow()
         job = self._job
         tries, silent_since = 0, None
@@ -129,8 +129,9 @@ class Following:
 
         await self._target.exchange(work, self._job.seconds)
 
-    async def _refuse_foreign(self) -> None:
-        """Leaves a target alone that another shard keeps a record on, unless the leader has it too."""
+    async def _refuse_foreign(self, leader_run: str) -> None:
+        """Leaves a target alone that another shard keeps a record on: its truth may be there and nowhere
+        else. Not if by that record, as both have it, the leader's process has all that the target has."""
         pattern, ours = f"{RESERVED_PREFIX}view:*", view_key(self._job.owner.pool, self._job.owner.shard)
         cursor = b"0"
         while True:
@@ -140,9 +141,12 @@ class Following:
                 raise GivenUp(Trouble.REFUSED, "SCAN")
             for key in reply[1]:
                 assert isinstance(key, bytes)
-                is_ours = key == ours.encode()
-                if not is_ours and not await self._leader.exchange(asking("EXISTS", key), self._job.seconds):
-                    raise GivenUp(Trouble.FOREIGN_RECORD, key.decode("utf-8", "replace"))
+                if key == ours.encode():
+                    continue
+                for link in (self._target, self._leader):
+                    record = await self._ask(link, "GET", key)
+                    if not leader_run or not isinstance(record, bytes) or leader_run not in lives(record):
+                        raise GivenUp(Trouble.FOREIGN_RECORD, key.decode("utf-8", "replace"))
             cursor = reply[0] if isinstance(reply[0], bytes) else b"0"
             if cursor == b"0":
                 return

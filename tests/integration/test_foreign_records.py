@@ -13,9 +13,11 @@ import pytest
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
+from support.relay import Relay
 from support.servers import MemcachedServer, RedisServer
 from support.store import PROTOCOLS, QUICK, Refused, connect
 
+from proxy.admin.client import ask_resync
 from proxy.control.model import View
 from proxy.control.view import encode, parse, view_key
 
@@ -179,6 +181,42 @@ def writes(protocol: str, port: int) -> bool:
     with connect(protocol, port) as client:
         client.set(b"k", b"2")
         return client.get(b"k") == b"2"
+
+
+@pytest.mark.fault
+def test_what_is_in_sync_for_another_pool_alone_is_not_overwritten(
+    protocol: str, start: Start, start_relay: Callable[[int], Relay], start_proxy: Callable[..., ProxyProcess]
+) -> None:
+    one, other = start(), start()
+    ways = {name: [start_relay(server.port) for server in (one, other)] for name in "pq"}
+    pools = {
+        name: pool(protocol, [each.address for each in relays], **QUICK) for name, relays in ways.items()
+    }
+    proxy = start_proxy({"pools": pools})
+    with connect(protocol, proxy.ports["p"]) as p, connect(protocol, proxy.ports["q"]) as q:
+        p.set(b"p", b"1")
+        q.set(b"q", b"1")
+        # Each pool loses sight of the backend that the other one goes on with.
+        lost = {"p": ways["p"][1], "q": ways["q"][0]}
+        for relay in lost.values():
+            relay.refuse()
+        p.set(b"p", b"2")
+        q.set(b"q", b"2")
+        for name, relay in lost.items():
+            relay.pass_through()
+            proxy.wait_state(name, relay.address, "stale")
+        # Both have the record of both by now.
+        for key in (view_key(name, "s1").encode() for name in "pq"):
+            eventually(
+                lambda key=key: recorded(protocol, one.port, key) == recorded(protocol, other.port, key)
+            )
+        for name, relay in lost.items():
+            assert ask_resync(f"127.0.0.1:{proxy.ports['admin']}", name, "s1", relay.address) is None
+        eventually(
+            lambda: proxy.metric("shardproxy_resync_runs_total", result="foreign_record") >= 2, within=15
+        )
+        assert (p.get(b"p"), q.get(b"q")) == (b"2", b"2")
+    assert recorded(protocol, other.port, b"q") == b"2"
 
 
 def test_other_lists_of_members_agree_on_those_that_both_have(

@@ -16,6 +16,7 @@ from proxy.control.view import (
     encode,
     first_view,
     is_conflict,
+    lives,
     next_view,
     parse,
     view_key,
@@ -39,6 +40,12 @@ def test_the_record_is_these_very_bytes() -> None:
 
 def test_what_is_encoded_is_parsed() -> None:
     assert parse(encode(VIEW), "p", "s") == VIEW
+
+
+def test_whose_processes_a_record_names_is_told_without_its_shard() -> None:
+    assert lives(encode(VIEW)) == ("ra", "rb")
+    for junk in (b"", b"{}", b"[]", b"[" * 5000, changed(pool=7), changed(v=2), encode(VIEW)[:-1]):
+        assert lives(junk) == ()
 
 
 def test_names_that_are_not_ascii_survive_in_ascii() -> None:
