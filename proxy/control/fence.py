@@ -1,7 +1,8 @@
 """Names of connections on a Redis server, and what its CLIENT LIST tells by them.
 
 Called by `proxy.control.routing` and `proxy.tasks.controller` (giving names), `proxy.tasks.hold` (saying
-that writes are held) and `proxy.tasks.resync` (waiting until every proxy says so). Values only.
+that writes are held), `proxy.tasks.following` (waiting until every proxy says so) and `proxy.tasks.parting`
+(closing what others send). Values only.
 
     shardproxy:<proxy>:<pool>/<shard>          a connection that carries requests of clients
     shardproxy:<proxy>:<pool>/<shard>#<epoch>  the connection for probes; the proxy holds writes to the
@@ -81,12 +82,25 @@ def traffic_of(listing: bytes, pool: str, shard: str) -> tuple[int, ...]:
     return tuple(number for _, held, number in _named(listing, pool, shard) if held is None)
 
 
+def traffic_of_others(listing: bytes, owner: Owner) -> tuple[int, ...]:
+    """Those of them that are not ``owner``'s."""
+    named = _named(listing, owner.pool, owner.shard)
+    return tuple(number for proxy, held, number in named if held is None and proxy != owner.proxy)
+
+
 def _named(listing: bytes, pool: str, shard: str) -> Iterator[tuple[str, str | None, int]]:
     """Each connection for the shard: whose, what it says to hold (None: it carries requests), its id."""
     suffix = f":{pool}/{shard}"
-    for line in listing.decode("utf-8", "replace").splitlines():
-        fields = dict(word.partition("=")[::2] for word in line.split(" "))
-        name, number = fields.get("name", ""), fields.get("id", "")
+    for line in listing.splitlines():
+        if PREFIX.encode() not in line:
+            continue
+        # Hundreds of proxies have thousands of connections, and writes are held meanwhile.
+        name, number = (_field(line, field).decode("utf-8", "replace") for field in (b"name", b"id"))
         base, mark, held = name.partition("#")
         if base.startswith(PREFIX) and base.endswith(suffix) and number.isdigit():
             yield base[len(PREFIX) : -len(suffix)], held if mark else None, int(number)
+
+
+def _field(line: bytes, name: bytes) -> bytes:
+    """What stands behind ``name=`` in a line of CLIENT LIST; no value has a blank."""
+    return (b" " + line).partition(b" " + name + b"=")[2].partition(b" ")[0]

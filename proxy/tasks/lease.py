@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from proxy.control.routing import resp_request
 from proxy.tasks.link import Link, LinkError, Talk
-from proxy.tasks.wire import ErrorReply, Listing, reason_of
+from proxy.tasks.views import NO_SCRIPTS
+from proxy.tasks.wire import ErrorReply, Listing, Reply, reason_of
+
+HOLD = """#!lua flags=allow-oom
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+"""A script, as for records: a full server refuses SET, and its replicas would never be brought back."""
 
 
 async def hold(link: Link, key: str, holder: str, lease: float, seconds: float) -> bool:
@@ -23,8 +32,18 @@ async def hold(link: Link, key: str, holder: str, lease: float, seconds: float) 
     """
     if link.protocol == "memcached":
         return await _change_memcached(link, key, holder, max(1, round(lease)), seconds)
-    keep = resp_request("SET", key, holder, "PX", str(int(lease * 1000)))
-    return await _change(link, key, holder, keep, True, seconds)
+    milliseconds = str(int(lease * 1000))
+
+    async def work(talk: Talk) -> Reply:
+        return (await talk(resp_request("EVAL", HOLD, "1", key, holder, milliseconds), 1))[0]
+
+    reply = await link.exchange(work, seconds)
+    if isinstance(reply, ErrorReply) and reply.word in NO_SCRIPTS:
+        keep = resp_request("SET", key, holder, "PX", milliseconds)
+        return await _change(link, key, holder, keep, True, seconds)
+    if not isinstance(reply, int):
+        raise LinkError(reason_of(reply))
+    return reply == 1
 
 
 async def release(link: Link, key: str, holder: str, seconds: float) -> None:

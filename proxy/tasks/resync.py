@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -23,6 +24,7 @@ from proxy.tasks.following import Following
 from proxy.tasks.job import LOOK_SECONDS, Desk, GivenUp, Job, NotAllowed
 from proxy.tasks.link import Link, LinkError
 from proxy.tasks.status import Sample
+from proxy.tasks.wire import LISTING_BYTES_LIMIT, READERS, RespReader
 
 _log = Log("resync")
 _FIRST_PHASES = {Way.FOLLOW: Phase.LINKING, Way.COPY: Phase.PREPARING}
@@ -146,8 +148,11 @@ class Resync:
     async def _bring_back(self, shard: ShardState, leader: str, target: str) -> bool:
         """One attempt; False if another proxy is at it."""
         pool = shard.pool
+        is_redis = pool.protocol == "redis"
+        reader = partial(RespReader, LISTING_BYTES_LIMIT) if is_redis else READERS[pool.protocol]
         to_leader, to_target = (
-            Link(each, pool.protocol, pool.login, pool.connect_timeout) for each in (leader, target)
+            Link(each, pool.protocol, pool.login, pool.connect_timeout, reader=reader)
+            for each in (leader, target)
         )
         began = self._clock()
         way = choose_way(shard, target, self._refusing)

@@ -17,6 +17,9 @@ from proxy.control.model import Condition, Reason
 REPLY_BYTES_LIMIT = 1 << 20
 """Far above any INFO or stats; a peer that sends more without ending a reply is not a cache server."""
 
+LISTING_BYTES_LIMIT = 64 << 20
+"""CLIENT LIST has some 400 bytes for each connection, of which hundreds of proxies make thousands."""
+
 
 class WireError(Exception):
     """The peer's bytes are not the protocol we speak."""

@@ -5,7 +5,7 @@ that is in sync, so a backend that is admitted without one write shows as a stal
 """
 
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -144,6 +144,36 @@ def test_a_backend_that_holds_another_shards_record_is_left_alone() -> None:
             )
             assert direct.get(b"theirs") == b"precious"
         assert proxy.backend_states("p")[cluster.address(B)] == "stale"
+
+
+def test_a_leader_with_thousands_of_connections() -> None:
+    """Whose list is longer than any other reply; here of a few, with long names."""
+    with Cluster("redis", resync=AUTO) as cluster, cluster.connect() as client, ExitStack() as stack:
+        client.set(b"k", b"1")
+        for _ in range(12):
+            direct = stack.enter_context(connect("redis", cluster.servers[0][A].port))
+            assert isinstance(direct, RedisStore)
+            direct.ask("CLIENT", "SETNAME", "x" * 100_000)
+        cluster.servers[0][B].kill9()
+        client.set(b"k", b"2")
+        cluster.servers[0][B].restart()
+        cluster.wait_state(B, "in_sync", within=BACK_SECONDS)
+
+
+def test_a_leader_that_is_full() -> None:
+    with Cluster("redis", resync=AUTO) as cluster, cluster.connect() as client:
+        client.set(b"k", b"1")
+        cluster.servers[0][B].kill9()
+        client.set(b"k", b"2")
+        with connect("redis", cluster.servers[0][A].port) as direct:
+            assert isinstance(direct, RedisStore)
+            direct.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(Refused, match="OOM"):
+            client.set(b"k", b"3")
+        cluster.servers[0][B].restart()
+        cluster.wait_state(B, "in_sync", within=BACK_SECONDS)
+        with connect("redis", cluster.servers[0][B].port) as direct:
+            assert direct.get(b"k") == b"2"
 
 
 def test_with_auto_false_it_is_done_when_asked() -> None:
