@@ -5,7 +5,7 @@ Made and performed by `proxy.tasks.controller`, judged by `proxy.control.shard`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.control.model import ProbeResult, Reason, Transition, View
 
@@ -44,12 +44,14 @@ class WriteFailed:
 class CommitWon:
     """The pending view is recorded on a survivor; ``missed`` could not be told, or lacked the old record.
 
-    ``is_fresh``: a majority had an older record until then, where votes are counted.
+    ``is_fresh``: a majority had an older record until then, where votes are counted. ``silent`` gave no
+    answer, those that leave included: they may answer others.
     """
 
     view: View
     missed: tuple[str, ...] = ()
     is_fresh: bool = False
+    silent: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

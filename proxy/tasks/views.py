@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from proxy.control.event import Commit, CommitFailed, CommitLost, CommitWon, Restore
-from proxy.control.model import Reason, View
+from proxy.control.model import SILENCE, Reason, View
 from proxy.control.routing import resp_request
 from proxy.control.view import beats, encode, is_conflict, parse, view_key
 from proxy.tasks.link import Link, LinkError, Talk
@@ -107,6 +107,7 @@ class _Ballot:
         self._taken: list[str] = []
         self._changed: list[str] = []
         self._missed: list[str] = []
+        self._silent: list[str] = []
         self._lost: list[CommitLost] = []
 
     async def run(self) -> CommitWon | CommitLost | CommitFailed:
@@ -135,7 +136,7 @@ class _Ballot:
     def _result(self) -> CommitWon | CommitLost | CommitFailed:
         view, missed = self._view, tuple(sorted(self._missed))
         listed = (*view.in_sync, *view.joining)
-        won = CommitWon(view, tuple(each for each in missed if each in listed))
+        won = CommitWon(view, tuple(each for each in missed if each in listed), silent=tuple(self._silent))
         if self._action.needed:
             if len(self._taken) >= self._action.needed:
                 return replace(won, is_fresh=len(self._changed) >= self._action.needed)
@@ -165,8 +166,10 @@ class _Ballot:
             outcome = await self._put(
                 address, self._seconds if is_awaited else min(self._seconds, ARBITER_SECONDS)
             )
-        except LinkError:
+        except LinkError as error:
             self._missed.append(address)
+            if error.reason in SILENCE:
+                self._silent.append(address)
             return
         if isinstance(outcome, Stored):
             self._taken.append(address)

@@ -11,7 +11,7 @@ from chaos.gates import Gate
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
 from support.servers import Server
-from support.store import PROTOCOLS, QUICK, SERVERS, Refused, connect, contents
+from support.store import PROTOCOLS, QUICK, SERVERS, RedisStore, Refused, connect, contents
 
 from proxy.control.view import view_key
 
@@ -137,6 +137,36 @@ def test_with_majority_the_smaller_side_refuses_and_nothing_acknowledged_is_lost
         assert halves.write(proxy)
         with connect(protocol, halves.proxies[proxy].ports["p"]) as client:
             assert {key: client.get(key) for key in halves.acknowledged} == halves.acknowledged
+
+
+@pytest.mark.parametrize("is_heard", [False, True], ids=["silent leader", "slow leader"])
+@pytest.mark.parametrize(
+    "words", [("INCR", "k"), ("EVAL", "return redis.call('INCR', KEYS[1])", "1", "k")], ids=["INCR", "EVAL"]
+)
+def test_who_has_not_heard_of_a_new_leader_undoes_nothing(
+    words: tuple[str, ...], is_heard: bool, stack: ExitStack
+) -> None:
+    """One proxy has lost its leader, and another reaches it: what that one holds is old from then on."""
+    rare = {"interval": "60s", "timeout": "500ms"}
+    halves = Halves(stack, "redis", 2, health=rare)
+    with (
+        connect("redis", halves.proxies[0].ports["p"]) as one,
+        connect("redis", halves.proxies[1].ports["p"]) as other,
+    ):
+        assert isinstance(one, RedisStore)
+        assert isinstance(other, RedisStore)
+        one.set(b"k", b"1")
+        other.set(b"other", b"1")
+        if is_heard:
+            # It takes the record, and a write too late.
+            halves.gates[0].routes[0].stall_large(100_000)
+            one.set(b"large", b"x" * 200_000)
+        else:
+            halves.gates[0].routes[0].black_hole()
+        one.set(b"k", b"500")
+        assert halves.shard(0)["lead"] == halves.gates[1].address
+        assert other.ask(*words) == 501
+        assert one.get(b"k") == other.get(b"k") == b"501"
 
 
 def test_with_majority_a_view_of_the_smaller_side_does_not_outlive_a_restart(stack: ExitStack) -> None:
