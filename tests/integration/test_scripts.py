@@ -11,6 +11,8 @@ from support.eventually import eventually
 from support.servers import RedisServer
 from support.store import RedisStore, Refused, command
 
+from proxy.control.view import view_key
+
 PATIENT = {
     "timeouts": {"connect": "1s", "request": "10s"},
     "health": {"interval": "2s", "timeout": "2s", "fall": 10},
@@ -317,6 +319,34 @@ def test_a_script_without_keys_that_writes_by_chance_costs_its_shard_a_replica()
         assert sorted(cluster.proxy.backend_states("p").values()).count("in_sync") == 3
         assert ours.ask("EVAL", "return redis.call('INCR', 'n')", 0) == 1
         assert cluster.differences() == {}
+
+
+@pytest.mark.parametrize("views", ["available", "majority"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "for _, k in ipairs(redis.call('KEYS', '*')) do redis.call('DEL', k) end return 1",
+        "redis.call('FLUSHALL') return 1",
+    ],
+    ids=["DEL", "FLUSHALL"],
+)
+def test_a_script_that_removes_everything_leaves_the_record(views: str, script: str) -> None:
+    """Where votes are counted nobody could say who is in sync, if it went everywhere at once."""
+    with Cluster("redis", replicas=3, views=views) as cluster, store(cluster) as client:
+        for key in KEYS:
+            client.set(key.encode(), b"v")
+        record = view_key("p", "s1")
+        before = everywhere(cluster, "GET", record)
+        for _ in range(3):
+            assert client.ask("EVAL", script, 0) == 1
+            assert client.get(KEYS[0].encode()) is None
+            client.set(KEYS[0].encode(), b"w")
+        assert everywhere(cluster, "GET", record) == before
+        probes = cluster.proxy.metric("shardproxy_backend_probes_total")
+        eventually(lambda: cluster.proxy.metric("shardproxy_backend_probes_total") >= probes + 9)
+        check_in_sync(cluster)
+        assert cluster.shard_status()["epoch"] == 1
+        assert client.get(KEYS[0].encode()) == b"w"
 
 
 def test_functions_are_on_every_server(

@@ -83,10 +83,11 @@ pub(super) fn outcome(
     effect: Effect,
     args: &Args<'_>,
     request: &[u8],
+    reserved: &[Vec<u8>],
     out: &mut Vec<u8>,
 ) -> Plan {
     if effect == Effect::Program {
-        return legs::program(request, out);
+        return legs::program(request, reserved, out);
     }
     if !matches!(effect, Effect::Verbatim | Effect::Everything) {
         let mut keys = Vec::new();
@@ -126,7 +127,7 @@ mod tests {
         let args = Args { buf, list };
         let row = command::find(&args).unwrap();
         let mut out = Vec::new();
-        let plan = outcome(row, row.effect_of(&args), &args, request, &mut out);
+        let plan = outcome(row, row.effect_of(&args), &args, request, &[], &mut out);
         (plan, String::from_utf8_lossy(&out).replace("\r\n", " "))
     }
 

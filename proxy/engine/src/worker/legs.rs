@@ -11,7 +11,11 @@
 //! | `StreamAdd` | the request, XLEN if it trims, PEXPIRETIME | what follows, PEXPIRETIME |
 //! | `Moved` | as `moved.rs` says | |
 //! | `State` | MULTI, the request, DUMP and PEXPIRETIME of each key, EXEC | RESTORE or DEL of each key |
-//! | `Program` | MULTI, INFO, the request, INFO, EXEC | the request, if INFO has counted a change |
+//! | `Program` | MULTI, INFO, GET of our records, the request, the same GET, INFO, EXEC | the request, if INFO has counted a change; MSETNX of the records that are gone |
+//!
+//! A script may remove whatever it finds by KEYS, our own records too. As all do the same none would be left, and
+//! where votes are counted nobody could say any more what was decided (`proxy/control/quorum.py`). So what stood
+//! there right before is put back. Not if something does; and not what was missing: that is for others to find.
 //!
 //! Behind a write PEXPIRETIME tells a key that was there from one that the write made. With several keys
 //! it has to be known before, and at the same instant for all: inside EXEC the server's clock stands.
@@ -69,8 +73,11 @@ pub(super) enum Held {
     Moved { database: u8, places: Vec<Place> },
     /// The state of keys, behind the answers to the commands of a transaction.
     Exec(StateOf),
-    /// This request, if it has changed anything on the leader.
-    Program(Vec<u8>),
+    /// This request, if it has changed anything on the leader. Our records may go with it.
+    Program {
+        request: Vec<u8>,
+        records: Vec<Vec<u8>>,
+    },
     /// What follows from the leader's replies, which are collected here.
     Follow {
         effect: Effect,
@@ -119,6 +126,7 @@ pub(super) fn plan(
     args: &Args<'_>,
     keys: &[u32],
     request: &[u8],
+    reserved: &[Vec<u8>],
     out: &mut Vec<u8>,
 ) -> Plan {
     let now_ms = || (sys::unix_micros() / 1000) as i64;
@@ -165,7 +173,7 @@ pub(super) fn plan(
             }
         }
         Effect::State => return state(request, words, out),
-        Effect::Program => return program(request, out),
+        Effect::Program => return program(request, reserved, out),
         Effect::Popped
         | Effect::Verbatim
         | Effect::Everything
@@ -229,30 +237,80 @@ pub(super) fn give_state(out: &mut Vec<u8>, key: &[u8], dump: &[u8], expires: &[
 }
 
 /// Plans a write that may have changed anything, or nothing. The server counts changes.
-pub(super) fn program(request: &[u8], out: &mut Vec<u8>) -> Plan {
+pub(super) fn program(request: &[u8], reserved: &[Vec<u8>], out: &mut Vec<u8>) -> Plan {
+    let records: Vec<Vec<u8>> = reserved
+        .iter()
+        .filter(|key| is_record(key))
+        .cloned()
+        .collect();
+    let shown = |out: &mut Vec<u8>| records.iter().for_each(|key| ask(out, b"GET", key));
     out.extend_from_slice(MULTI);
     ask(out, b"INFO", b"persistence");
+    shown(out);
     out.extend_from_slice(request);
+    shown(out);
     ask(out, b"INFO", b"persistence");
     out.extend_from_slice(EXEC);
     Plan {
-        replies: 5,
-        ..Plan::held(Held::Program(request.to_vec()))
+        replies: 5 + 2 * records.len() as u32,
+        ..Plan::held(Held::Program {
+            request: request.to_vec(),
+            records,
+        })
     }
 }
 
-/// Reads EXEC's reply to that: the request's own reply, and whether anything has changed. None if the
-/// transaction was not executed.
-pub(super) fn program_outcome(reply: &[u8]) -> Option<(&[u8], bool)> {
+/// True for those of our own keys that stay for ever; the others end by themselves.
+fn is_record(key: &[u8]) -> bool {
+    [&b"view:"[..], b"absent:"].iter().any(|kind| {
+        let rest = key.strip_prefix(crate::command::RESERVED_PREFIX);
+        rest.is_some_and(|rest| rest.starts_with(kind))
+    })
+}
+
+/// What a `Program` has done on the leader.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Done<'a> {
+    /// The request's own reply.
+    pub answer: &'a [u8],
+    pub has_changed: bool,
+    /// Puts back the records that it has removed; empty if there are none.
+    pub back: Vec<u8>,
+}
+
+/// Reads EXEC's reply to that. None if the transaction was not executed.
+pub(super) fn program_outcome<'a>(reply: &'a [u8], records: &[Vec<u8>]) -> Option<Done<'a>> {
     let (count, start) = resp::aggregate(reply)?;
-    if count != 3 {
+    if count != 3 + 2 * records.len() {
         return None;
     }
-    let (before, rest) = reply[start..].split_at(resp::value_len(&reply[start..]));
-    let (answer, after) = rest.split_at(resp::value_len(rest));
+    let mut rest = &reply[start..];
+    let mut next = || {
+        let (value, tail) = rest.split_at(resp::value_len(rest));
+        rest = tail;
+        value
+    };
+    let before = next();
+    let stood: Vec<&[u8]> = records.iter().map(|_| next()).collect();
+    let answer = next();
+    let mut words: Vec<&[u8]> = vec![b"MSETNX"];
+    for (key, was) in records.iter().zip(stood) {
+        let is_gone = resp::string(next()).is_none();
+        if let Some(was) = resp::string(was).filter(|_| is_gone) {
+            words.extend([&key[..], was]);
+        }
+    }
     // Where a server does not tell, it may have.
-    let is_same = changes(before).is_some_and(|count| changes(after) == Some(count));
-    Some((answer, !is_same))
+    let is_same = changes(before).is_some_and(|count| changes(next()) == Some(count));
+    let mut back = Vec::new();
+    if words.len() > 1 {
+        resp::write_request(&mut back, &words);
+    }
+    Some(Done {
+        answer,
+        has_changed: !is_same,
+        back,
+    })
 }
 
 fn changes(info: &[u8]) -> Option<&[u8]> {
@@ -318,8 +376,41 @@ mod tests {
         resp::write_bulk(&mut reply, before.as_bytes());
         reply.extend_from_slice(answer.as_bytes());
         resp::write_bulk(&mut reply, after.as_bytes());
-        let (answer, has_changed) = program_outcome(&reply)?;
-        Some((String::from_utf8_lossy(answer).into_owned(), has_changed))
+        let done = program_outcome(&reply, &[])?;
+        assert!(done.back.is_empty());
+        let answer = String::from_utf8_lossy(done.answer).into_owned();
+        Some((answer, done.has_changed))
+    }
+
+    #[test]
+    fn records_that_a_program_has_removed_come_back() {
+        let reserved = ["view:p/s", "lease:p/s", "absent:p"];
+        let reserved: Vec<Vec<u8>> = reserved
+            .iter()
+            .map(|name| format!("__shardproxy:{name}").into_bytes())
+            .collect();
+        let mut sent = Vec::new();
+        let plan = program(b"*1\r\n$1\r\nx\r\n", &reserved, &mut sent);
+        let Some(Held::Program { records, .. }) = plan.held else {
+            panic!("not held")
+        };
+        assert_eq!((plan.replies, records.len()), (9, 2));
+        let shown = |words: [&str; 4]| {
+            let [a, b, c, d] = words;
+            format!("*7\r\n$0\r\n\r\n{a}{b}+OK\r\n{c}{d}$0\r\n\r\n")
+        };
+        let back = |words| {
+            let reply = shown(words);
+            let done = program_outcome(reply.as_bytes(), &records).unwrap();
+            String::from_utf8(done.back).unwrap().replace("\r\n", " ")
+        };
+        let (there, none) = ("$1\r\n7\r\n", "$-1\r\n");
+        assert_eq!(back([there, there, there, there]), "");
+        assert_eq!(back([none, none, none, none]), "");
+        assert_eq!(back([none, there, there, there]), "");
+        let expected = "*3 $6 MSETNX $21 __shardproxy:view:p/s $1 7 ";
+        assert_eq!(back([there, none, none, none]), expected);
+        assert!(back([there, there, none, none]).starts_with("*5 $6 MSETNX "));
     }
 
     fn info(changes: u64) -> String {
@@ -338,7 +429,7 @@ mod tests {
     fn where_nothing_is_told_it_may_have_changed() {
         let found = outcome("", "+OK\r\n", "");
         assert_eq!(found, Some(("+OK\r\n".to_owned(), true)));
-        assert_eq!(program_outcome(b"-EXECABORT x\r\n"), None);
-        assert_eq!(program_outcome(b"*0\r\n"), None);
+        assert_eq!(program_outcome(b"-EXECABORT x\r\n", &[]), None);
+        assert_eq!(program_outcome(b"*0\r\n", &[]), None);
     }
 }

@@ -216,7 +216,7 @@ impl Worker {
 
     /// Begins what no client has asked for. The leader is asked at once; the others get the same in their
     /// turn, or what its answer is made into.
-    fn begin_own(&mut self, entry: Op, batch: Batch<'_>, is_same: bool) {
+    pub(super) fn begin_own(&mut self, entry: Op, batch: Batch<'_>, is_same: bool) {
         let (pool, shard, lane, lead) = (entry.pool, entry.shard, entry.lane, entry.lead);
         let op = self.ops.insert(entry);
         self.shard_state(pool, shard).begin_write(lane, Reach::Lane);

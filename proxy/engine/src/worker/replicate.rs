@@ -103,13 +103,19 @@ impl Worker {
             }
             Copies::Effect {
                 row, effect, args, ..
-            } if feeds => behind::outcome(row, effect, &args, out.bytes, &mut made),
+            } if feeds => {
+                let reserved = &self.shard_table(out.pool, out.shard).reserved;
+                behind::outcome(row, effect, &args, out.bytes, reserved, &mut made)
+            }
             Copies::Effect {
                 row,
                 effect,
                 args,
                 keys,
-            } => legs::plan(row, effect, &args, keys, out.bytes, &mut made),
+            } => {
+                let reserved = &self.shard_table(out.pool, out.shard).reserved;
+                legs::plan(row, effect, &args, keys, out.bytes, reserved, &mut made)
+            }
             Copies::Then { bytes, replies } => {
                 let bytes = bytes.to_vec();
                 Plan::held(Held::Same { bytes, replies })
@@ -305,8 +311,8 @@ impl Worker {
         let mut is_unclear = false;
         // Those that cannot do what was done.
         let mut lost = 0;
-        // What the leader is told besides.
-        let mut back = Vec::new();
+        // What the leader is told besides, and what all are, behind it.
+        let (mut back, mut records_back) = (Vec::new(), Vec::new());
         let lead = state.lead;
         match state.held.take() {
             Some(Held::IfStored(bytes)) => {
@@ -387,19 +393,22 @@ impl Worker {
                 // A watched key has changed, or a command was refused on its way.
                 _ => state.refuse_batch(bit, reply),
             },
-            Some(Held::Program(request)) => match legs::program_outcome(reply) {
-                Some((answer, has_changed)) if state.refused & bit == 0 => {
-                    state.keep_reply(state.lead, answer);
-                    if has_changed {
-                        let mut check = Check::new(Vec::new());
-                        check.add(state.lead, answer);
-                        state.check = Some(check);
-                        lost = joining & state.targets;
-                        copy = Some((request, 1));
+            Some(Held::Program { request, records }) => {
+                match legs::program_outcome(reply, &records) {
+                    Some(done) if state.refused & bit == 0 => {
+                        state.keep_reply(state.lead, done.answer);
+                        if done.has_changed {
+                            let mut check = Check::new(Vec::new());
+                            check.add(state.lead, done.answer);
+                            state.check = Some(check);
+                            lost = joining & state.targets;
+                            copy = Some((request, 1));
+                            records_back = done.back;
+                        }
                     }
+                    _ => state.refuse_batch(bit, reply),
                 }
-                _ => state.refuse_batch(bit, reply),
-            },
+            }
             Some(Held::Follow {
                 effect,
                 request,
@@ -423,10 +432,38 @@ impl Worker {
             self.tell_backend(pool, shard, lead, &bytes);
         }
         self.settle_entry(op, pool, shard, copy);
+        if !records_back.is_empty() {
+            self.put_records_back(op, &records_back);
+        }
         for backend in (0..16u8).filter(|backend| lost & (1 << backend) != 0) {
             self.write_failed(pool, shard, backend, Failure::RefusedWrite);
         }
         self.check_op(op);
+    }
+
+    /// Has all that were sent a write get this too, each behind it.
+    fn put_records_back(&mut self, op: Handle, bytes: &[u8]) {
+        let Some(state) = self.ops.get(op) else {
+            return;
+        };
+        let entry = Op {
+            pool: state.pool,
+            shard: state.shard,
+            lane: state.lane,
+            lead: state.lead,
+            members: state.members,
+            targets: state.targets,
+            since: self.now_ms,
+            ..Op::blank()
+        };
+        let batch = Batch {
+            bytes,
+            replies: 1,
+            kind: ReplyKind::Line,
+            then: ReplyKind::Line,
+            trailer: b"",
+        };
+        self.begin_own(entry, batch, true);
     }
 
     /// Sends a backend something whose answer is of no interest.
