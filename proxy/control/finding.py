@@ -165,7 +165,9 @@ def as_candidate(member: Member, standing: Standing) -> Candidate:
     """The member with a standing found otherwise (first contact has no view to measure against)."""
     seen = member.seen
     run = seen.incarnation.token if seen and seen.incarnation else ""
-    return Candidate(member.address, standing, run, not (seen and seen.items), not member.unrecorded)
+    # One that does not say how much it holds may hold anything.
+    is_empty = seen is not None and seen.items == 0
+    return Candidate(member.address, standing, run, is_empty, not member.unrecorded)
 
 
 def is_other_life(member: Member, result: ProbeResult) -> bool:

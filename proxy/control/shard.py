@@ -21,7 +21,9 @@ Longer than other files, so that all that may happen to a shard in one step can 
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from proxy.control import failover, quorum
@@ -41,7 +43,7 @@ from proxy.control.event import (
     VerifyFailed,
     WriteFailed,
 )
-from proxy.control.failover import Choice, Standing
+from proxy.control.failover import Candidate, Choice, Standing
 from proxy.control.finding import (
     Finding,
     as_candidate,
@@ -52,7 +54,15 @@ from proxy.control.finding import (
     measure,
     unreadable,
 )
-from proxy.control.model import BackendState, Incarnation, ProbeResult, Reason, Transition, View
+from proxy.control.model import (
+    BLINDING,
+    BackendState,
+    Incarnation,
+    ProbeResult,
+    Reason,
+    Transition,
+    View,
+)
 from proxy.control.proposal import commit_of
 from proxy.control.state import Member, ShardState, routing_facts
 from proxy.control.transitions import TRANSITIONS, Effect
@@ -514,9 +524,23 @@ class _Step:
             for member in shard.members
             if not member.silent and not member.unrecorded and is_ready(member.seen)
         ]
-        return failover.bootstrap(
+        choice = failover.bootstrap(
             shard.pool.bootstrap, reachable, configured=len(shard.members), waited=self._has_waited()
         )
+        return choice if not choice.survivors else self._unless_hidden(choice, reachable)
+
+    def _unless_hidden(self, choice: Choice, reachable: Sequence[Candidate]) -> Choice:
+        """Nobody while one answers without letting us look (it loads its data) that may be the truth by the
+        same rule: it will tell, and would be emptied otherwise, however long it has been waited for."""
+        counted: Iterable[Member] = self.shard.members
+        holders = [each.address for each in reachable if not each.is_empty]
+        if self.shard.pool.bootstrap == "sync" and holders:
+            counted = itertools.takewhile(lambda each: each.address != holders[0], counted)
+        for member in counted:
+            condition = member.seen.condition if member.seen is not None and not member.silent else None
+            if condition in BLINDING:
+                return Choice((), "", Reason(condition.value))
+        return choice
 
     def _settle_alone(self) -> None:
         """Without replicas the first backend is the truth, whatever process it is."""

@@ -15,7 +15,7 @@ def serving(protocol: str = "redis", **settings: object) -> ShardState:
     spec = ShardSpec("s", (BackendSpec(A, "x"), BackendSpec(B, "y")), weight=3)
     shard = new_shard(PoolSpec("p", protocol, (spec,), **settings), spec, 0.0)  # type: ignore[arg-type]
     for address, run in ((A, "41@1"), (B, "42@1")):
-        answer = ProbeResult(address, incarnation=Incarnation(run), record_known=True)
+        answer = ProbeResult(address, incarnation=Incarnation(run), record_known=True, items=0)
         shard, _ = step(shard, Probed(answer), 0.0)
     if shard.pending is not None:
         shard, _ = step(shard, CommitWon(shard.pending), 0.0)

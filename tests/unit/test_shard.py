@@ -173,6 +173,29 @@ class TestFirstContact:
         assert [each.blank for each in world.actions if isinstance(each, Commit)] == [(B,)]
         assert world.win().in_sync == (B,)
 
+    @pytest.mark.parametrize("bootstrap", ["sync", "trust"])
+    @pytest.mark.parametrize("condition", [Condition.LOADING, Condition.NOAUTH, Condition.BUSY])
+    @pytest.mark.parametrize("items", [0, 4])
+    def test_one_that_does_not_show_yet_what_it_holds_is_waited_for(
+        self, bootstrap: str, condition: Condition, items: int
+    ) -> None:
+        world = World(A, B, bootstrap=bootstrap)
+        world.answer(A, condition=condition, record_known=False).answer(B, items=items)
+        world.now = 900.0
+        world.answer(A, condition=condition, record_known=False).answer(B, items=items)
+        assert not [each for each in world.actions if isinstance(each, Commit)]
+        assert world.shard.reason is Reason(condition.value)
+        world.answer(A, items=9)
+        assert world.win().lead == A
+
+    def test_one_behind_the_truth_is_not_waited_for(self) -> None:
+        world = World(A, B).answer(A, items=4).answer(B, condition=Condition.LOADING, record_known=False)
+        assert world.win().in_sync == (A,)
+
+    def test_one_that_does_not_say_how_much_it_holds_is_not_empty(self) -> None:
+        world = World(A, B).answer(A, items=None).answer(B, items=None)
+        assert world.win().in_sync == (A,)
+
     def test_a_readonly_server_does_not_become_the_truth(self) -> None:
         world = World(A, B).answer(A, items=4, condition=Condition.READONLY).answer(B, items=4)
         assert world.win().in_sync == (B,)
