@@ -28,13 +28,15 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A member of the view. ``can_record``: False after it failed to take one, until it answers again."""
+    """A member of the view. ``can_record``: False after it failed to take one, until it answers again.
+    ``is_loading``: what it holds is still to be seen."""
 
     address: str
     standing: Standing
     run: str = ""
     is_empty: bool = True
     can_record: bool = True
+    is_loading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ def choose(view: View, candidates: Sequence[Candidate], *, waited: bool) -> Choi
        so two would disagree. This is why a write never removes the last in-sync backend.
     3. If all are reborn or absent, the last in-sync survivor is the truth whatever it holds. With
        several, wait until each of them answers (one may be the old process behind a broken network)
-       or ``waited`` says that was long enough; then one that holds data, the lead first.
+       or ``waited`` says that was long enough; then one that holds data, the lead first. One that loads its
+       data is waited for as long as that takes, if nobody else holds any.
 
     Args:
         candidates: one per address of ``view.in_sync`` that is still configured, in that order.
@@ -79,7 +82,8 @@ def choose(view: View, candidates: Sequence[Candidate], *, waited: bool) -> Choi
     reborn = [each for each in able if each.standing is Standing.REBORN]
     if not reborn:
         return Choice((), "", Reason.NOBODY_REACHABLE)
-    if len(reborn) < len(candidates) and not waited:
+    has_data_to_come = any(each.is_loading for each in candidates) and all(each.is_empty for each in reborn)
+    if (len(reborn) < len(candidates) and not waited) or has_data_to_come:
         return Choice((), "", Reason.WAITING_FOR_OTHERS)
     ordered = sorted(_lead_first(view, reborn), key=lambda each: each.is_empty)
     truth = ordered[0]

@@ -167,7 +167,8 @@ def as_candidate(member: Member, standing: Standing) -> Candidate:
     run = seen.incarnation.token if seen and seen.incarnation else ""
     # One that does not say how much it holds may hold anything.
     is_empty = seen is not None and seen.items == 0
-    return Candidate(member.address, standing, run, is_empty, not member.unrecorded)
+    is_loading = seen is not None and seen.condition is Condition.LOADING and not member.silent
+    return Candidate(member.address, standing, run, is_empty, not member.unrecorded, is_loading)
 
 
 def is_other_life(member: Member, result: ProbeResult) -> bool:

@@ -411,6 +411,25 @@ class TestLastSurvivor:
         assert (view.epoch, view.in_sync, view.runs) == (3, (A,), ("new",))
         assert world.shard.in_sync == (A,)
 
+    @pytest.mark.parametrize(("items", "expected"), [(0, A), (3, B)])
+    def test_one_that_loads_its_data_is_waited_for_if_nobody_else_has_any(
+        self, items: int, expected: str
+    ) -> None:
+        world = serving(A, B).fail(A, Reason.REFUSED, times=3)
+        world.happen(CommitFailed(world.proposed(), B, Reason.REFUSED)).fail(B, Reason.REFUSED, times=3)
+        world.actions.clear()
+        for _ in range(2):
+            world.answer(A, run="new", condition=Condition.LOADING, record_known=False)
+            world.answer(B, run="newer", items=items)
+            world.now += 900.0
+        if expected == B:
+            assert world.answer(B, run="newer", items=items).win().in_sync == (B,)
+            return
+        assert not [each for each in world.actions if isinstance(each, Commit)]
+        assert world.shard.reason is Reason.WAITING_FOR_OTHERS
+        world.answer(A, run="new", items=9)
+        assert world.win().in_sync == (A,)
+
     def test_flushed_it_is_recorded_once_and_no_more(self) -> None:
         world = serving(A, B).fail(B, times=3)
         world.win()
