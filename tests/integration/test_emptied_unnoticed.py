@@ -5,6 +5,7 @@ Such a backend has lost its record too, and must not be given it again as if tha
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from support.cluster import Cluster
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
 from support.servers import RedisServer
-from support.store import QUICK, MemcachedStore, RedisStore, Refused, connect
+from support.store import QUICK, MemcachedStore, RedisStore, Refused, connect, contents
 
 pytestmark = pytest.mark.fault
 
@@ -56,6 +57,27 @@ def test_a_flush_that_was_asked_for_earlier() -> None:
             cluster.proxy.metric("shardproxy_backend_probes_total", backend=cluster.address(B)) > probes + 1
         )
         assert [client.get(b"k") for _ in range(6)] == [b"v"] * 6
+
+
+def test_what_one_still_loads_is_not_given_up_for_one_that_came_back_empty() -> None:
+    """Both in sync are restarted; one has saved its data, and takes longer than others are waited for."""
+    slow = ("--key-load-delay", "30000", "--loading-process-events-interval-bytes", "1024")
+    with Cluster("redis", arguments=slow, resync={"auto": True}) as cluster:
+        with cluster.connect() as client:
+            for number in range(150):
+                client.set(b"key:%d" % number, os.urandom(4000))  # so that it answers behind each key
+        saved, empty = cluster.servers[0]
+        with connect("redis", saved.port) as direct:
+            assert isinstance(direct, RedisStore)
+            direct.ask("SAVE")
+        for server in (saved, empty):
+            server.kill9()
+        empty.start()
+        saved.start()
+        cluster.wait_state(A, "in_sync", within=20)
+        cluster.wait_state(B, "in_sync", within=20)
+        for server in (saved, empty):
+            assert len(contents(server)) == 150
 
 
 def test_a_server_that_does_not_say_what_it_holds_is_not_taken_to_be_empty(tmp_path: Path) -> None:
