@@ -75,8 +75,11 @@ pub(super) fn reply_mode(session: &mut Session, args: &Args<'_>, reply: &mut Rep
         if session.reply == ReplyMode::On {
             session.reply = ReplyMode::SkipNext;
         }
-    } else if session.reply != ReplyMode::Off {
+    } else if session.reply == ReplyMode::On {
         reply.wire(Wire::Syntax);
+    } else if session.reply == ReplyMode::SkipNext {
+        // This was the next one.
+        session.reply = ReplyMode::On;
     }
 }
 

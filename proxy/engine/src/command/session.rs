@@ -128,6 +128,11 @@ impl Session {
         self.subscriptions != [0; 3]
     }
 
+    /// True while only subscriptions may be asked for.
+    fn is_restricted(&self) -> bool {
+        self.is_subscribed() && !self.resp3
+    }
+
     /// Follows a change of `subscriptions`, `joining` or `monitoring`.
     pub fn settle(&mut self) {
         self.modal = self.joining || self.monitoring || self.is_subscribed();
@@ -143,7 +148,7 @@ impl Session {
                     | Handling::Local(LocalKind::Ping | LocalKind::Quit | LocalKind::Reset)
             ) && row.name != "MONITOR"
         };
-        if self.is_subscribed() && !self.resp3 && !leaves() {
+        if self.is_restricted() && !leaves() {
             error::not_while_subscribed(row.name, out);
             return true;
         }
@@ -164,18 +169,25 @@ impl Session {
     }
 
     /// True if the reply to this request is not sent. Call once for each request, in order, before
-    /// it is answered. CLIENT REPLY itself is never muted here: its answer says what is sent.
+    /// it is answered. CLIENT REPLY is not muted here where it is carried out: its answer says what is sent.
     #[inline]
     pub fn mutes(&mut self, row: Option<&Row>) -> bool {
-        let muted = match self.reply {
-            ReplyMode::On => return false,
-            ReplyMode::Off => true,
-            ReplyMode::SkipNext => {
+        if self.reply == ReplyMode::On {
+            return false;
+        }
+        let is = |kind| row.is_some_and(|row| row.handling == Handling::Local(kind));
+        let acts = self.queue.is_none() && !self.is_restricted();
+        if acts && is(LocalKind::ClientReply) {
+            return false;
+        }
+        match self.reply {
+            // RESET ends the silence before it is answered.
+            ReplyMode::Off => !is(LocalKind::Reset),
+            _ => {
                 self.reply = ReplyMode::On;
                 true
             }
-        };
-        muted && row.is_none_or(|row| row.handling != Handling::Local(LocalKind::ClientReply))
+        }
     }
 
     /// Logs in, or says why not.

@@ -9,8 +9,9 @@ use super::*;
 use crate::command::local::{self, Outcome};
 use crate::command::overlay::Effect;
 use crate::command::spec::Flags;
-use crate::command::{self, Handling, LocalKind, ReplyMode, Row, SplitKind};
+use crate::command::{self, Handling, LocalKind, ReplyMode, Row, SplitKind, TransactionKind};
 use crate::conn::lane;
+use crate::error;
 use crate::proto::{resp, Args, Step};
 
 impl Worker {
@@ -167,9 +168,9 @@ impl Worker {
             return Flow::Wait;
         }
         if session.modal && session.refuses(row, &mut scratch) {
-            self.reply_now(who, meta, &scratch);
+            let flow = self.refuse_modal(who, meta, row, &scratch);
             self.scratch = scratch;
-            return Flow::Taken;
+            return flow;
         }
         self.scratch = scratch;
         let asked = Incoming {
@@ -192,6 +193,20 @@ impl Worker {
             _ => self.answer(&asked),
         };
         self.keep_mode(who, kept_mode, flow)
+    }
+
+    /// Answers a request that may not be made while subscribed or monitoring. An EXEC that is refused ends the
+    /// transaction, whatever for.
+    fn refuse_modal(&mut self, who: Handle, meta: Meta, row: &Row, text: &[u8]) -> Flow {
+        if row.handling != Handling::Transaction(TransactionKind::Exec) {
+            self.reply_now(who, meta, text);
+            return Flow::Taken;
+        }
+        let mut aborted = Vec::new();
+        error::exec_abort(text.strip_prefix(b"-ERR ").unwrap_or(text), &mut aborted);
+        self.end_watch(who);
+        self.reply_now(who, meta, &aborted);
+        Flow::Taken
     }
 
     /// A request that waits is looked at again, so its turn in CLIENT REPLY SKIP is not used up.
