@@ -58,7 +58,12 @@ def test_it_looks_like_a_cluster_of_one(
             if protocol == 3 or "NODES" in request:  # lengths differ by the host's
                 got, expected = (reply.partition(b"\r\n")[2] or reply for reply in (got, expected))
             assert got == expected, request
-        assert b"cluster" in ours.ask(b"HELLO %d\r\n" % protocol)
+        for request in ("CLUSTER NOSUCH", "CLUSTER"):
+            assert ours.ask(request.encode() + b"\r\n") == theirs.ask(request.encode() + b"\r\n"), request
+        # What it does not take is unknown, not a sign that this is no cluster.
+        unknown = b"-ERR unknown subcommand 'COUNTKEYSINSLOT'. Try CLUSTER HELP.\r\n"
+        assert ours.ask(b"CLUSTER COUNTKEYSINSLOT 1\r\n") == unknown
+        assert ours.ask(b"HELLO %d\r\n" % protocol).count(b"cluster") == 1
         assert b"redis_mode:cluster" in ours.ask(b"INFO server\r\n")
 
 

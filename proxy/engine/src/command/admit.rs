@@ -46,6 +46,22 @@ pub fn admit_row(row: &'static Row, args: &Args<'_>, out: &mut Vec<u8>) -> Optio
     Some(row)
 }
 
+/// What the error in `out` is where the proxy shows itself as a cluster: what it does not take of that is unknown.
+#[cold]
+pub fn refuse_in_cluster(args: &Args<'_>, out: &mut Vec<u8>) {
+    if out != Wire::ClusterDisabled.redis() {
+        return;
+    }
+    out.clear();
+    match lookup(args.get(0)).filter(|row| row.subcommands > 0) {
+        Some(container) if args.len() == 1 => error::wrong_arity(container.name, out),
+        Some(container) => {
+            error::unknown_subcommand(container.name.as_bytes(), args.get(1), out);
+        }
+        None => error::unknown_command(args.get(0), args.iter().skip(1), out),
+    }
+}
+
 const DIGEST_NOT_HEX: &[u8] = b"-ERR must be exactly 16 hexadecimal characters\r\n";
 
 /// SET with GET and with a digest that is none: Redis 8.4 and 8.6 answer it with the value and with the error, and

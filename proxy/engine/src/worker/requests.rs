@@ -111,6 +111,9 @@ impl Worker {
             return Flow::Taken;
         };
         let pool = client.pool;
+        if row.is_none() && self.shared.config.pools[pool as usize].is_cluster {
+            command::admit::refuse_in_cluster(&args, &mut scratch);
+        }
         let Some(session) = client.session.as_mut() else {
             return Flow::Close;
         };
