@@ -89,6 +89,13 @@ def test_a_server_with_too_few_databases_is_named(start_redis: Start, start_prox
             client.ask("GET", "a")
         client.ask("SELECT", 0)
         assert client.ask("GET", "a") == b"1"
+        # A transaction that watches a key of another database is not executed in that one instead.
+        client.ask("WATCH", "a")
+        client.ask("SELECT", 5)
+        client.raw.send(command("MULTI") + command("SET", "a", 2) + command("EXEC"))
+        assert [client.raw.read_reply() for _ in range(3)][2] == b"*-1\r\n"
+        client.ask("SELECT", 0)
+        assert client.ask("GET", "a") == b"1"
 
 
 def test_keys_move_between_databases_on_every_replica(cluster: Cluster) -> None:

@@ -198,6 +198,25 @@ def test_a_backend_is_lost_between_watch_and_exec(workers: int, victim: int) -> 
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize(("workers", "victim"), LOSSES)
+def test_watching_more_does_not_hide_that_a_backend_was_lost(workers: int, victim: int) -> None:
+    """What was watched before is watched no more, so what has become of it is not known."""
+    with Cluster("redis", workers=workers) as cluster, clients(cluster, 3) as every:
+        other, *watching = every
+        for number, client in enumerate(watching):
+            assert ask(client, f"SET k{number} 1", f"WATCH k{number}")[1] == b"+OK\r\n"
+        cluster.servers[0][victim].kill9()
+        cluster.wait_state(victim, "down", "stale")
+        for number, client in enumerate(watching):
+            assert ask(other, f"SET k{number} theirs") == [b"+OK\r\n"]
+            replies = ask(
+                client, f"WATCH more{number}", f"GET more{number}", "MULTI", f"SET k{number} mine", "EXEC"
+            )
+            assert (replies[0], replies[-1]) == (b"+OK\r\n", NULL[2])
+            assert ask(other, f"GET k{number}") == [b"$6\r\ntheirs\r\n"]
+
+
+@pytest.mark.fault
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_exec_that_a_lost_leader_has_not_answered_is_in_doubt(workers: int) -> None:
     # Null would say that nothing was done, but others may have read it.

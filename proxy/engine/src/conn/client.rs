@@ -51,14 +51,6 @@ pub enum Block {
     Shard,
 }
 
-/// The keys a client watches are watched on a connection of this shard and lane, which its worker or the
-/// shard's owner keeps for it (`worker/lease.rs`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watching {
-    pub spot: Spot,
-    pub lane: u8,
-}
-
 /// An EVALSHA under way that may have to be made again (`worker/scripts.rs`).
 pub struct Called {
     /// Its slot.
@@ -99,7 +91,9 @@ pub struct Client {
     pub handover: bool,
     /// Its next request waits until those before it are answered: they went another way.
     pub fenced: bool,
-    pub watching: Option<Watching>,
+    /// The shard whose keys it watches, on a connection that its worker or the shard's owner keeps for it
+    /// (`worker/lease.rs`).
+    pub watching: Option<Spot>,
     /// It has to log in first: a Memcached pool with users. Redis' clients have it in their session.
     pub locked: bool,
     /// It speaks Memcached's binary protocol, as its first byte said.

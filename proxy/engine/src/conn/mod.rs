@@ -6,5 +6,5 @@ pub mod client;
 pub mod lane;
 
 pub use backend::{Asked, Conn, ConnState, Feed, Pending, ReplyTo};
-pub use client::{Block, Client, Slot, Watching};
+pub use client::{Block, Client, Slot};
 pub use lane::{LANES, MAIN_LANES};

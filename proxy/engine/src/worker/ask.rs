@@ -129,6 +129,7 @@ impl Worker {
             order: Vec::new(),
             keys: Vec::new(),
             pieces: Vec::new(),
+            own: None,
             fan: Some(Box::new(fan)),
         });
         if let Some(limit) = limit {

@@ -57,6 +57,12 @@ impl Cut {
         held > GROWTH * limit
     }
 
+    /// True if some of it is the proxy's to answer.
+    pub fn has_own(&self) -> bool {
+        let is_own = |piece: &Piece| matches!(piece, Piece::Own(text) if text.is_empty());
+        self.pieces.iter().any(is_own)
+    }
+
     /// Where all parts are in one array, which is the reply.
     pub fn is_plain(&self) -> bool {
         let is_part = |piece: &Piece| matches!(piece, Piece::Part(_));

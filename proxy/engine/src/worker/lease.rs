@@ -21,6 +21,9 @@
 //! leader has answered it. What it did reaches the other replicas as state, in the log like any held write.
 //! Between two EXECs whoever waited has a turn.
 //!
+//! A client may select another database or speak another protocol version before its EXEC. What it watches stays
+//! watched, so its connection is turned to the other lane, and stays one of that lane.
+//!
 //! Any change of the shard's membership takes all these connections away: EXEC is then answered with null,
 //! which means that a watched key may have changed, and clients try again. One that the lost leader was sent
 //! already, and did not answer, has an unknown outcome (`retry.rs`).
@@ -29,9 +32,10 @@ use std::collections::HashMap;
 
 use super::exec::{self, Must};
 use super::forward::Reach;
+use super::greeting::select;
 use super::legs::{Plan, Shape};
 use super::*;
-use crate::conn::{lane, Conn, ReplyTo, Watching};
+use crate::conn::{lane, Conn, ReplyTo};
 use crate::proto::memcache::ReplyKind;
 use crate::proto::Args;
 
@@ -43,12 +47,15 @@ const WATCH: u8 = 0;
 const EXEC: u8 = 1;
 const RELEASE: u8 = 2;
 const READ: u8 = 3;
+const MORE: u8 = 4;
 
 /// What is asked of the worker that holds the connections, as `Handover.bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request<'a> {
     /// To watch keys, by the client's own request.
     Watch { id: u64, frame: &'a [u8] },
+    /// To watch these as well. What was watched before may be lost, which this must not hide.
+    More { id: u64, frame: &'a [u8] },
     /// To execute a batch, after which nothing is watched.
     Exec { id: u64, batch: &'a [u8] },
     /// To watch nothing any more.
@@ -61,6 +68,7 @@ impl Request<'_> {
     pub fn bytes(self) -> Vec<u8> {
         let (tag, id, rest) = match self {
             Request::Watch { id, frame } => (WATCH, id, frame),
+            Request::More { id, frame } => (MORE, id, frame),
             Request::Exec { id, batch } => (EXEC, id, batch),
             Request::Release { id } => (RELEASE, id, &b""[..]),
             Request::Read { id, frame } => (READ, id, frame),
@@ -71,13 +79,14 @@ impl Request<'_> {
 
 /// The request that a handover is, if it is one of these.
 pub(super) fn request(bytes: &[u8]) -> Option<Request<'_>> {
-    let (tag, rest) = bytes.split_first().filter(|(tag, _)| **tag <= READ)?;
+    let (tag, rest) = bytes.split_first().filter(|(tag, _)| **tag <= MORE)?;
     let (id, rest) = rest.split_first_chunk::<8>()?;
     let id = u64::from_le_bytes(*id);
     Some(match *tag {
         WATCH => Request::Watch { id, frame: rest },
         EXEC => Request::Exec { id, batch: rest },
         READ => Request::Read { id, frame: rest },
+        MORE => Request::More { id, frame: rest },
         _ => Request::Release { id },
     })
 }
@@ -109,6 +118,15 @@ struct Lease {
     generation: u32,
     /// Milliseconds of the worker clock at which it last was asked for.
     since: u64,
+}
+
+/// Whether a connection uses the database and protocol of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turned {
+    Yes,
+    /// That is not known to be possible yet.
+    Later,
+    No,
 }
 
 /// The connections of one shard.
@@ -161,13 +179,12 @@ impl Worker {
     }
 
     /// A client watches nothing any more.
-    pub(super) fn unwatch(&mut self, watching: Watching, id: u64) {
-        let Watching { spot, lane } = watching;
+    pub(super) fn unwatch(&mut self, spot: Spot, id: u64) {
         let Spot { pool, shard } = spot;
         let handover = Handover {
             pool,
             shard,
-            lane,
+            lane: 0,
             to: ReplyTo::Nobody,
             bytes: Request::Release { id }.bytes(),
         };
@@ -177,37 +194,29 @@ impl Worker {
     /// Acts on what needs no turn among the shard's writes; gives back what does.
     pub(super) fn take_lease_request(&mut self, handover: Handover) -> Option<Handover> {
         match request(&handover.bytes) {
-            Some(Request::Watch { id, .. }) => self.watch(id, handover),
             Some(Request::Release { id }) => self.release(handover.pool, handover.shard, id),
-            Some(Request::Read { id, frame }) => self.read_watched(id, frame, &handover),
+            Some(Request::Watch { .. }) => {
+                self.pool_stats(handover.pool)
+                    .of(PoolCount::LeaseWaits)
+                    .add(1);
+                self.serve_lease(handover, false);
+            }
+            // Whoever waits for a connection may wait for this one.
+            Some(Request::More { .. } | Request::Read { .. }) => self.serve_lease(handover, true),
             _ => return Some(handover),
         }
         None
     }
 
-    fn read_watched(&mut self, id: u64, frame: &[u8], handover: &Handover) {
-        let Handover {
-            pool,
-            shard,
-            lane,
-            to,
-            ..
-        } = *handover;
-        let lease = self.shard_state(pool, shard).leases.held.get(&id).copied();
-        match lease.filter(|lease| self.is_open(lease)) {
-            Some(lease) => {
-                let pending = self.pending(to, ReplyKind::Line, true, 0);
-                self.enqueue(lease.conn, frame, pending);
-            }
-            // EXEC will be null, so any copy will do.
-            None => self.carry_out(&Handover {
-                pool,
-                shard,
-                lane,
-                to,
-                bytes: frame.to_vec(),
-            }),
+    /// Serves it now, or in its turn: in front of all others or behind them.
+    fn serve_lease(&mut self, handover: Handover, is_first: bool) {
+        let (pool, shard, now) = (handover.pool, handover.shard, self.now_ms);
+        let waiting = &mut self.shard_state(pool, shard).leases.waiting;
+        match is_first {
+            true => waiting.push_front((handover, now)),
+            false => waiting.push_back((handover, now)),
         }
+        self.pump_leases(pool, shard);
     }
 
     fn is_open(&self, lease: &Lease) -> bool {
@@ -215,61 +224,119 @@ impl Worker {
         conn.state == ConnState::Ready && conn.generation == lease.generation
     }
 
-    fn watch(&mut self, id: u64, handover: Handover) {
-        let (pool, shard, now) = (handover.pool, handover.shard, self.now_ms);
-        match self.shard_state(pool, shard).leases.held.get_mut(&id) {
-            Some(lease) => {
+    /// Has a client watch keys on a connection of its own. False if it has to wait for one.
+    fn begin_lease(&mut self, id: u64, handover: &Handover, frame: &[u8]) -> bool {
+        let Handover {
+            pool,
+            shard,
+            lane,
+            to,
+            ..
+        } = *handover;
+        let Some(conn) = self.free_lease(pool, shard, lane) else {
+            return false;
+        };
+        let lease = Lease {
+            conn,
+            generation: self.conns[conn as usize].generation,
+            since: self.now_ms,
+        };
+        self.shard_state(pool, shard).leases.held.insert(id, lease);
+        self.pool_stats(pool).of(PoolCount::Leases).add(1);
+        self.ask_leased(conn, to, frame);
+        true
+    }
+
+    /// Reads, or watches more keys, on the connection that a client has, if that is open. False if it has to wait.
+    fn go_on(&mut self, id: u64, handover: &Handover, frame: &[u8], is_read: bool) -> bool {
+        let Handover {
+            pool,
+            shard,
+            lane,
+            to,
+            ..
+        } = *handover;
+        let now = self.now_ms;
+        let lease = self.shard_state(pool, shard).leases.held.get_mut(&id);
+        let lease = lease.map(|lease| {
+            if !is_read {
                 lease.since = now;
-                let lease = *lease;
-                if self.is_open(&lease) {
-                    self.send_watch(lease.conn, &handover);
-                } else {
-                    // What was watched before is lost, which EXEC will say.
-                    self.deliver(handover.to, b"+OK\r\n");
-                }
             }
-            None => {
-                self.pool_stats(pool).of(PoolCount::LeaseWaits).add(1);
-                let leases = &mut self.shard_state(pool, shard).leases;
-                leases.waiting.push_back((handover, now));
-                self.pump_leases(pool, shard);
-            }
+            *lease
+        });
+        let lease = lease.filter(|lease| self.is_open(lease));
+        match lease.map(|lease| (self.steer(lease.conn, lane), lease.conn)) {
+            Some((Turned::Later, _)) => return false,
+            Some((Turned::Yes, conn)) => self.ask_leased(conn, to, frame),
+            // Nothing is watched any more, and EXEC will be null, so any copy will do. Or the server has no such
+            // database, and says so.
+            _ if is_read => self.carry_out(&Handover {
+                pool,
+                shard,
+                lane,
+                to,
+                bytes: frame.to_vec(),
+            }),
+            Some((Turned::No, _)) => self.fail(pool, to, Wire::BackendUnreachable),
+            // What was watched before is lost, which EXEC will say.
+            None => self.deliver(to, b"+OK\r\n"),
         }
+        true
     }
 
-    fn send_watch(&mut self, conn: u32, handover: &Handover) {
-        if let Some(Request::Watch { frame, .. }) = request(&handover.bytes) {
-            // It changes nothing, so it is told as a read if the connection is lost.
-            let pending = self.pending(handover.to, ReplyKind::Line, true, 0);
-            self.enqueue(conn, frame, pending);
-        }
+    /// Sends what changes nothing, so it is told as a read if the connection is lost.
+    fn ask_leased(&mut self, conn: u32, to: ReplyTo, frame: &[u8]) {
+        let pending = self.pending(to, ReplyKind::Line, true, 0);
+        self.enqueue(conn, frame, pending);
     }
 
-    /// Gives connections to those that wait for one.
+    /// Has a connection use the database and protocol of a lane. Only once the lane's own connection has shown that
+    /// its server knows them: what follows must not act on another database.
+    fn steer(&mut self, index: u32, lane: u8) -> Turned {
+        let conn = &self.conns[index as usize];
+        let (pool, shard, backend, before) = (conn.pool, conn.shard, conn.backend, conn.lane);
+        if lane == before {
+            return Turned::Yes;
+        }
+        let shown = self.conn_for(pool, shard, backend, lane);
+        match self.conns[shown as usize].state {
+            ConnState::Ready => {}
+            ConnState::Closed => return Turned::No,
+            _ => return Turned::Later,
+        }
+        let nobody = self.pending(ReplyTo::Nobody, ReplyKind::Line, true, 0);
+        if lane::is_resp3(lane) != lane::is_resp3(before) {
+            let version: &[u8] = if lane::is_resp3(lane) { b"3" } else { b"2" };
+            self.enqueue(index, &ask::request(&[b"HELLO", version]), nobody);
+        }
+        if lane::database(lane) != lane::database(before) {
+            let mut bytes = Vec::new();
+            select(lane::database(lane), &mut bytes);
+            self.enqueue(index, &bytes, nobody);
+        }
+        self.conns[index as usize].lane = lane;
+        Turned::Yes
+    }
+
+    /// Serves those that wait: gives connections to those that have none.
     pub(super) fn pump_leases(&mut self, pool: u16, shard: u16) {
-        while let Some((front, _)) = self.shard_state(pool, shard).leases.waiting.front() {
-            let lane = front.lane;
-            let Some(conn) = self.free_lease(pool, shard, lane) else {
-                return;
+        while let Some((front, since)) = self.shard_state(pool, shard).leases.waiting.pop_front() {
+            let is_served = match request(&front.bytes) {
+                Some(Request::Watch { id, frame }) => self.begin_lease(id, &front, frame),
+                Some(Request::More { id, frame }) => self.go_on(id, &front, frame, false),
+                Some(Request::Read { id, frame }) => self.go_on(id, &front, frame, true),
+                _ => true,
             };
-            let Some((handover, _)) = self.shard_state(pool, shard).leases.waiting.pop_front()
-            else {
+            if !is_served {
+                let leases = &mut self.shard_state(pool, shard).leases;
+                leases.waiting.push_front((front, since));
                 return;
-            };
-            if let Some(Request::Watch { id, .. }) = request(&handover.bytes) {
-                let lease = Lease {
-                    conn,
-                    generation: self.conns[conn as usize].generation,
-                    since: self.now_ms,
-                };
-                self.shard_state(pool, shard).leases.held.insert(id, lease);
-                self.pool_stats(pool).of(PoolCount::Leases).add(1);
-                self.send_watch(conn, &handover);
             }
         }
     }
 
-    /// Takes a connection to the leader out of the free ones. None if one has to be made or waited for.
+    /// Takes a connection to the leader out of the free ones, for who is in front of those that wait. None if one has
+    /// to be made or waited for.
     fn free_lease(&mut self, pool: u16, shard: u16, lane: u8) -> Option<u32> {
         let lead = self.shard_table(pool, shard).lead?;
         let leases = &self.pools[pool as usize].shards[shard as usize].leases;
@@ -301,7 +368,7 @@ impl Worker {
             let is_open = conns[**index as usize].state == ConnState::Ready;
             fits(index) && !is_open && !is_closed(index)
         };
-        if leases.free.iter().filter(is_coming).count() >= leases.waiting.len() {
+        if leases.free.iter().filter(is_coming).count() > leases.waiting.len() {
             return None;
         }
         let closed = leases.free.iter().find(is_closed).copied();
@@ -369,6 +436,11 @@ impl Worker {
         let Some(lease) = lease.filter(|lease| self.is_open(lease)) else {
             return true;
         };
+        match self.steer(lease.conn, lane) {
+            Turned::Yes => {}
+            Turned::Later => return false,
+            Turned::No => return true,
+        }
         let table = self.shard_table(pool, shard);
         if !table.is_replicated() || !self.facts(pool, batch).writes() {
             return true;
@@ -397,7 +469,8 @@ impl Worker {
             return;
         };
         let lease = self.take_lease(pool, shard, id);
-        let Some(lease) = lease.filter(|lease| self.is_open(lease)) else {
+        let lease = lease.filter(|lease| self.is_open(lease));
+        let Some(lease) = lease.filter(|lease| self.steer(lease.conn, lane) == Turned::Yes) else {
             self.deliver(to, null(lane));
             return;
         };
@@ -559,6 +632,7 @@ mod tests {
                 id,
                 frame: b"*2\r\n$5\r\nWATCH\r\n$1\r\nk\r\n",
             },
+            Request::More { id, frame: b"x" },
             Request::Exec { id, batch: b"x" },
             Request::Release { id },
             Request::Read { id, frame: b"x" },

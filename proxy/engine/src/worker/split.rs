@@ -8,6 +8,7 @@ use super::merge;
 use super::tally::Sheet;
 use super::*;
 use crate::command::channel::{self, QueryKind};
+use crate::command::queue::Queue;
 use crate::command::spec::Flags;
 use crate::command::{Row, SplitKind};
 use crate::conn::backend::WAIT_PART;
@@ -73,8 +74,9 @@ pub(super) struct Gather {
     pub(super) order: Vec<u16>,
     /// The keys themselves, where the replies are told apart by them.
     pub(super) keys: Vec<Vec<u8>>,
-    /// Of a transaction.
+    /// Of a transaction: where its answers come from, and all that was queued if some of it is the proxy's to answer.
     pub(super) pieces: Vec<Piece>,
+    pub(super) own: Option<Box<Queue>>,
     /// What is asked of whom, for `Merge::Fan`.
     pub(super) fan: Option<Box<Fan>>,
 }
@@ -97,6 +99,7 @@ impl Gather {
             order: Vec::new(),
             keys,
             pieces: Vec::new(),
+            own: None,
             fan: None,
         }
     }
@@ -207,6 +210,7 @@ impl Worker {
             order,
             keys,
             pieces: Vec::new(),
+            own: None,
             fan: None,
         });
         for (part, (spot, way)) in spots.iter().zip(ways).enumerate() {
@@ -259,6 +263,7 @@ impl Worker {
         pool: u16,
         count: usize,
         pieces: Vec<Piece>,
+        own: Option<Box<Queue>>,
     ) -> Handle {
         self.gathers.insert(Gather {
             to,
@@ -269,6 +274,7 @@ impl Worker {
             order: Vec::new(),
             keys: Vec::new(),
             pieces,
+            own,
             fan: None,
         })
     }
@@ -315,9 +321,10 @@ impl Worker {
         if gather.waiting > 0 {
             return;
         }
-        let Some(gather) = self.gathers.remove(at) else {
+        let Some(mut gather) = self.gathers.remove(at) else {
             return;
         };
+        self.answer_executed(&mut gather);
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();
         match gather.merge {
@@ -374,6 +381,7 @@ pub(super) fn merge_elements(
         order,
         keys,
         pieces,
+        own: None,
         fan: None,
     };
     let mut reply = Vec::new();
@@ -530,6 +538,7 @@ mod tests {
             order: order.to_vec(),
             keys: keys.iter().map(|key| key.to_vec()).collect(),
             pieces: Vec::new(),
+            own: None,
             fan: None,
         }
     }

@@ -14,14 +14,15 @@
 use super::cut::{self, Piece};
 use super::exec::{self, Facts};
 use super::forward::{Copies, Flow, Incoming, Meta, Outgoing, Way};
-use super::lease::{self, Request};
+use super::lease::Request;
 use super::legs::EXEC;
+use super::split::Gather;
 use super::*;
 use crate::command::local::{self, Outcome};
 use crate::command::queue::{self, Inside, Queue};
 use crate::command::{self, Effect, Handling, Row, TransactionKind};
 use crate::conn::backend::NO_PART;
-use crate::conn::{lane, ReplyTo, Watching};
+use crate::conn::{lane, ReplyTo};
 use crate::proto::{resp, Args, Resume};
 
 impl Worker {
@@ -183,7 +184,7 @@ impl Worker {
         if cut.is_beyond(limit) {
             return self.end_exec(who, meta, Wire::TransactionTooLarge.redis());
         }
-        let strays = |watching: Watching| cut.parts.iter().any(|part| part.spot != watching.spot);
+        let strays = |watching: Spot| cut.parts.iter().any(|part| part.spot != watching);
         let splits = self.shared.config.pools[pool as usize].cross_shard;
         if watching.is_some_and(strays) || (!splits && cut.parts.len() > 1) {
             self.pool_stats(pool).of(PoolCount::CrossShard).add(1);
@@ -197,11 +198,8 @@ impl Worker {
                 }
                 return Flow::Wait;
             }
-            if watching.lane != lane {
-                return self.end_exec(who, meta, lease::null(lane));
-            }
             // The server also says whether the keys are as they were if nothing is to be done.
-            cut.part(watching.spot);
+            cut.part(watching);
         }
         for part in &mut cut.parts {
             part.bytes.extend_from_slice(EXEC);
@@ -224,28 +222,29 @@ impl Worker {
             }
             ways.push(way);
         }
-        let closes = self.answer_own(who, pool, &queue, &mut cut.pieces);
-        let flow = if closes { Flow::Close } else { Flow::Taken };
         if cut.parts.is_empty() {
+            let closes = self.answer_own(who, pool, &queue, &mut cut.pieces);
             let mut reply = Vec::new();
             // All of them are the proxy's own, so no shard has said anything.
             let write = cut::OfPool { worker: self, pool };
             cut::merge(&cut.pieces, &[], &write, &mut reply);
             self.reply_now(who, meta, &reply);
-            return flow;
+            return if closes { Flow::Close } else { Flow::Taken };
         }
         if cut.parts.len() > 1 {
             self.pool_stats(pool).of(PoolCount::Split).add(1);
         }
         let seq = self.open_slot(who, meta, &ways);
+        // What changes the connection itself is done once the rest is, if it is.
+        let own = cut.has_own().then_some(queue);
         if let Some(client) = self.clients.get_mut(who) {
-            client.fenced |= client.watching.take().is_some();
+            client.fenced |= client.watching.take().is_some() || own.is_some();
         }
         let is_plain = cut.is_plain();
         let slot = ReplyTo::Slot { client: who, seq };
         let gather = match is_plain {
             true => who,
-            false => self.gather_exec(slot, pool, cut.parts.len(), cut.pieces),
+            false => self.gather_exec(slot, pool, cut.parts.len(), cut.pieces, own),
         };
         for (number, (part, way)) in cut.parts.into_iter().zip(ways).enumerate() {
             let local = match is_plain {
@@ -277,7 +276,21 @@ impl Worker {
                 self.send(to, &outgoing(spot, lane, &bytes, part.facts));
             }
         }
-        flow
+        Flow::Taken
+    }
+
+    /// Answers what the proxy answers itself, of a transaction whose parts have answered. Where none was executed,
+    /// as a watched key has changed, nothing of it is done.
+    pub(super) fn answer_executed(&mut self, gather: &mut Gather) {
+        let (Some(queue), ReplyTo::Slot { client, .. }) = (gather.own.take(), gather.to) else {
+            return;
+        };
+        let is_executed = |part: &Vec<u8>| resp::aggregate(part).is_some();
+        if gather.parts.iter().any(is_executed)
+            && self.answer_own(client, gather.pool, &queue, &mut gather.pieces)
+        {
+            self.quit(client);
+        }
     }
 
     /// Ends a transaction of which nothing is sent.
@@ -367,7 +380,7 @@ impl Worker {
         let id = session.id;
         let refused = match (spot, client.watching) {
             (Err(wire), _) => Some(wire),
-            (Ok(spot), Some(watching)) if watching.spot != spot => Some(Wire::CrossSlot),
+            (Ok(spot), Some(watching)) if watching != spot => Some(Wire::CrossSlot),
             _ => None,
         };
         if let Some(wire) = refused {
@@ -379,23 +392,19 @@ impl Worker {
             client.block = Block::Drain;
             return Flow::Wait;
         }
-        if client
-            .watching
-            .is_some_and(|watching| watching.lane != lane)
-        {
-            // The protocol has changed since, and with it the connection: EXEC will be null.
-            self.reply_now(who, meta, b"+OK\r\n");
-            return Flow::Taken;
-        }
         let spot = spot.unwrap_or(Spot { pool, shard: 0 });
         client.fenced = true;
-        client.watching = Some(Watching { spot, lane });
+        let is_first = client.watching.replace(spot).is_none();
         let way = self.lease_way(spot);
         let seq = self.open_slot(who, meta, &[way]);
         let slot = ReplyTo::Slot { client: who, seq };
         let to = self.reply_by(way, slot);
         let Spot { pool, shard } = spot;
-        let bytes = Request::Watch { id, frame }.bytes();
+        let request = match is_first {
+            true => Request::Watch { id, frame },
+            false => Request::More { id, frame },
+        };
+        let bytes = request.bytes();
         let handover = Handover {
             pool,
             shard,
@@ -414,9 +423,7 @@ impl Worker {
         let Some(watching) = client.and_then(|client| client.watching) else {
             return false;
         };
-        let (spot, lane) = (out.spot(), out.lane);
-        watching == (Watching { spot, lane })
-            && self.shard_table(out.pool, out.shard).is_replicated()
+        watching == out.spot() && self.shard_table(out.pool, out.shard).is_replicated()
     }
 
     /// True if all that the client asked before is answered; it waits if not.
