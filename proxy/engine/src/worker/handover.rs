@@ -143,7 +143,10 @@ impl Worker {
             lease::request(bytes).is_none() && self.reach_of(pool, bytes) == Reach::Nothing;
         match is_read {
             true => self.carry_out(handover),
-            false => self.fail(pool, handover.to, Wire::WriteNotSent),
+            false => {
+                self.lease_expired(handover);
+                self.fail(pool, handover.to, Wire::WriteNotSent)
+            }
         }
     }
 

@@ -233,6 +233,8 @@ impl Worker {
             to,
             ..
         } = *handover;
+        // One that it still has would be nobody's.
+        self.give_back(pool, shard, id);
         let Some(conn) = self.free_lease(pool, shard, lane) else {
             return false;
         };
@@ -404,14 +406,24 @@ impl Worker {
         leases.waiting.retain(|(handover, _)| {
             !matches!(request(&handover.bytes), Some(Request::Watch { id: other, .. }) if other == id)
         });
-        let Some(lease) = self.take_lease(pool, shard, id) else {
-            return;
-        };
-        if self.is_open(&lease) {
+        self.give_back(pool, shard, id);
+        self.pump_leases(pool, shard);
+    }
+
+    /// Has a client hold no connection, and what it watched be watched no more.
+    fn give_back(&mut self, pool: u16, shard: u16, id: u64) {
+        let lease = self.take_lease(pool, shard, id);
+        if let Some(lease) = lease.filter(|lease| self.is_open(lease)) {
             let pending = self.pending(ReplyTo::Nobody, ReplyKind::Line, true, 0);
             self.enqueue(lease.conn, b"*1\r\n$7\r\nUNWATCH\r\n", pending);
         }
-        self.pump_leases(pool, shard);
+    }
+
+    /// A request of this kind has waited too long.
+    pub(super) fn lease_expired(&mut self, handover: &Handover) {
+        if let Some(Request::Exec { id, .. }) = request(&handover.bytes) {
+            self.give_back(handover.pool, handover.shard, id);
+        }
     }
 
     /// Ends a client's hold on its connection, on which keys may still be watched.
