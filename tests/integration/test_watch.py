@@ -218,6 +218,29 @@ def test_watching_more_does_not_hide_that_a_backend_was_lost(workers: int, victi
 
 @pytest.mark.fault
 @pytest.mark.parametrize("workers", [1, 2])
+def test_watched_keys_that_go_to_another_shard(workers: int) -> None:
+    """``on_shard_loss: remap``: as if they had changed, which clients know, and the next time all is well."""
+    with (
+        Cluster("redis", shards=2, replicas=1, workers=workers, on_shard_loss="remap") as cluster,
+        clients(cluster, 2) as (client, other),
+    ):
+        servers = [row[0] for row in cluster.servers]
+        _, (key, more) = ([key.decode() for key in keys] for keys in keys_on(cluster.proxy, "p", 2, servers))
+        for each in (client, other):
+            assert ask(each, f"WATCH {key}") == [b"+OK\r\n"]
+        servers[1].kill9()
+        eventually(lambda: cluster.proxy.metric("shardproxy_shard_remapped") == 1, within=20)
+        assert ask(client, "MULTI", f"SET {key} 1", "EXEC")[-1] == NULL[2]
+        assert ask(other, f"WATCH {more} {key}", "MULTI", f"SET {key} 1", "EXEC")[::3] == [
+            b"+OK\r\n",
+            NULL[2],
+        ]
+        for each in (client, other):
+            assert ask(each, f"WATCH {key}", "MULTI", f"SET {key} 2", "EXEC")[-1] == b"*1\r\n+OK\r\n"
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("workers", [1, 2])
 def test_an_exec_that_a_lost_leader_has_not_answered_is_in_doubt(workers: int) -> None:
     # Null would say that nothing was done, but others may have read it.
     with (

@@ -94,6 +94,8 @@ pub struct Client {
     /// The shard whose keys it watches, on a connection that its worker or the shard's owner keeps for it
     /// (`worker/lease.rs`).
     pub watching: Option<Spot>,
+    /// Those keys are with another shard by now.
+    pub watch_moved: bool,
     /// It has to log in first: a Memcached pool with users. Redis' clients have it in their session.
     pub locked: bool,
     /// It speaks Memcached's binary protocol, as its first byte said.
@@ -151,6 +153,7 @@ impl Client {
             handover: false,
             fenced: false,
             watching: None,
+            watch_moved: false,
             locked: false,
             binary: false,
             exchange: false,

@@ -9,6 +9,7 @@ impl Worker {
         for pool in 0..table.pools.len() {
             if table.has_moved(&old, pool as u16) {
                 self.move_waits(pool as u16);
+                self.move_watched(pool as u16);
             }
             for shard in 0..table.pools[pool].shards.len() {
                 let (before, after) = (

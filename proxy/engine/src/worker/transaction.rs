@@ -14,7 +14,7 @@
 use super::cut::{self, Piece};
 use super::exec::{self, Facts};
 use super::forward::{Copies, Flow, Incoming, Meta, Outgoing, Way};
-use super::lease::Request;
+use super::lease::{self, Request};
 use super::legs::EXEC;
 use super::split::Gather;
 use super::*;
@@ -168,6 +168,7 @@ impl Worker {
             return Flow::Taken;
         };
         let (pool, watching, is_drained) = (client.pool, client.watching, client.slots.is_empty());
+        let watch_moved = client.watch_moved;
         let Some(session) = client.session.as_mut() else {
             return Flow::Close;
         };
@@ -178,6 +179,9 @@ impl Worker {
         };
         if queue.is_aborted() {
             return self.end_exec(who, meta, Wire::ExecAbort.redis());
+        }
+        if watch_moved {
+            return self.end_exec(who, meta, lease::null(lane));
         }
         let mut cut = self.cut(pool, lane, &queue);
         let limit = self.shared.config.pools[pool as usize].request_bytes_limit;
@@ -380,6 +384,11 @@ impl Worker {
         let id = session.id;
         let refused = match (spot, client.watching) {
             (Err(wire), _) => Some(wire),
+            (Ok(_), _) if client.watch_moved => {
+                // Nobody knows what has become of what it watched, which EXEC will say.
+                self.reply_now(who, meta, b"+OK\r\n");
+                return Flow::Taken;
+            }
             (Ok(spot), Some(watching)) if watching != spot => Some(Wire::CrossSlot),
             _ => None,
         };
@@ -494,8 +503,18 @@ impl Worker {
             return;
         };
         let id = client.session.as_ref().map_or(0, |session| session.id);
+        client.watch_moved = false;
         if let Some(watching) = client.watching.take() {
             self.unwatch(watching, id);
+        }
+    }
+
+    /// Keys are with other shards now.
+    pub(super) fn move_watched(&mut self, pool: u16) {
+        for who in self.clients.handles() {
+            if let Some(client) = self.clients.get_mut(who) {
+                client.watch_moved |= client.pool == pool && client.watching.is_some();
+            }
         }
     }
 
