@@ -148,6 +148,8 @@ def drawn(rng: random.Random) -> list[str]:
 
 @pytest.mark.slow
 def test_any_requests_in_any_order(cluster: Cluster, plain: RedisServer, rng: random.Random) -> None:
+    for port in (cluster.proxy.redis_port, plain.port):
+        answered(port, ["FLUSHALL"], "")
     for number in range(400):
         lines, tag = drawn(rng), f"random:{number}"
         ours, theirs = (answered(port, lines, tag) for port in (cluster.proxy.redis_port, plain.port))
