@@ -12,7 +12,7 @@
 
 use super::forward::{Copies, Outgoing, Reach};
 use super::*;
-use super::{everywhere, exec, lease};
+use super::{everywhere, exec};
 use crate::command::{self, spec::Flags, Effect, FanKind, Handling};
 use crate::conn::backend::{NO_PART, WAIT_PART};
 use crate::conn::ReplyTo;
@@ -106,7 +106,7 @@ impl Worker {
             return;
         }
         while let Some((handover, since)) = self.shard_state(pool, shard).queue.pop_front() {
-            let may_go = match lease::request(&handover.bytes) {
+            let may_go = match lease_request::request(&handover.bytes) {
                 Some(request) => self.lease_may_go(&handover, request),
                 None => {
                     let reach = self.reach_of(pool, &handover.bytes);
@@ -140,7 +140,7 @@ impl Worker {
     pub(super) fn end_waiting(&mut self, handover: &Handover) {
         let (pool, bytes) = (handover.pool, &handover.bytes);
         let is_read =
-            lease::request(bytes).is_none() && self.reach_of(pool, bytes) == Reach::Nothing;
+            lease_request::request(bytes).is_none() && self.reach_of(pool, bytes) == Reach::Nothing;
         match is_read {
             true => self.carry_out(handover),
             false => {
@@ -196,7 +196,7 @@ impl Worker {
             to,
             bytes,
         } = handover;
-        if let Some(request) = lease::request(bytes) {
+        if let Some(request) = lease_request::request(bytes) {
             self.lease_exec(handover, request);
             return;
         }

@@ -33,6 +33,7 @@ use std::collections::HashMap;
 use super::exec::{self, Must};
 use super::forward::Reach;
 use super::greeting::select;
+use super::lease_request::{request, Request};
 use super::legs::{Plan, Shape};
 use super::*;
 use crate::conn::{lane, Conn, ReplyTo};
@@ -41,55 +42,6 @@ use crate::proto::Args;
 
 /// Connections of this kind per shard and worker.
 const LEASES_PER_SHARD: usize = 128;
-
-/// First bytes of the requests below; no request of a client begins so.
-const WATCH: u8 = 0;
-const EXEC: u8 = 1;
-const RELEASE: u8 = 2;
-const READ: u8 = 3;
-const MORE: u8 = 4;
-
-/// What is asked of the worker that holds the connections, as `Handover.bytes`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request<'a> {
-    /// To watch keys, by the client's own request.
-    Watch { id: u64, frame: &'a [u8] },
-    /// To watch these as well. What was watched before may be lost, which this must not hide.
-    More { id: u64, frame: &'a [u8] },
-    /// To execute a batch, after which nothing is watched.
-    Exec { id: u64, batch: &'a [u8] },
-    /// To watch nothing any more.
-    Release { id: u64 },
-    /// To read where keys are watched.
-    Read { id: u64, frame: &'a [u8] },
-}
-
-impl Request<'_> {
-    pub fn bytes(self) -> Vec<u8> {
-        let (tag, id, rest) = match self {
-            Request::Watch { id, frame } => (WATCH, id, frame),
-            Request::More { id, frame } => (MORE, id, frame),
-            Request::Exec { id, batch } => (EXEC, id, batch),
-            Request::Release { id } => (RELEASE, id, &b""[..]),
-            Request::Read { id, frame } => (READ, id, frame),
-        };
-        [&[tag][..], &id.to_le_bytes(), rest].concat()
-    }
-}
-
-/// The request that a handover is, if it is one of these.
-pub(super) fn request(bytes: &[u8]) -> Option<Request<'_>> {
-    let (tag, rest) = bytes.split_first().filter(|(tag, _)| **tag <= MORE)?;
-    let (id, rest) = rest.split_first_chunk::<8>()?;
-    let id = u64::from_le_bytes(*id);
-    Some(match *tag {
-        WATCH => Request::Watch { id, frame: rest },
-        EXEC => Request::Exec { id, batch: rest },
-        READ => Request::Read { id, frame: rest },
-        MORE => Request::More { id, frame: rest },
-        _ => Request::Release { id },
-    })
-}
 
 /// What no client has watched the keys for, or what may have changed them.
 pub(super) fn null(lane: u8) -> &'static [u8] {
@@ -635,26 +587,6 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn requests_are_read_as_they_were_written() {
-        let id = u64::MAX - 7;
-        for asked in [
-            Request::Watch {
-                id,
-                frame: b"*2\r\n$5\r\nWATCH\r\n$1\r\nk\r\n",
-            },
-            Request::More { id, frame: b"x" },
-            Request::Exec { id, batch: b"x" },
-            Request::Release { id },
-            Request::Read { id, frame: b"x" },
-        ] {
-            assert_eq!(request(&asked.bytes()), Some(asked));
-        }
-        for other in [&b""[..], b"*1\r\n$4\r\nPING\r\n", b"get k\r\n", b"\x01\x02"] {
-            assert_eq!(request(other), None, "{other:?}");
-        }
-    }
 
     #[test]
     fn nothing_executed_is_null_in_the_protocol_of_the_lane() {

@@ -107,7 +107,8 @@ impl Worker {
             };
             // What an EXEC behind WATCH has done may have been read by others, and will not be done again: null
             // would say that it never was.
-            let is_exec = doubted.is_some() && lease::request(&retry.handover.bytes).is_some();
+            let is_exec =
+                doubted.is_some() && lease_request::request(&retry.handover.bytes).is_some();
             if stays {
                 self.doubt(&retry);
             } else if is_exec {

@@ -2,9 +2,9 @@
 //! the order of the request's keys (Redis' `request_policy:multi_shard` and its `response_policy`).
 
 use super::ask::Fan;
-use super::cut::{self, Piece};
 use super::forward::{Copies, Flow, Meta, Outgoing, Way};
 use super::merge;
+use super::pieces::{self, Piece};
 use super::tally::Sheet;
 use super::*;
 use crate::command::channel::{self, QueryKind};
@@ -38,7 +38,7 @@ pub(super) enum Merge {
     Stats(Sheet),
     /// What memcached says of a value beyond its limit, once the key is deleted.
     TooLarge,
-    /// EXEC's, command by command (`cut.rs`).
+    /// EXEC's, command by command (`pieces.rs`).
     Exec,
     /// As the fan says (`fan.rs`).
     Fan,
@@ -339,8 +339,8 @@ impl Worker {
             Merge::TooLarge => merge_too_large(&gather, &mut reply),
             Merge::Exec => {
                 let (worker, pool) = (&*self, gather.pool);
-                let write = cut::OfPool { worker, pool };
-                cut::merge(&gather.pieces, &gather.parts, &write, &mut reply)
+                let write = pieces::OfPool { worker, pool };
+                pieces::merge(&gather.pieces, &gather.parts, &write, &mut reply)
             }
             Merge::Fan => {
                 self.scratch = reply;

@@ -11,11 +11,12 @@
 //!                                             └─► PONG ──────────────────────────────┘
 //! ```
 
-use super::cut::{self, Piece};
 use super::exec::{self, Facts};
 use super::forward::{Copies, Flow, Incoming, Meta, Outgoing, Way};
-use super::lease::{self, Request};
+use super::lease;
+use super::lease_request::Request;
 use super::legs::EXEC;
+use super::pieces::{self, Piece};
 use super::split::Gather;
 use super::*;
 use crate::command::local::{self, Outcome};
@@ -230,8 +231,8 @@ impl Worker {
             let closes = self.answer_own(who, pool, &queue, &mut cut.pieces);
             let mut reply = Vec::new();
             // All of them are the proxy's own, so no shard has said anything.
-            let write = cut::OfPool { worker: self, pool };
-            cut::merge(&cut.pieces, &[], &write, &mut reply);
+            let write = pieces::OfPool { worker: self, pool };
+            pieces::merge(&cut.pieces, &[], &write, &mut reply);
             self.reply_now(who, meta, &reply);
             return if closes { Flow::Close } else { Flow::Taken };
         }
