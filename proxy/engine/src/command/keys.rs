@@ -134,7 +134,10 @@ fn by_spec(row: &Row, spec: &KeySpec, args: &Args<'_>, out: &mut Vec<u32>) -> Re
                 ..=-1 => return Err(KeyError::Negative),
                 0 if row.flags.has(Flags::NO_MANDATORY_KEYS) => return Ok(()),
                 0 => return Err(KeyError::NoKeys),
-                _ if number > count - first => return Err(KeyError::TooFew),
+                // The last one has to be there, what stands behind each of them (MSETEX) is not looked for.
+                _ if number - 1 > (count - 1 - first).div_euclid(i64::from(step)) => {
+                    return Err(KeyError::TooFew)
+                }
                 _ => (first, first + (number - 1) * i64::from(step), step),
             }
         }

@@ -360,6 +360,18 @@ fn key_counts_are_checked() {
     assert_eq!(key_names("EVAL s 0 a"), Ok(vec![]));
     assert_eq!(key_names("EVAL s 2 a b c").unwrap(), ["a", "b"]);
     assert_eq!(key_names("EVAL s 3 a b"), Err(KeyError::TooFew));
+    assert_eq!(key_names("EVAL s 1"), Err(KeyError::TooFew));
+    // What stands between keys counts for them, as for COMMAND GETKEYS; what they lack the server says.
+    assert_eq!(key_names("MSETEX 2 a 1 b").unwrap(), ["a", "b"]);
+    assert_eq!(key_names("MSETEX 3 a 1 b 2 c 3").unwrap(), ["a", "b", "c"]);
+    assert_eq!(key_names("MSETEX 3 a 1 b 2 EX").unwrap(), ["a", "b", "EX"]);
+    for line in [
+        "MSETEX 4 a 1 b 2 EX",
+        "MSETEX 5 a 1 b 2 KEEPTTL",
+        "MSETEX 9223372036854775807 a 1 b 2",
+    ] {
+        assert_eq!(key_names(line), Err(KeyError::TooFew), "{line}");
+    }
     assert_eq!(key_names("EVAL s -1"), Err(KeyError::Negative));
     assert_eq!(key_names("EVAL s x a"), Err(KeyError::NotANumber));
     assert_eq!(
