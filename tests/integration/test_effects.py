@@ -89,17 +89,20 @@ MSETEX 2 v w m w EX 100 | MSETEX 2 v w m w NX | MSETEX 1 v w XX KEEPTTL | DELIFE
 OPTIONS = {
     "DELEX": """
 SET v w IFEQ value EX 100 | SET v w PX 100000 IFNE x GET | SET v w IFEQ x
-SET v w IFDNE 0123456789abcdef KEEPTTL | DELEX v IFEQ value | DELEX v IFEQ x | DELEX v
+SET v w IFDNE 0123456789abcdef KEEPTTL | DELEX v IFEQ value | DELEX v IFEQ x | DELEX v | DELEX m | DELEX l
+DELEX v IFNE value | DELEX v IFNE x | DELEX v IFDEQ 87d57e269b9df0f0 | DELEX v IFDEQ 0123456789abcdef
+DELEX v IFDNE 87d57e269b9df0f0 | DELEX v IFDNE 0123456789abcdef | DELEX v IFDEQ x | DELEX l IFEQ a
 """,
     "DELIFEQ": "SET v w IFEQ value EX 100 | SET v w PX 100000 GET IFEQ value | SET v w IFEQ x",
     "XDELEX": """
 XADD x DELREF * f v | XADD x MAXLEN ~ 1 DELREF * f v | XADD x ACKED MAXLEN ~ 0 * f v
 XTRIM x MAXLEN ~ 0 DELREF | XTRIM x DELREF MAXLEN ~ 0 | XTRIM x MAXLEN ~ 0 ACKED | XTRIM x MAXLEN 0 DELREF
-XDELEX x DELREF IDS 1 5-1 | XDELEX x ACKED IDS 1 5-1 | XACKDEL x o ACKED IDS 1 5-1
+XDELEX x IDS 1 5-1 | XDELEX x DELREF IDS 2 5-1 9-9 | XDELEX x ACKED IDS 1 5-1 | XDELEX m DELREF IDS 1 5-1
+XACKDEL x o IDS 1 5-1 | XACKDEL x o DELREF IDS 1 5-1 | XACKDEL x o ACKED IDS 1 5-1 | XACKDEL x q IDS 1 5-1
 """,
     "XCFGSET": """
 XADD x IDMPAUTO p * f v | XADD x MAXLEN ~ 9 IDMPAUTO p * f v | XADD x IDMP p i MAXLEN ~ 1 * f v
-XADD x MAXLEN ~ 1 IDMP p i * f v | XCFGSET x IDMP-DURATION 5 IDMP-MAXSIZE 7
+XADD x MAXLEN ~ 1 IDMP p i * f v | XCFGSET x IDMP-DURATION 5 IDMP-MAXSIZE 7 | XCFGSET m IDMP-MAXSIZE 7
 """,
 }
 """Commands, and what servers that have them take besides."""
@@ -190,7 +193,7 @@ def fill(words: Sequence[str], tag: str) -> Iterator[list[str]]:
             yield [first[0], f"{{{tag}}}{first[1]}", *first[2:]]
     if " ".join(words).startswith(WITH_GROUP) or REFERENCES & {*words}:
         yield ["XGROUP", "CREATE", f"{{{tag}}}x", "o", "0"]
-    if words[0] in ("XACK", "XCLAIM", "XAUTOCLAIM") or REFERENCES & {*words}:
+    if words[0] in ("XACK", "XACKDEL", "XCLAIM", "XAUTOCLAIM") or REFERENCES & {*words}:
         yield ["XREADGROUP", "GROUP", "o", "c", "STREAMS", f"{{{tag}}}x", ">"]
 
 

@@ -21,9 +21,14 @@ def counted_pairs(*flags: str) -> list[Any]:
     return ["flags", list(flags), "begin_search", begin, "find_keys", find]
 
 
-def hash_row(name: str, arity: int, flags: list[str], *key_flags: str) -> list[Any]:
+def fast_row(group: str, name: str, arity: int, flags: list[str], *key_flags: str) -> list[Any]:
+    """A command with one key, its first argument, in the category of a type."""
     kind = "@write" if "write" in flags else "@read"
-    return [name, arity, flags, 1, 1, 1, [kind, "@hash", "@fast"], [], [at_1(*key_flags)], []]
+    return [name, arity, flags, 1, 1, 1, [kind, f"@{group}", "@fast"], [], [at_1(*key_flags)], []]
+
+
+def hash_row(name: str, arity: int, flags: list[str], *key_flags: str) -> list[Any]:
+    return fast_row("hash", name, arity, flags, *key_flags)
 
 
 def client_row(name: str, arity: int) -> list[Any]:
@@ -69,6 +74,13 @@ NEWER: list[list[Any]] = [
     # Valkey 9.1, Redis 8.4.
     ["msetex", -4, ["write", "denyoom", "movablekeys"], 0, 0, 0, ["@write", "@string", "@slow"],
      ["request_policy:multi_shard", "response_policy:all_succeeded"], [counted_pairs("OW", "update")], []],
+    # 8.2: deletions that look at consumer groups; 8.6: how a stream knows entries again.
+    fast_row("stream", "xdelex", -5, ["write", "fast"], "RW", "delete"),
+    fast_row("stream", "xackdel", -6, ["write", "fast"], "RW", "update", "delete"),
+    fast_row("stream", "xcfgset", -2, ["write", "fast"], "RW", "update"),
+    # 8.4, and what Valkey has had since 9.0: deletion of a value that is, or is not, a certain one.
+    fast_row("string", "delex", -2, ["write", "fast"], "RW", "delete", "variable_flags"),
+    fast_row("string", "delifeq", 3, ["write", "fast"], "RM", "delete"),
     # Valkey 9.1: of a cluster.
     ["clusterscan", -2, ["readonly"], 0, 0, 0, ["@keyspace", "@read", "@slow"], [], [], []],
 ]  # fmt: skip

@@ -87,6 +87,8 @@ pub fn key_flags(row: &Row, args: &Args<'_>, position: u32) -> KeyFlags {
     // Those whose flags depend on other arguments, as the server's own code has them.
     match row.name {
         "SET" if !has(3, b"GET") => return written,
+        // Without a condition it does not look at the value.
+        "DELEX" if args.len() == 2 => return KeyFlags::RM.with(KeyFlags::DELETE),
         "BITFIELD" if !has(2, b"SET") && !has(2, b"INCRBY") => return read,
         "SORT" if sort_store(args) == Some(position) => return written,
         "SORT" | "SORT_RO" => return read,

@@ -44,7 +44,8 @@ const TELLS: &[&str] = &[
 
 /// Families whose writes are decided by keys and arguments alone, so that the request itself can go to all: their
 /// values may be large, and each write would send one whole. A time series sent whole would arrive without its
-/// rules, by which a server fills others from it.
+/// rules, by which a server fills others from it. Vector sets (VADD, part of Redis 8) are none of them: each
+/// server throws dice for where a vector stands in the graph, and what a search finds depends on it.
 const REPEATABLE: &[&str] = &["JSON.", "BF.", "CMS.", "TS."];
 /// Where these take the server's clock.
 #[rustfmt::skip]

@@ -564,6 +564,9 @@ pub const EFFECTS: &[(&str, EffectRule)] = &[
     ("SETNX", Always(Compared)),
     ("GETSET", Always(Compared)),
     ("GETDEL", Always(Compared)),
+    // Whatever the condition: also a digest is of the value alone.
+    ("DELEX", Always(Compared)),
+    ("DELIFEQ", Always(Compared)),
     // Make no key: where it is gone nothing happens, and where it is not it goes at its time. A key that
     // outlives that (PERSIST, GETEX, EXPIRE) is told by the reply.
     ("EXPIRE", Always(Compared)),
@@ -590,6 +593,14 @@ pub const EFFECTS: &[(&str, EffectRule)] = &[
     ("XGROUP|DESTROY", Always(Compared)),
     ("XGROUP|SETID", Always(Compared)),
     ("XSETID", Always(Compared)),
+    // What they may delete depends on the groups, which equal copies have alike: no clock is asked. That DELREF
+    // has taken an entry off a group which is no longer in the stream the reply does not tell, and need not:
+    // where the key is gone there is no group either, and nothing is made.
+    ("XACKDEL", Always(Compared)),
+    ("XDELEX", Always(Compared)),
+    // Forgets the names of entries only if it changes what was set, which is stored with the stream. An error
+    // tells that there is none.
+    ("XCFGSET", Always(Compared)),
     ("ZMPOP", Always(Compared)),
     ("ZPOPMAX", Always(Compared)),
     ("ZPOPMIN", Always(Compared)),

@@ -108,6 +108,25 @@ fn keys_that_are_only_read_are_not_written() {
 }
 
 #[test]
+fn what_is_done_with_a_key_may_depend_on_options() {
+    for (line, flags) in [
+        ("DELEX k", "RM delete"),
+        ("DELEX k IFEQ v", "RW delete"),
+        ("DELIFEQ k v", "RM delete"),
+        ("XDELEX k IDS 1 1-1", "RW delete"),
+        ("XACKDEL k g IDS 1 1-1", "RW update delete"),
+        ("XCFGSET k IDMP-MAXSIZE 1", "RW update"),
+    ] {
+        let request = Request::words(line);
+        let row = find(&request.args()).unwrap();
+        let found: Vec<_> = super::keys::key_flags(row, &request.args(), 1)
+            .names()
+            .collect();
+        assert_eq!(found.join(" "), flags, "{line}");
+    }
+}
+
+#[test]
 fn every_write_of_a_key_names_what_it_writes() {
     let is_sent = |row: &&Row| matches!(row.handling, Handling::Forward | Handling::Split(_));
     for row in ROWS.iter().filter(is_sent).filter(|row| row.is_write()) {
