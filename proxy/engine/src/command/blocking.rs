@@ -77,6 +77,8 @@ pub struct Call {
     /// Words of the attempt before the keys and behind them.
     head: Vec<Vec<u8>>,
     tail: Vec<Vec<u8>>,
+    /// A server finds fault with its options, before it looks at any key.
+    is_faulty: bool,
 }
 
 /// What an attempt came to.
@@ -107,6 +109,7 @@ pub fn take(row: &Row, args: &Args<'_>) -> Result<Option<Call>, Vec<u8>> {
             ids: Vec::new(),
             head: Vec::new(),
             tail,
+            is_faulty: false,
         }))
     };
     match row.name {
@@ -260,6 +263,7 @@ fn streams(row: &Row, args: &Args<'_>) -> Result<Option<Call>, Vec<u8>> {
         ids: words(middle..args.len()),
         head,
         tail: Vec::new(),
+        is_faulty: fault.is_some(),
     }))
 }
 
@@ -477,8 +481,12 @@ impl Call {
         is_one_of(end, &["LEFT", "MIN"])
     }
 
-    /// The first stream from `from` on whose id is `$`: what comes after its last entry as it is now.
+    /// The first stream from `from` on whose id is `$`: what comes after its last entry as it is now. Of a faulty
+    /// request there is none: what holds no stream would be found fault with first.
     pub fn unresolved(&self, from: usize) -> Option<usize> {
+        if self.is_faulty {
+            return None;
+        }
         let is_last = |at: &usize| self.kind == Kind::Read && self.ids[*at] == b"$";
         (from..self.ids.len()).find(is_last)
     }

@@ -299,6 +299,8 @@ fn the_last_entry_of_a_stream_is_asked_for_once() {
     assert_eq!(shown(&out), "XREAD STREAMS a b c 7-2 5 0-0");
     let group = taken("XREADGROUP GROUP g c BLOCK 0 STREAMS a $");
     assert_eq!(group.unwrap().unwrap().unresolved(0), None);
+    let faulty = taken("XREAD COUNT x BLOCK 5 STREAMS a b 0 $");
+    assert_eq!(faulty.unwrap().unwrap().unresolved(0), None);
 }
 
 #[test]
