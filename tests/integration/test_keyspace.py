@@ -181,6 +181,16 @@ def test_pipelined_in_order(cluster: Cluster, redis_server: RedisServer) -> None
             assert got == expected, words
 
 
+def test_a_random_key_is_none_that_comes_later(cluster: Cluster) -> None:
+    """However often it is drawn until it is none of our own."""
+    with store(cluster) as ours:
+        assert ours.ask("SET", "early", "v") == b"OK"
+        for _ in range(150):
+            ours.raw.send(connected_request("RANDOMKEY") + connected_request("SET", "late", "v"))
+            assert [ours.raw.read_reply() for _ in range(2)] == [b"$5\r\nearly\r\n", b"+OK\r\n"]
+            assert ours.ask("DEL", "late") == 1
+
+
 def connected_request(*words: str) -> bytes:
     return b"".join(
         [b"*%d\r\n" % len(words), *(b"$%d\r\n%s\r\n" % (len(word), word.encode()) for word in words)]

@@ -8,7 +8,8 @@
 //! Absent shards are left out: they hold nothing that counts. Our own keys are never shown, counted or removed.
 //!
 //! Such a request is taken when all earlier ones of its client are answered. So it sees what they did, whatever
-//! workers they went through, and a client can have one of them under way.
+//! workers they went through, and a client can have one of them under way. Behind RANDOMKEY, which may be asked
+//! for in several rounds, its next request waits as well.
 //!
 //! A read is *pinned* to the backend that was chosen (`Pending::pinned`): what several answers have in common,
 //! and a cursor, hold for one server only. Several requests to one backend are one part, whose replies stand
@@ -58,6 +59,8 @@ impl Worker {
             client.block = Block::Drain;
             return Flow::Wait;
         }
+        // Whatever it is drawn again for, what its client asks for later is not there yet.
+        client.fenced |= kind == FanKind::RandomKey;
         let per_shard = |worker: &Worker, make: &dyn Fn(&crate::route::Shard) -> (Vec<u8>, u32)| {
             let shards = worker.present(pool).into_iter();
             let asks = shards.map(|shard| {
