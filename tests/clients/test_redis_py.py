@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from redis.cache import CacheConfig
 from support.cluster import Cluster
 
 PROTOCOLS: list[dict[str, Any]] = [{}, {"protocol": 2}, {"protocol": 3}]
@@ -42,6 +43,14 @@ def test_connects_and_knows_itself(client: redis.Redis) -> None:
     assert client.config_get("maxmemory*") is not None
     assert client.command_count() > 150
     assert client.select(0)
+
+
+def test_a_cache_of_its_own_is_refused(cluster: Cluster) -> None:
+    """Rather than being taken for one that is told of changes."""
+    cache = CacheConfig()
+    with redis.Redis(port=cluster.proxy.redis_port, protocol=3, cache_config=cache) as client:
+        with pytest.raises(redis.ResponseError, match=r"unknown subcommand.*(?i:tracking)"):
+            client.ping()
 
 
 def test_strings_and_numbers(client: redis.Redis) -> None:
