@@ -15,13 +15,14 @@ from support.servers import MemcachedServer, RedisServer, Server
 
 SIMPLE = ("connect", "data", "pipeline", "streams", "scripts", "databases")
 EVENTS = ("failover", "restart")
+APPLICATIONS = ("django", "celery", "rq", "huey", "dramatiq")
 BROKEN = {"failover": "failover", "restart": "restart", "swaps": "failover"}
+BROKEN |= {f"{name}_failover": "failover" for name in APPLICATIONS}
 """Parts in which the test breaks something meanwhile, and what."""
 STATEFUL = ("transaction", "watch", "transaction_over_shards", "pubsub", "blocking", "blocking_over_shards")
 WHOLE = ("scan", "keyspace", "script_cache", "script_without_keys")
 REDIS = (*SIMPLE, *STATEFUL, *WHOLE, *EVENTS)
 
-QUEUES = ("queue", "celery", "rq", "huey", "dramatiq")
 ALL = os.environ.get("SHARDPROXY_TEST_CLIENTS") == "all"
 PLAIN = os.environ.get("SHARDPROXY_TEST_CLIENTS_PLAIN") == "1"
 """A plain server in the proxy's place, to see that a program is right."""
@@ -38,7 +39,7 @@ REDIS_PROGRAMS = [
 ASYNCIO = ("connect", "data", "pipeline", "transaction", "watch", "transaction_over_shards", "pubsub")
 ASYNCIO += ("blocking", "scan", "scripts", "script_cache", "streams", "lock", *EVENTS)
 CACHES_OF_MEMCACHED = ("many", "clear")
-CACHES = ("django", "django_session", "flask", "dogpile")
+CACHES = ("django", "django_session", "django_failover", "flask", "dogpile")
 CACHES_OF_REDIS = ("dogpile_many", "django_many", "django_clear", "flask_many", "dogpile_lock")
 NODE = tuple(part for part in REDIS if part != "blocking_over_shards")
 JAVA = (*NODE, "pool")
@@ -52,7 +53,7 @@ REDIS_PROGRAMS += [
     node("node-redis-resp2", "node_redis.js", "resp2", parts=NODE),
     node("bullmq", "bullmq.js", parts=["queue", "failover"]),
     python("caches", "caches.py", "redis", parts=[*CACHES, *CACHES_OF_REDIS]),
-    python("queues", "queues.py", parts=["huey", "dramatiq"]),
+    python("queues", "queues.py", parts=["huey", "huey_failover", "dramatiq", "dramatiq_failover"]),
     go("go-redis", parts=NODE),
     java("jedis", "jedis", parts=JAVA),
     java("jedis-resp2", "jedis", "resp2", parts=JAVA),
@@ -65,7 +66,9 @@ REDIS_PROGRAMS += [
     ruby("redis-rb", "redis.rb", parts=[*REDIS, "pool"]),
     ruby("sidekiq", "sidekiq.rb", parts=["queue", "failover"]),
 ]
-ONE_SHARD_PROGRAMS = [python("queues-of-one-shard", "queues.py", parts=["celery", "rq"])]
+ONE_SHARD_PROGRAMS = [
+    python("queues-of-one-shard", "queues.py", parts=["celery", "celery_failover", "rq", "rq_failover"])
+]
 """Their keys cannot be given a hash tag."""
 
 MEMCACHED = ("data", "many", "cas", *EVENTS)

@@ -80,6 +80,11 @@ def django_clear(story: Story) -> None:
     assert cache.get("a") == 2
 
 
+def django_failover(story: Story) -> None:
+    cache = django_cache(story)
+    story.go_on(lambda key, value: cache.set(key, value, 1000), cache.get)
+
+
 def django_session(story: Story) -> None:
     django_cache(story)
     from django.contrib.sessions.backends.cache import SessionStore
@@ -190,6 +195,7 @@ if __name__ == "__main__":
             "django_many": django_many,
             "django_clear": django_clear,
             "django_session": django_session,
+            "django_failover": django_failover,
             "flask": flask,
             "flask_many": flask_many,
             "dogpile": dogpile,
