@@ -61,8 +61,7 @@ REDIS_PROGRAMS += [
     java("lettuce", "lettuce", parts=JAVA),
     java("lettuce-resp2", "lettuce", "resp2", parts=JAVA),
     php("phpredis", "phpredis.php", parts=PHP),
-    # Debian's version of it knows no streams.
-    php("predis", "predis.php", parts=[part for part in PHP if part != "streams"]),
+    php("predis", "predis.php", parts=PHP),
     ruby("redis-rb", "redis.rb", parts=[*REDIS, "pool"]),
     ruby("sidekiq", "sidekiq.rb", parts=["queue", "failover"]),
 ]

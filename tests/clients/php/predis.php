@@ -174,6 +174,17 @@ run([
 
     'script_without_keys' => fn (Story $story) => same(connect($story)->eval('return 7', 0), 7),
 
+    // This version of it has no methods for streams: their commands are sent as lists of words.
+    'streams' => function (Story $story): void {
+        $client = connect($story);
+        $key = $story->key('x');
+        $id = $client->executeRaw(['XADD', $key, '*', 'f', 'v']);
+        same($client->executeRaw(['XGROUP', 'CREATE', $key, 'g', '0']), 'OK');
+        same($client->executeRaw(['XREADGROUP', 'GROUP', 'g', 'one', 'COUNT', '5', 'STREAMS', $key, '>']), [[$key, [[$id, ['f', 'v']]]]]);
+        same($client->executeRaw(['XPENDING', $key, 'g'])[0], 1);
+        same($client->executeRaw(['XACK', $key, 'g', $id]), 1);
+    },
+
     'databases' => function (Story $story): void {
         [$client, $other] = [connect($story), connect($story, ['database' => 3])];
         $client->set($story->key('a'), 'in 0');
