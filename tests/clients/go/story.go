@@ -137,7 +137,12 @@ func same(found, wanted any) {
 }
 
 func main() {
-	clients := map[string]parts{"go-redis": goRedis, "gomemcache": gomemcache}
+	clients := map[string]parts{
+		"go-redis":      goRedis,
+		"rueidis":       rueidisParts(false),
+		"rueidis-resp2": rueidisParts(true),
+		"gomemcache":    gomemcache,
+	}
 	if len(os.Args) < 5 {
 		fmt.Println("clients CLIENT PORT PART PREFIX")
 		os.Exit(2)
