@@ -43,6 +43,7 @@ CACHES = ("django", "django_session", "django_failover", "flask", "dogpile")
 CACHES_OF_REDIS = ("dogpile_many", "django_many", "django_clear", "flask_many", "dogpile_lock")
 NODE = tuple(part for part in REDIS if part != "blocking_over_shards")
 JAVA = (*NODE, "pool")
+REDISSON = (*(part for part in NODE if part not in ("watch", "script_without_keys")), "lock", "objects")
 PHP = (*NODE, "session")
 REDIS_PROGRAMS += [
     python("redis-py-asyncio", "redis_like_asyncio.py", "redis", parts=ASYNCIO, own=True),
@@ -62,6 +63,7 @@ REDIS_PROGRAMS += [
     java("jedis-resp3", "jedis", "resp3", parts=JAVA),
     java("lettuce", "lettuce", parts=JAVA),
     java("lettuce-resp2", "lettuce", "resp2", parts=JAVA),
+    java("redisson", "redisson", parts=REDISSON),
     php("phpredis", "phpredis.php", parts=PHP),
     php("predis", "predis.php", parts=PHP),
     ruby("redis-rb", "redis.rb", parts=[*REDIS, "pool"]),

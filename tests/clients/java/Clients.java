@@ -7,6 +7,7 @@ final class Clients {
     private static final Map<String, Map<String, Story.Part>> CLIENTS = Map.of(
             "jedis", JedisParts.PARTS,
             "lettuce", LettuceParts.PARTS,
+            "redisson", RedissonParts.PARTS,
             "spymemcached", SpymemcachedParts.PARTS,
             "xmemcached", XmemcachedParts.PARTS);
 
