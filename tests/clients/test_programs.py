@@ -73,6 +73,19 @@ ONE_SHARD_PROGRAMS = [
     python("queues-of-one-shard", "queues.py", parts=["celery", "celery_failover", "rq", "rq_failover"])
 ]
 """Their keys cannot be given a hash tag."""
+CLUSTER_PROGRAMS = [
+    python("redis-py-cluster", "redis_cluster.py", "redis", parts=["cluster", "failover"], own=True),
+    python("redis-py-cluster-resp2", "redis_cluster.py", "redis", "resp2", parts=["cluster"]),
+    python("valkey-cluster", "redis_cluster.py", "valkey", parts=["cluster", "failover"]),
+    node("ioredis", "ioredis.js", parts=["cluster"]),
+    node("node-redis", "node_redis.js", parts=["cluster"]),
+    go("go-redis", parts=["cluster"]),
+    go("rueidis", parts=["cluster", "failover", "restart"]),
+    go("rueidis-resp2", parts=["cluster"]),
+    java("jedis", "jedis", parts=["cluster"]),
+    java("lettuce", "lettuce", parts=["cluster"]),
+]
+"""Clients of Redis Cluster, to whom the pool shows itself as one (``cluster: emulate``)."""
 
 MEMCACHED = ("data", "many", "cas", *EVENTS)
 NO_RESTART = tuple(part for part in MEMCACHED if part != "restart")
@@ -136,7 +149,7 @@ def marks(part: str) -> list[pytest.MarkDecorator]:
 class Ground:
     """What the programs run against: a cluster, or for comparison one plain server."""
 
-    def __init__(self, protocol: str, shards: int, replicas: int = 2) -> None:
+    def __init__(self, protocol: str, shards: int, replicas: int = 2, **more: str) -> None:
         self.plain: Server | None = None
         self.cluster: Cluster | None = None
         self._numbers = itertools.count()
@@ -144,7 +157,7 @@ class Ground:
             self.plain = (RedisServer if protocol == "redis" else MemcachedServer)().start()
         else:
             # What is killed comes back, as it would for a user, so that all can share one cluster.
-            options = {"hash_tag": "{}", "resync": {"auto": True}}
+            options = {"hash_tag": "{}", "resync": {"auto": True}, **more}
             self.cluster = Cluster(protocol, shards=shards, replicas=replicas, workers=2, **options)
 
     def close(self) -> None:
@@ -193,8 +206,8 @@ class Ground:
         run.wait_line("after restarted")
 
 
-def ground(protocol: str, shards: int, replicas: int = 2) -> Iterator[Ground]:
-    made = Ground(protocol, shards, replicas)
+def ground(protocol: str, shards: int, replicas: int = 2, **more: str) -> Iterator[Ground]:
+    made = Ground(protocol, shards, replicas, **more)
     yield made
     made.close()
 
@@ -207,6 +220,13 @@ def redis_ground() -> Iterator[Ground]:
 @pytest.fixture(scope="module")
 def one_shard_ground() -> Iterator[Ground]:
     yield from ground("redis", 1)
+
+
+@pytest.fixture(scope="module")
+def emulated_ground() -> Iterator[Ground]:
+    if PLAIN:
+        pytest.skip("a plain server is no cluster")
+    yield from ground("redis", 2, cluster="emulate")
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +247,11 @@ def test_redis(program: Program, part: str, redis_ground: Ground) -> None:
 @pytest.mark.parametrize(("program", "part"), cases(ONE_SHARD_PROGRAMS))
 def test_redis_with_one_shard(program: Program, part: str, one_shard_ground: Ground) -> None:
     one_shard_ground.run(program, part)
+
+
+@pytest.mark.parametrize(("program", "part"), cases(CLUSTER_PROGRAMS))
+def test_redis_as_a_cluster(program: Program, part: str, emulated_ground: Ground) -> None:
+    emulated_ground.run(program, part)
 
 
 @pytest.mark.parametrize(("program", "part"), cases(MEMCACHED_PROGRAMS))

@@ -235,6 +235,22 @@ var goRedis = parts{
 		ok(other.Set(background, s.key("a"), "in 3", 0).Err())
 		same(good(client.Get(background, s.key("a")).Result()), "in 0")
 	},
+	// To this client the proxy is one node with all slots.
+	"cluster": func(s *story) {
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.address}})
+		for _, name := range names(s, 100) {
+			ok(client.Set(background, name, name, 0).Err())
+			same(good(client.Get(background, name).Result()), name)
+		}
+		same(good(client.Eval(background, "return redis.call('INCRBY', KEYS[1], ARGV[1])", []string{s.key("n")}, 5).Result()), int64(5))
+		_, err := client.TxPipelined(background, func(pipe redis.Pipeliner) error {
+			pipe.Set(background, s.tagged("a"), 1, 0)
+			pipe.Incr(background, s.tagged("a"))
+			return nil
+		})
+		ok(err)
+		same(good(client.Get(background, s.tagged("a")).Result()), "2")
+	},
 	"failover": func(s *story) { client := connect(s); s.goOn(set(client), get(client)) },
 	"restart":  func(s *story) { client := connect(s); s.comeBack(set(client), get(client)) },
 }

@@ -214,6 +214,20 @@ func rueidisParts(resp2 bool) parts {
 			same(text(other, "SET", s.key("a"), "in 3"), "OK")
 			same(text(client, "GET", s.key("a")), "in 0")
 		},
+		// It finds out by itself that the proxy is a cluster, of one node with all slots.
+		"cluster": func(s *story) {
+			client := connect(s)
+			same(client.Mode(), rueidis.ClientModeCluster)
+			all := names(s, 100)
+			for _, err := range rueidis.MSet(client, background, pairs(all)) {
+				ok(err)
+			}
+			for name, message := range good(rueidis.MGet(client, background, all)) {
+				same(good(message.ToString()), name)
+			}
+			plus := rueidis.NewLuaScript("return redis.call('INCRBY', KEYS[1], ARGV[1])")
+			same(good(plus.Exec(background, client, []string{s.key("n")}, []string{"5"}).AsInt64()), int64(5))
+		},
 		"failover": func(s *story) { s.goOn(rueidisSetAndGet(connect(s))) },
 		"restart":  func(s *story) { s.comeBack(rueidisSetAndGet(connect(s))) },
 	}

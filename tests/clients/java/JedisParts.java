@@ -18,6 +18,7 @@ import redis.clients.jedis.HostAndPort;
 import redis.clients.jedis.Jedis;
 import redis.clients.jedis.JedisPubSub;
 import redis.clients.jedis.RedisClient;
+import redis.clients.jedis.RedisClusterClient;
 import redis.clients.jedis.Response;
 import redis.clients.jedis.StreamEntryID;
 import redis.clients.jedis.exceptions.JedisDataException;
@@ -45,6 +46,7 @@ final class JedisParts {
             entry("streams", JedisParts::streams),
             entry("databases", JedisParts::databases),
             entry("pool", JedisParts::pool),
+            entry("cluster", JedisParts::cluster),
             entry("failover", story -> {
                 RedisClient client = connect(story);
                 story.goOn(client::set, client::get);
@@ -84,6 +86,17 @@ final class JedisParts {
             Story.same(one.select(0), "OK");
         }
         Story.same(connect(story).ping(), "PONG");
+    }
+
+    /** To this client the proxy is one node with all slots. */
+    private static void cluster(Story story) {
+        try (RedisClusterClient client = RedisClusterClient.create(new HostAndPort("127.0.0.1", story.port))) {
+            for (String name : story.keys(100)) {
+                Story.same(client.set(name, name), "OK");
+                Story.same(client.get(name), name);
+            }
+            Story.same(client.eval(ADD, List.of(story.key("n")), List.of("5")), 5L);
+        }
     }
 
     private static void data(Story story) {

@@ -22,6 +22,8 @@ import io.lettuce.core.XReadArgs.StreamOffset;
 import io.lettuce.core.api.StatefulRedisConnection;
 import io.lettuce.core.api.async.RedisAsyncCommands;
 import io.lettuce.core.api.sync.RedisCommands;
+import io.lettuce.core.cluster.RedisClusterClient;
+import io.lettuce.core.cluster.api.sync.RedisAdvancedClusterCommands;
 import io.lettuce.core.protocol.ProtocolVersion;
 import io.lettuce.core.pubsub.RedisPubSubAdapter;
 import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
@@ -57,6 +59,7 @@ final class LettuceParts {
             entry("streams", LettuceParts::streams),
             entry("databases", LettuceParts::databases),
             entry("pool", LettuceParts::pool),
+            entry("cluster", LettuceParts::cluster),
             entry("failover", story -> {
                 RedisCommands<String, String> client = commands(story);
                 story.goOn(client::set, client::get);
@@ -97,6 +100,17 @@ final class LettuceParts {
         Story.same(client.echo("hello"), "hello");
         Story.yes(client.info().contains("redis_version:"));
         Story.same(client.select(0), "OK");
+    }
+
+    /** To this client the proxy is one node with all slots. */
+    private static void cluster(Story story) {
+        RedisAdvancedClusterCommands<String, String> client = RedisClusterClient.create(place(story).build()).connect().sync();
+        for (String name : story.keys(100)) {
+            Story.same(client.set(name, name), "OK");
+            Story.same(client.get(name), name);
+        }
+        Story.same(client.mget(story.keys(100)).size(), 100);
+        Story.same(client.eval(ADD, ScriptOutputType.INTEGER, new String[] {story.key("n")}, "5"), 5L);
     }
 
     private static void data(Story story) {

@@ -1,7 +1,7 @@
 'use strict';
 
 const assert = require('node:assert/strict');
-const { Redis } = require('ioredis');
+const { Cluster, Redis } = require('ioredis');
 const { eventually, run, sleep, until } = require('./story');
 
 function connect(story, more = {}) {
@@ -164,6 +164,16 @@ run({
     assert.equal(await other.get(story.key('a')), null);
     await other.set(story.key('a'), 'in 3');
     assert.equal(await client.get(story.key('a')), 'in 0');
+  },
+
+  /** To this client the proxy is one node with all slots. */
+  async cluster(story) {
+    const client = new Cluster([{ host: '127.0.0.1', port: story.port }]);
+    const names = numbers(100).map((n) => story.key(n));
+    assert.deepEqual(new Set(await Promise.all(names.map((name) => client.set(name, name)))), new Set(['OK']));
+    assert.deepEqual(await Promise.all(names.map((name) => client.get(name))), names);
+    assert.equal(await client.eval("return redis.call('INCRBY', KEYS[1], ARGV[1])", 1, story.key('n'), 5), 5);
+    assert.deepEqual(await client.multi().set(story.tagged('a'), 1).incr(story.tagged('a')).exec(), [[null, 'OK'], [null, 2]]);
   },
 
   failover(story) {

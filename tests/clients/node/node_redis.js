@@ -2,7 +2,7 @@
 'use strict';
 
 const assert = require('node:assert/strict');
-const { createClient, WatchError } = require('redis');
+const { createClient, createCluster, WatchError } = require('redis');
 const { eventually, run, sleep, until } = require('./story');
 
 async function connect(story, more = {}) {
@@ -153,6 +153,16 @@ run({
     assert.equal(await other.get(story.key('a')), null);
     await other.set(story.key('a'), 'in 3');
     assert.equal(await client.get(story.key('a')), 'in 0');
+  },
+
+  /** To this client the proxy is one node with all slots. */
+  async cluster(story) {
+    const client = await createCluster({ rootNodes: [{ url: `redis://127.0.0.1:${story.port}` }] }).connect();
+    const names = numbers(100).map((n) => story.key(n));
+    assert.deepEqual(new Set(await Promise.all(names.map((name) => client.set(name, name)))), new Set(['OK']));
+    assert.deepEqual(await Promise.all(names.map((name) => client.get(name))), names);
+    assert.equal(await client.eval("return redis.call('INCRBY', KEYS[1], ARGV[1])", { keys: [story.key('n')], arguments: ['5'] }), 5);
+    assert.deepEqual(await client.multi().set(story.tagged('a'), 1).incr(story.tagged('a')).exec(), ['OK', 2]);
   },
 
   async failover(story) {
