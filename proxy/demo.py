@@ -280,8 +280,9 @@ def welcome(children: Sequence[Child], addresses: dict[str, str], shard: str) ->
     redis-cli -p {redis_port} get {EXAMPLE_KEY}
     {command} status --admin {admin}
 
-  Bring it back, empty: it is stale and gets no reads. It is yours then; the second line ends it
+  Bring it back, empty: it is filled from the other one, and then serves. It is yours; the last line ends it
     {shlex.join(victim.command)} &
+    redis-cli -p {victim.port} get {EXAMPLE_KEY}
     redis-cli -p {victim.port} shutdown nosave
 
   Ctrl-C ends the proxy and its backends.

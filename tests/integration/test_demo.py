@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -59,6 +60,13 @@ class Demo:
         return self.process.wait(timeout=20)
 
 
+def status(address: str) -> str:
+    shown = subprocess.run(
+        [COMMAND, "status", "--admin", address], capture_output=True, text=True, check=True
+    )
+    return shown.stdout
+
+
 def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -93,10 +101,16 @@ def test_it_serves_survives_a_killed_backend_and_leaves_nothing(demo: Demo) -> N
     eventually(
         lambda: "down" in fetch_status(address)[0], within=10, what="the status shows the killed backend"
     )
-    shown = subprocess.run(
-        [COMMAND, "status", "--admin", address], capture_output=True, text=True, check=True
-    )
-    assert "7 in_sync, 1 down" in shown.stdout
+    assert "7 in_sync, 1 down" in status(address)
+    again = re.search(r"^    (\S*redis-server .*--port (\d+).*) &$", demo.text(), re.M)
+    assert again is not None
+    with subprocess.Popen(shlex.split(again[1])) as returned:
+        try:
+            eventually(lambda: "8 in_sync" in status(address), within=30, what="it has been filled")
+            with redis.Redis(port=int(again[2])) as server:
+                assert server.dbsize() > 1, "keys, and not the proxy's record alone"
+        finally:
+            returned.terminate()
     assert demo.end(signal.SIGINT) == 0
     assert not any(is_running(pid) for pid in pids)
     assert list(demo.directory.glob("shardproxy-demo-*")) == []
