@@ -225,5 +225,32 @@ def test_a_lost_shard_says_that_nothing_was_applied(protocol: str) -> None:
             client.get(b"n")
 
 
+def test_a_lost_shard_holds_up_nobody(protocol: str) -> None:
+    """Replies of the other shard stand behind errors that come at once, long before any time is over."""
+    slow = {"timeouts": {"connect": "60s", "request": "60s"}}
+    keys = [b"k%d" % number for number in range(100)]
+    with Cluster(protocol, shards=2, replicas=1, **slow) as cluster, cluster.connect() as client:
+        for key in keys:
+            client.set(key, b"v")
+        cluster.servers[1][0].kill9()
+        eventually(lambda: sorted(cluster.proxy.backend_states("p").values()) == ["down", "in_sync"])
+        client.raw.send(b"".join(client.get_request(key) for key in keys))
+        # Each within the client's own patience, of a few seconds.
+        found = [_value_or_error(client) for _ in keys]
+        lost = [each for each in found if b"no backend" in each]
+        assert 0 < len(lost) < len(keys)
+        assert set(found) == {b"v", *lost}
+
+
+def _value_or_error(client: Store) -> bytes:
+    line = client.raw.read_line()
+    if line.startswith((b"-", b"SERVER_ERROR")):
+        return line
+    value = client.raw.read_line().removesuffix(b"\r\n")
+    if isinstance(client, MemcachedStore):
+        assert client.raw.read_line() == b"END\r\n"
+    return value
+
+
 def _in_sync(cluster: Cluster) -> bool:
     return "in_sync" in cluster.proxy.backend_states("p").values()

@@ -2,13 +2,14 @@
 read; who asks for a write is told what the server says (promise P6)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import pytest
 from support.cluster import Cluster
 from support.eventually import eventually
-from support.servers import Server
+from support.proxy_process import ProxyProcess, pool
+from support.servers import RedisServer, Server
 from support.store import RedisStore, command
 
 pytestmark = pytest.mark.fault
@@ -204,3 +205,17 @@ def test_who_alone_refuses_what_a_script_has_done_leaves() -> None:
         assert cluster.members() == [0, 1], "nothing was done that it lacks"
         assert client.ask("EVAL", "return redis.call('INCR', KEYS[1])", 1, "n") == 2
         assert cluster.members() == [0]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_servers_that_want_a_login_the_proxy_does_not_have(replicas: int) -> None:
+    """What the one server says is passed on. Of several none shows that it is in sync."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(RedisServer("--requirepass", "secret")) for _ in range(replicas)]
+        config = pool("redis", [server.address for server in servers])
+        proxy = stack.enter_context(ProxyProcess({"pools": {"p": config}}))
+        client = stack.enter_context(RedisStore(proxy.ports["p"]))
+        expected = b"-NOAUTH Authentication required.\r\n" if replicas == 1 else b"-CLUSTERDOWN "
+        for words in (("GET", "k"), ("SET", "k", "v"), ("MGET", "k", "l")):
+            assert client.raw.ask(command(*words)).startswith(expected), words
+        assert client.ask("PING") == b"PONG"
