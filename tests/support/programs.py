@@ -6,11 +6,13 @@ says what they have in common. Knows nothing of what they test.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -90,9 +92,10 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._child.poll() is None:
-            self._child.kill()
-            self._child.wait()
+        # With its own children: one that is left behind would hold its output open, and the reader with it.
+        with suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
         self._reader.join()
         for stream in (self._child.stdin, self._child.stdout):
             assert stream is not None

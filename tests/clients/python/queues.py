@@ -154,7 +154,8 @@ def rq(story: Story) -> None:
 
 def rq_working(story: Story, *options: str) -> AbstractContextManager[None]:
     url = f"redis://127.0.0.1:{story.port}"
-    return working([sys.executable, "-m", "rq.cli", "worker", "-u", url, *options, story.prefix])
+    # It would write some lines for each job, on the output that the story and the test talk by.
+    return working([sys.executable, "-m", "rq.cli", "worker", "-u", url, "--quiet", *options, story.prefix])
 
 
 def rq_failover(story: Story) -> None:
