@@ -17,6 +17,8 @@ from itertools import islice, pairwise
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.cluster import Cluster
 from support.documented_commands import LIBRARY, SCRIPTS, Shapes, documents
 from support.random_commands import UNORDERED, redis_commands
@@ -25,6 +27,8 @@ from support.store import RESERVED, RedisStore, Refused, command, parse
 
 from proxy import _engine
 
+FEW = 12
+"""Requests that Hypothesis chooses at once: beyond that it has more to shrink than it finds time for."""
 COUNT = int(os.environ.get("SHARDPROXY_TEST_COMMANDS") or 1_500)
 PATIENT = {
     "timeouts": {"connect": "2s", "request": "20s"},
@@ -103,13 +107,21 @@ class Pair:
         digests = [self.theirs.ask("SCRIPT", "LOAD", text).decode() for text in texts]
         for text in texts:
             self.ours.ask("SCRIPT", "LOAD", text)
-        self.shapes = Shapes(rng, docs, [*digests, "f" * 40, "x"])
+        self.docs, self.digests = docs, [*digests, "f" * 40, "x"]
+        self.shapes = Shapes(rng, docs, self.digests)
         rows = [row for row in _engine.command_table() if row.handling in ("forward", "split", "block")]
         self.names = [row.name for row in rows if row.name in docs]
         table = {row.name for row in _engine.command_table()}
         # What a newer server has beyond the table is learned; so far as it has keys.
         self.names += [name for name in docs if name.isupper() and name not in table and has_keys(docs[name])]
         self.differing: list[str] = []
+
+    def begin(self, rng: random.Random) -> None:
+        """Anew: nothing is stored, and ``rng`` decides what is asked."""
+        for each in (self.ours, self.theirs):
+            each.ask("FLUSHALL")
+        self.shapes = Shapes(rng, self.docs, self.digests)
+        self.differing.clear()
 
     def compare(self, requests: Iterable[list[str]]) -> None:
         """Asks both, at once each. What chance decides is done to the plain server as it was to the proxy."""
@@ -279,3 +291,19 @@ def test_every_command_is_as_on_one_server(
     found = "\n".join(pair.differing[:20])
     assert not pair.differing, f"{len(pair.differing)} replies differ:\n{found}"
     pair.check_stored()
+
+
+@pytest.fixture(scope="module")
+def pair_of_three() -> Iterator[Pair]:
+    with ExitStack() as stack:
+        yield Pair(stack, 3, random.Random(0))
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@given(rng=st.randoms(use_true_random=False))
+def test_a_few_of_any_commands_are_as_on_one_server(pair_of_three: Pair, rng: random.Random) -> None:
+    """Hypothesis chooses them, and shrinks what differs to the fewest and plainest that do."""
+    pair_of_three.begin(rng)
+    pair_of_three.compare(islice(mixed(pair_of_three, rng, FEW), FEW))
+    assert not pair_of_three.differing, "\n".join(pair_of_three.differing)
