@@ -99,6 +99,8 @@ def test_binary_requests(
     early = REQUESTS * 3 // 4  # no flush behind it, so that there is something to compare at the end
     asks = enumerate(random_asks(rng, REQUESTS))
     stream = [ask for n, ask in asks if n < early or ask.opcode not in (packets.FLUSH, packets.FLUSHQ)]
+    # Whatever chance has left, most keys hold something at the end.
+    stream += [Ask(packets.ADD, key, b"10", packets.item_extras(0, 0)) for key in ALL_KEYS]
     at, answered = 0, 0
     while at < len(stream):
         batch = stream[at : at + rng.choice([1, 1, 2, 40])]
