@@ -29,12 +29,14 @@ class Promises:
         may_vanish: the servers evict, so that any key may be absent at any time; nothing else is excused.
         may_come_late: a write of unknown outcome may even be applied after later ones of its connection were
             acknowledged: a network may hand over what it held back when the proxy has long made a new
-            connection. Where a shard has replicas, one that this happens to is out of sync by then.
+            connection. Where a shard has replicas, one that this happens to is out of sync by then, unless it
+            is the last copy (``blackouts``).
         grace_seconds: how much later than its acknowledgement a write through one proxy must show through
             another: a proxy adopts a view that another made at its next probe (README, "No stale reads").
         reads_go_on: one in-sync backend was reachable all the time, so no read may fail.
         interruptions: ``(proxy, from, to)``: when its clients may have lost their connections.
-        blackouts: ``(from, to)``: when no copy of some shard was reachable, so reads may fail.
+        blackouts: ``(from, to)``: when no copy of some shard was reachable, so reads may fail, and a write of
+            unknown outcome may be applied once the last one goes on.
     """
 
     may_vanish: bool = False
@@ -141,7 +143,7 @@ def _superseded_at(writes: list[Op], promises: Promises) -> list[float]:
     until = [inf] * len(writes)
     for at in range(len(writes) - 1, -1, -1):
         write = writes[at]
-        if write.outcome is Outcome.OK or not promises.may_come_late:
+        if write.outcome is Outcome.OK or not _may_come_late(write, promises):
             until[at] = own.get(write.session, inf)
         if write.outcome is Outcome.OK:
             until[at] = min(until[at], earliest[bisect_right(begins, write.end)])
@@ -249,7 +251,7 @@ def _judge_list(
             text = f"holds an element whose error said that it was not applied: {op.text}"
             yield _violation("dishonest error", read, text, ops, op)
             return
-        if op.outcome is Outcome.UNKNOWN and promises.may_come_late:
+        if _may_come_late(op, promises):
             continue
         is_behind = op.outcome is Outcome.OK and op.end < newest_begin
         if is_behind or last.get(op.session, -1) > entered[id(op)]:
@@ -328,8 +330,11 @@ def _answered_reads(ops: Sequence[Op]) -> Iterator[Op]:
 
 def _over(write: Op, promises: Promises) -> float:
     """When a write is certainly not under way any more."""
-    may_come = write.outcome is Outcome.UNKNOWN and promises.may_come_late
-    return inf if may_come else write.end
+    return inf if _may_come_late(write, promises) else write.end
+
+
+def _may_come_late(write: Op, promises: Promises) -> bool:
+    return write.outcome is Outcome.UNKNOWN and (promises.may_come_late or _is_dark(write, promises))
 
 
 def _acknowledged_before(write: Op, moment: float) -> bool:

@@ -231,6 +231,9 @@ def test_what_a_network_held_back_may_come_late() -> None:
     between = [put(b"a", 0, 1), put(b"b", 2, 3, UNKNOWN), get(b"a", 4, 5), get(b"b", 6, 7)]
     assert broken(between, late) == set()
     assert broken(between) == {"disagreement"}
+    # As what a last copy is sent while it is stopped.
+    assert broken(between, Promises(blackouts=((2.5, 3.5),))) == set()
+    assert broken(between, Promises(blackouts=((3.5, 6),))) == {"disagreement"}
     elements = [append(b"a", 0, 1, UNKNOWN), append(b"b", 2, 3)]
     assert broken([*elements, get((b"b", b"a"), 4, 5)]) == {"wrong order"}
     assert broken([*elements, get((b"b", b"a"), 4, 5)], late) == set()
