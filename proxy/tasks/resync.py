@@ -104,22 +104,32 @@ class Resync:
         """Never returns."""
         while True:
             is_asked = await self._wait_turn()
-            shard = self._desk.shard()
-            # What somebody was asked to begin is finished, whatever has become of him.
-            is_wanted = is_asked or shard.pool.resync_auto or bool(shard.fed)
-            if not is_wanted or (not is_asked and self._clock() < self._retry_at):
-                continue
-            target = pick(shard, self._clock(), self._wanted if is_asked else None)
-            if target is None or shard.lead is None or not self._desk.is_in_use():
-                if is_asked and not self._is_stale(shard):
+            if self._next(is_asked) is None:
+                if is_asked and not self._is_stale(self._desk.shard()):
                     self._asked = trio.Event()
                 continue
             is_ours = False
             async with self._limiter:
+                # While it waited for others, who leads may have changed, or who is stale.
+                found = self._next(is_asked)
+                if found is None:
+                    continue
                 with trio.CancelScope() as self._scope:
-                    is_ours = await self._bring_back(shard, shard.lead, target)
+                    is_ours = await self._bring_back(*found)
             if is_asked and is_ours:
                 self._asked = trio.Event()
+
+    def _next(self, is_asked: bool) -> tuple[ShardState, str, str] | None:
+        """The shard as it is, its leader, and who is to be brought back; None if nobody is, or not now."""
+        shard = self._desk.shard()
+        # What somebody was asked to begin is finished, whatever has become of him.
+        is_wanted = is_asked or shard.pool.resync_auto or bool(shard.fed)
+        if not is_wanted or (not is_asked and self._clock() < self._retry_at):
+            return None
+        target = pick(shard, self._clock(), self._wanted if is_asked else None)
+        if target is None or shard.lead is None or not self._desk.is_in_use():
+            return None
+        return shard, shard.lead, target
 
     def _note_failure(self, error: Exception) -> float:
         """Seconds until the next attempt, which may be another way."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
+import trio
+import trio.testing
 
 from proxy.control.event import (
     Admit,
@@ -58,6 +61,8 @@ from proxy.control.routing import shard_routing
 from proxy.control.shard import step
 from proxy.control.state import ShardState, new_shard
 from proxy.control.view import encode, next_view
+from proxy.tasks.job import Desk
+from proxy.tasks.resync import Resync
 
 A, B, C = "a:1", "b:1", "c:1"
 LATER = 100.0
@@ -619,3 +624,41 @@ def test_what_a_target_holds_is_given_up_only_by_who_is_up_to_date() -> None:
     assert not may_overwrite(shard, b"damaged", B)
     assert not may_overwrite(shard, None, A)
     assert not may_overwrite(World(A).happen(Join(B)).win().shard, None, B)
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_who_is_brought_back_is_chosen_when_its_turn_has_come(
+    is_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Backends of other shards come first; another proxy may have brought it back meanwhile."""
+    world, brought = World(A), set[tuple[str, str]]()
+
+    class Standing:
+        def shard(self) -> ShardState:
+            return world.shard
+
+        def is_in_use(self) -> bool:
+            return True
+
+    async def bring_back(shard: ShardState, leader: str, target: str) -> bool:
+        brought.add((leader, target))
+        return True
+
+    async def main() -> None:
+        limiter = trio.CapacityLimiter(1)
+        await limiter.acquire_on_behalf_of("another shard")
+        resync = Resync(cast(Desk, Standing()), Owner("x", "p", "s"), limiter, lambda: LATER)
+        monkeypatch.setattr(resync, "_bring_back", bring_back)
+        resync.ask(None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(resync.run)
+            await trio.sleep(60)
+            assert limiter.statistics().tasks_waiting == 1
+            if is_back:
+                world.happen(Join(B)).win().happen(Admit(B, f"r{B}", 6)).win()
+            limiter.release_on_behalf_of("another shard")
+            await trio.sleep(60)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert brought == (set() if is_back else {(A, B)})
