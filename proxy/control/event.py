@@ -44,14 +44,14 @@ class WriteFailed:
 class CommitWon:
     """The pending view is recorded on a survivor; ``missed`` could not be told, or lacked the old record.
 
-    ``is_fresh``: a majority had an older record until then, where votes are counted. ``silent`` gave no
-    answer, those that leave included: they may answer others.
+    ``is_fresh``: a majority had an older record until then, where votes are counted. ``taken`` have the
+    record, those that leave included.
     """
 
     view: View
     missed: tuple[str, ...] = ()
     is_fresh: bool = False
-    silent: tuple[str, ...] = field(default=(), compare=False)
+    taken: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -395,17 +395,11 @@ class Controller:
         await self._sender.send((place, outcome))
 
     async def _part(self, place: Place, before: View, won: CommitWon) -> None:
-        """Where the leader has left: nobody goes on with what it says."""
-        view, pool = won.view, self._pools[place[0]]
-        leader = self._backends.get((place, before.lead))
-        if pool.protocol != "redis" or leader is None or before.lead in view.in_sync:
-            return
-        members = [
-            self._backends[place, each].link for each in view.in_sync if (place, each) in self._backends
-        ]
-        owner, seconds = Owner(self._proxy, *self._labels(place)), pool.health.timeout
-        is_silent = before.lead in won.silent
-        await part(leader.link, members, view, owner, seconds, is_silent=is_silent)
+        """Where the leader has left and has the record: nobody goes on with what it says."""
+        pool, leader = self._pools[place[0]], self._backends.get((place, before.lead))
+        has_left = before.lead in won.taken and before.lead not in won.view.in_sync
+        if pool.protocol == "redis" and leader is not None and has_left:
+            await part(leader.link, Owner(self._proxy, *self._labels(place)), pool.health.timeout)
 
     async def _restore(self, place: Place, action: Restore) -> None:
         backend = self._backends[place, action.address]

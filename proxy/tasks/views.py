@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from proxy.control.event import Commit, CommitFailed, CommitLost, CommitWon, Restore
-from proxy.control.model import SILENCE, Reason, View
+from proxy.control.model import Reason, View
 from proxy.control.routing import resp_request
 from proxy.control.view import beats, encode, is_conflict, parse, view_key
 from proxy.tasks.link import Link, LinkError, Talk
@@ -107,7 +107,6 @@ class _Ballot:
         self._taken: list[str] = []
         self._changed: list[str] = []
         self._missed: list[str] = []
-        self._silent: list[str] = []
         self._lost: list[CommitLost] = []
 
     async def run(self) -> CommitWon | CommitLost | CommitFailed:
@@ -136,7 +135,7 @@ class _Ballot:
     def _result(self) -> CommitWon | CommitLost | CommitFailed:
         view, missed = self._view, tuple(sorted(self._missed))
         listed = (*view.in_sync, *view.joining)
-        won = CommitWon(view, tuple(each for each in missed if each in listed), silent=tuple(self._silent))
+        won = CommitWon(view, tuple(each for each in missed if each in listed), taken=tuple(self._taken))
         if self._action.needed:
             if len(self._taken) >= self._action.needed:
                 return replace(won, is_fresh=len(self._changed) >= self._action.needed)
@@ -166,10 +165,8 @@ class _Ballot:
             outcome = await self._put(
                 address, self._seconds if is_awaited else min(self._seconds, ARBITER_SECONDS)
             )
-        except LinkError as error:
+        except LinkError:
             self._missed.append(address)
-            if error.reason in SILENCE:
-                self._silent.append(address)
             return
         if isinstance(outcome, Stored):
             self._taken.append(address)
