@@ -121,16 +121,10 @@ impl Worker {
         let parts = (0..count).map(|_| self.spare.pop().unwrap_or_default());
         let parts = parts.collect();
         let gather = self.gathers.insert(Gather {
-            to,
-            pool,
-            merge: Merge::Fan,
             waiting: count as u16,
             parts,
-            order: Vec::new(),
-            keys: Vec::new(),
-            pieces: Vec::new(),
-            own: None,
             fan: Some(Box::new(fan)),
+            ..Gather::unordered(to, pool, Merge::Fan, 0, Vec::new())
         });
         if let Some(limit) = limit {
             self.fan_deadlines.push_back((self.now_ms + limit, gather));

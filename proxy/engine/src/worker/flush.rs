@@ -128,13 +128,25 @@ impl Worker {
     /// The same request as a write of every shard.
     pub(super) fn write_everywhere(&mut self, asked: &Incoming) -> Flow {
         let spots = self.spots_of_write(asked.pool, asked.row);
+        self.send_everywhere(asked, spots, asked.frame.to_vec(), true, Merge::Same)
+    }
+
+    /// Sends each of these shards the same request, whose replicas get what follows from its bytes.
+    pub(super) fn send_everywhere(
+        &mut self,
+        asked: &Incoming,
+        spots: Vec<Spot>,
+        frame: Vec<u8>,
+        write: bool,
+        merge: Merge,
+    ) -> Flow {
         let parts = Parts {
-            bytes: vec![asked.frame.to_vec(); spots.len()],
+            bytes: vec![frame; spots.len()],
             spots,
             ..Parts::default()
         };
         let out = Outgoing {
-            write: true,
+            write,
             bytes: b"",
             copies: Copies::FromBytes,
             ..asked.outgoing(Spot {
@@ -142,7 +154,7 @@ impl Worker {
                 shard: 0,
             })
         };
-        self.dispatch_parts(asked.who, asked.meta, Merge::Same, parts, &out)
+        self.dispatch_parts(asked.who, asked.meta, merge, parts, &out)
     }
 
     /// FLUSHALL, FLUSHDB or SWAPDB for one shard, made from the bytes that the client sent.

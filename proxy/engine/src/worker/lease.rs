@@ -178,16 +178,10 @@ impl Worker {
 
     /// Has a client watch keys on a connection of its own. False if it has to wait for one.
     fn begin_lease(&mut self, id: u64, handover: &Handover, frame: &[u8]) -> bool {
-        let Handover {
-            pool,
-            shard,
-            lane,
-            to,
-            ..
-        } = *handover;
+        let (pool, shard) = (handover.pool, handover.shard);
         // One that it still has would be nobody's.
         self.give_back(pool, shard, id);
-        let Some(conn) = self.free_lease(pool, shard, lane) else {
+        let Some(conn) = self.free_lease(pool, shard, handover.lane) else {
             return false;
         };
         let lease = Lease {
@@ -197,7 +191,7 @@ impl Worker {
         };
         self.shard_state(pool, shard).leases.held.insert(id, lease);
         self.pool_stats(pool).of(PoolCount::Leases).add(1);
-        self.ask_leased(conn, to, frame);
+        self.ask_leased(conn, handover.to, frame);
         true
     }
 

@@ -64,6 +64,19 @@ pub(super) struct Batch<'a> {
     pub trailer: &'a [u8],
 }
 
+impl<'a> Batch<'a> {
+    /// Requests that are each answered by one reply.
+    pub(super) fn lines(bytes: &'a [u8], replies: u32) -> Self {
+        Batch {
+            bytes,
+            replies,
+            kind: ReplyKind::Line,
+            then: ReplyKind::Line,
+            trailer: b"",
+        }
+    }
+}
+
 impl Op {
     /// One to which nobody has said anything, of nobody: what a new one begins with.
     #[inline]
@@ -91,6 +104,20 @@ impl Op {
             check: None,
             repairs: None,
             since: 0,
+        }
+    }
+
+    /// What no client has asked for, to these replicas of the shard, in the lane of this one.
+    pub(super) fn beside(&self, targets: u16, now: u64) -> Op {
+        Op {
+            pool: self.pool,
+            shard: self.shard,
+            lane: self.lane,
+            lead: self.lead,
+            members: targets,
+            targets,
+            since: now,
+            ..Op::blank()
         }
     }
 

@@ -164,7 +164,7 @@ impl Worker {
             return;
         };
         let Some(check) = &parent.check else { return };
-        let (pool, shard, lane) = (parent.pool, parent.shard, parent.lane);
+        let (pool, shard) = (parent.pool, parent.shard);
         let (keys, mark) = (check.keys.clone(), check.item.unwrap_or(b""));
         let table = self.shard_table(pool, shard);
         let (targets, lead) = (table.in_sync, table.lead.unwrap_or(0));
@@ -192,31 +192,22 @@ impl Worker {
             }
         };
         let entry = Op {
-            pool,
-            shard,
-            lane,
             lead,
-            members: targets,
-            targets,
             shape,
             held: Some(held),
             repairs: Some(op),
-            since: self.now_ms,
-            ..Op::blank()
+            ..parent.beside(targets, self.now_ms)
         };
         let batch = Batch {
-            bytes: &bytes,
-            replies,
-            kind: ReplyKind::Line,
             then,
-            trailer: b"",
+            ..Batch::lines(&bytes, replies)
         };
         self.begin_own(entry, batch, false);
     }
 
     /// Begins what no client has asked for. The leader is asked at once; the others get the same in their
     /// turn, or what its answer is made into.
-    pub(super) fn begin_own(&mut self, entry: Op, batch: Batch<'_>, is_same: bool) {
+    fn begin_own(&mut self, entry: Op, batch: Batch<'_>, is_same: bool) {
         let (pool, shard, lane, lead) = (entry.pool, entry.shard, entry.lane, entry.lead);
         let op = self.ops.insert(entry);
         self.shard_state(pool, shard).begin_write(lane, Reach::Lane);
@@ -253,33 +244,30 @@ impl Worker {
         let mut check = Check::new(Vec::new());
         check.differ = refused;
         parent.check = Some(check);
-        let (lane, lead) = (parent.lane, parent.lead);
         // Not in a transaction, in which a server without memory takes no command at all.
         let mut bytes = Vec::new();
         for key in keys {
             ask_state(&mut bytes, key);
         }
-        let targets = refused | 1 << lead;
         let entry = Op {
-            pool,
-            shard,
-            lane,
-            lead,
-            members: targets,
-            targets,
             check: Some(Check::of_replies()),
             repairs: Some(op),
-            since: self.now_ms,
-            ..Op::blank()
+            ..parent.beside(refused | 1 << parent.lead, self.now_ms)
         };
-        let batch = Batch {
-            bytes: &bytes,
-            replies: 2 * keys.len() as u32,
-            kind: ReplyKind::Line,
-            then: ReplyKind::Line,
-            trailer: b"",
-        };
+        let batch = Batch::lines(&bytes, 2 * keys.len() as u32);
         self.begin_own(entry, batch, true);
+    }
+
+    /// Has all that were sent a write get this too, each behind it.
+    pub(super) fn put_records_back(&mut self, op: Handle, bytes: &[u8]) {
+        let Some(state) = self.ops.get(op) else {
+            return;
+        };
+        let entry = Op {
+            members: state.members,
+            ..state.beside(state.targets, self.now_ms)
+        };
+        self.begin_own(entry, Batch::lines(bytes, 1), true);
     }
 
     /// The repair of a write has ended.

@@ -441,31 +441,6 @@ impl Worker {
         self.check_op(op);
     }
 
-    /// Has all that were sent a write get this too, each behind it.
-    fn put_records_back(&mut self, op: Handle, bytes: &[u8]) {
-        let Some(state) = self.ops.get(op) else {
-            return;
-        };
-        let entry = Op {
-            pool: state.pool,
-            shard: state.shard,
-            lane: state.lane,
-            lead: state.lead,
-            members: state.members,
-            targets: state.targets,
-            since: self.now_ms,
-            ..Op::blank()
-        };
-        let batch = Batch {
-            bytes,
-            replies: 1,
-            kind: ReplyKind::Line,
-            then: ReplyKind::Line,
-            trailer: b"",
-        };
-        self.begin_own(entry, batch, true);
-    }
-
     /// Sends a backend something whose answer is of no interest.
     fn tell_backend(&mut self, pool: u16, shard: u16, backend: u8, bytes: &[u8]) {
         let index = self.conn_for(pool, shard, backend, 0);

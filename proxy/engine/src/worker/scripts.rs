@@ -14,8 +14,8 @@ use std::hash::{DefaultHasher, Hasher};
 
 use super::ask::request;
 use super::exec::{self, Facts};
-use super::forward::{Copies, Flow, Incoming, Outgoing};
-use super::split::{Merge, Parts};
+use super::forward::{Flow, Incoming};
+use super::split::Merge;
 use super::*;
 use crate::command::overlay::Effect;
 use crate::command::scripts::{self, Digest};
@@ -134,37 +134,14 @@ impl Worker {
     /// Runs such a script on every shard. By its text, where that is known: a shard that says NOSCRIPT when others
     /// have run it would have it run twice by them.
     pub(super) fn run_everywhere(&mut self, asked: &Incoming) -> Flow {
-        let Incoming {
-            who,
-            meta,
-            pool,
-            row,
-            args,
-            frame,
-            ..
-        } = *asked;
-        let frame = match row.name {
-            "EVALSHA" | "EVALSHA_RO" => self.by_text(&args),
+        let frame = match asked.row.name {
+            "EVALSHA" | "EVALSHA_RO" => self.by_text(&asked.args),
             _ => None,
-        }
-        .unwrap_or_else(|| frame.to_vec());
-        if matches!(row.name, "EVAL" | "EVAL_RO") {
-            self.remember_script(args.get(1));
-        }
-        let spots = self.present_spots(pool);
-        let parts = Parts {
-            bytes: vec![frame; spots.len()],
-            spots,
-            ..Parts::default()
         };
-        let write = row.effect_of(&args) != Effect::Nothing;
-        let out = Outgoing {
-            write,
-            bytes: b"",
-            copies: Copies::FromBytes,
-            ..asked.outgoing(Spot { pool, shard: 0 })
-        };
-        self.dispatch_parts(who, meta, Merge::Scripts { write }, parts, &out)
+        let frame = frame.unwrap_or_else(|| asked.frame.to_vec());
+        let spots = self.present_spots(asked.pool);
+        let write = asked.row.effect_of(&asked.args) != Effect::Nothing;
+        self.send_everywhere(asked, spots, frame, write, Merge::Scripts { write })
     }
 
     /// EVALSHA as EVAL, if the text is known.

@@ -198,20 +198,14 @@ impl Worker {
             order,
             keys,
         } = parts;
+        let to = ReplyTo::Slot { client: who, seq };
+        let spare = (0..spots.len()).map(|_| self.spare.pop().unwrap_or_default());
+        let spare = spare.collect();
         let gather = self.gathers.insert(Gather {
-            to: ReplyTo::Slot { client: who, seq },
-            pool: like.pool,
-            merge,
             waiting: spots.len() as u16,
-            parts: spots
-                .iter()
-                .map(|_| self.spare.pop().unwrap_or_default())
-                .collect(),
+            parts: spare,
             order,
-            keys,
-            pieces: Vec::new(),
-            own: None,
-            fan: None,
+            ..Gather::unordered(to, like.pool, merge, 0, keys)
         });
         for (part, (spot, way)) in spots.iter().zip(ways).enumerate() {
             let restore = match like.trailer.is_empty() {
@@ -266,16 +260,9 @@ impl Worker {
         own: Option<Box<Queue>>,
     ) -> Handle {
         self.gathers.insert(Gather {
-            to,
-            pool,
-            merge: Merge::Exec,
-            waiting: count as u16,
-            parts: vec![Vec::new(); count],
-            order: Vec::new(),
-            keys: Vec::new(),
             pieces,
             own,
-            fan: None,
+            ..Gather::unordered(to, pool, Merge::Exec, count, Vec::new())
         })
     }
 
@@ -371,18 +358,10 @@ pub(super) fn merge_elements(
     order: Vec<u16>,
     out: &mut Vec<u8>,
 ) {
-    let (to, pool, waiting, keys, pieces) = (ReplyTo::Nobody, 0, 0, Vec::new(), Vec::new());
     let gather = Gather {
-        to,
-        pool,
-        merge,
-        waiting,
         parts,
         order,
-        keys,
-        pieces,
-        own: None,
-        fan: None,
+        ..Gather::unordered(ReplyTo::Nobody, 0, merge, 0, Vec::new())
     };
     let mut reply = Vec::new();
     match merge {
@@ -529,17 +508,11 @@ mod tests {
     use super::*;
 
     fn gather(merge: Merge, parts: &[&[u8]], order: &[u16], keys: &[&[u8]]) -> Gather {
+        let keys = keys.iter().map(|key| key.to_vec()).collect();
         Gather {
-            to: ReplyTo::Nobody,
-            pool: 0,
-            merge,
-            waiting: 0,
             parts: parts.iter().map(|part| part.to_vec()).collect(),
             order: order.to_vec(),
-            keys: keys.iter().map(|key| key.to_vec()).collect(),
-            pieces: Vec::new(),
-            own: None,
-            fan: None,
+            ..Gather::unordered(ReplyTo::Nobody, 0, merge, parts.len(), keys)
         }
     }
 
