@@ -91,8 +91,9 @@ def traffic_of_others(listing: bytes, owner: Owner) -> tuple[int, ...]:
 def _named(listing: bytes, pool: str, shard: str) -> Iterator[tuple[str, str | None, int]]:
     """Each connection for the shard: whose, what it says to hold (None: it carries requests), its id."""
     suffix = f":{pool}/{shard}"
+    ours = PREFIX.encode()
     for line in listing.splitlines():
-        if PREFIX.encode() not in line:
+        if ours not in line:
             continue
         # Hundreds of proxies have thousands of connections, and writes are held meanwhile.
         name, number = (_field(line, field).decode("utf-8", "replace") for field in (b"name", b"id"))

@@ -57,6 +57,19 @@ def parse(record: bytes, pool: str, shard: str) -> View | Reason:
 
     A record we cannot read is never overwritten; somebody who can may depend on it.
     """
+    view = _read(record)
+    is_foreign = isinstance(view, View) and (view.pool, view.shard) != (pool, shard)
+    return Reason.RECORD_FOREIGN if is_foreign else view
+
+
+def lives(record: bytes) -> tuple[str, ...]:
+    """Tokens of the processes in sync by a record, whichever shard's it is; none if it is unreadable."""
+    view = _read(record)
+    return view.runs if isinstance(view, View) else ()
+
+
+def _read(record: bytes) -> View | Reason:
+    """The view in a record, whichever shard's it is."""
     if len(record) > RECORD_BYTES_LIMIT:
         return Reason.RECORD_DAMAGED
     try:
@@ -69,11 +82,9 @@ def parse(record: bytes, pool: str, shard: str) -> View | Reason:
         return Reason.RECORD_NEWER_VERSION if fields["v"] > RECORD_VERSION else Reason.RECORD_DAMAGED
     if not _is_well_formed(fields):
         return Reason.RECORD_DAMAGED
-    if (fields["pool"], fields["shard"]) != (pool, shard):
-        return Reason.RECORD_FOREIGN
     return View(
-        pool=pool,
-        shard=shard,
+        pool=fields["pool"],
+        shard=fields["shard"],
         epoch=fields["epoch"],
         lead=fields["lead"],
         in_sync=tuple(fields["in_sync"]),
@@ -83,16 +94,6 @@ def parse(record: bytes, pool: str, shard: str) -> View | Reason:
         fans_out=fields["fanout"],
         parent=tuple(fields["parent"]),
     )
-
-
-def lives(record: bytes) -> tuple[str, ...]:
-    """Tokens of the processes in sync by a record, whichever shard's it is; none if it is unreadable."""
-    try:
-        fields = json.loads(record[: RECORD_BYTES_LIMIT + 1])
-        found = parse(record, fields["pool"], fields["shard"])
-    except (ValueError, RecursionError, TypeError, LookupError):
-        return ()
-    return found.runs if isinstance(found, View) else ()
 
 
 def _is_count(value: object) -> bool:

@@ -18,13 +18,11 @@ and have nowhere else to go.
 
 from __future__ import annotations
 
-from functools import partial
-
 from proxy.control.fence import Owner, traffic_of_others
 from proxy.control.routing import resp_request
 from proxy.log import Log
 from proxy.tasks.link import Link, LinkError, Talk
-from proxy.tasks.wire import LISTING_BYTES_LIMIT, RespReader
+from proxy.tasks.wire import listing_reader
 
 _log = Log("parting")
 
@@ -46,7 +44,7 @@ async def part(leader: Link, owner: Owner, seconds: float) -> None:
             await talk(b"".join(requests), len(requests))
         return len(found)
 
-    apart = leader.apart(partial(RespReader, LISTING_BYTES_LIMIT))
+    apart = leader.apart(listing_reader)
     try:
         count = await apart.exchange(work, seconds)
     except LinkError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Protocol
 
 import trio
@@ -24,7 +23,7 @@ from proxy.tasks.following import Following
 from proxy.tasks.job import LOOK_SECONDS, Desk, GivenUp, Job, NotAllowed
 from proxy.tasks.link import Link, LinkError
 from proxy.tasks.status import Sample
-from proxy.tasks.wire import LISTING_BYTES_LIMIT, READERS, RespReader
+from proxy.tasks.wire import listing_reader
 
 _log = Log("resync")
 _FIRST_PHASES = {Way.FOLLOW: Phase.LINKING, Way.COPY: Phase.PREPARING}
@@ -158,8 +157,7 @@ class Resync:
     async def _bring_back(self, shard: ShardState, leader: str, target: str) -> bool:
         """One attempt; False if another proxy is at it."""
         pool = shard.pool
-        is_redis = pool.protocol == "redis"
-        reader = partial(RespReader, LISTING_BYTES_LIMIT) if is_redis else READERS[pool.protocol]
+        reader = listing_reader if pool.protocol == "redis" else None
         to_leader, to_target = (
             Link(each, pool.protocol, pool.login, pool.connect_timeout, reader=reader)
             for each in (leader, target)

@@ -240,6 +240,11 @@ class DumpReader:
         return found
 
 
+def listing_reader() -> RespReader:
+    """One that takes a CLIENT LIST of thousands of connections."""
+    return RespReader(LISTING_BYTES_LIMIT)
+
+
 READERS: Mapping[str, type[RespReader] | type[MemcachedReader]] = {
     "redis": RespReader,
     "memcached": MemcachedReader,
