@@ -1,4 +1,7 @@
-"""The configuration: what is accepted, and the exact words for what is not."""
+"""The configuration: what is accepted, and the exact words for what is not.
+
+Longer than other files, as two thirds of it are those words: one list.
+"""
 
 import textwrap
 from pathlib import Path
