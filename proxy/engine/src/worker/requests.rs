@@ -142,6 +142,9 @@ impl Worker {
                 mute,
             };
             self.pool_stats(pool).of(PoolCount::Unsupported).add(1);
+            if scratch.starts_with(b"-EXECABORT ") {
+                self.end_watch(who); // a server ends the transaction, whether there is one or not
+            }
             self.reply_now(who, meta, &scratch);
             self.scratch = scratch;
             return Flow::Taken;
