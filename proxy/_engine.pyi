@@ -143,9 +143,12 @@ class ShardTable:
             empty if the shard keeps no view. The engine sends it behind each ``flush_all``.
         joining: positions that get every write too, behind the lead's answer and as what came of it; they
             are not read from, and a write is acknowledged when they have it.
-        lease: seconds. A write goes only if the lead has shown the record (the first of its ``verify``
-            pairs that has a needle) on the same connection within so long; it is asked again while there
-            are writes, and what was shown under another table does not count. 0: the greeting is enough.
+        lease: seconds. A write goes only if the lead, and with ``ack: all`` each that is in sync, has shown
+            the record (the first of its ``verify`` pairs that has a needle) on the same connection within so
+            long; it is asked again while there are writes, and what was shown under another table does not
+            count. 0: the greeting is enough.
+        succeeds: True if who led before has left and may still serve other proxies. If the lead is another
+            than in the tables before, nothing is written or acknowledged until their lease is over.
         reserved: keys of our own that may stand on a backend of the shard (Redis): not counted by DBSIZE,
             and kept by FLUSHALL. In database 0.
 
@@ -167,6 +170,7 @@ class ShardTable:
         restore: bytes,
         joining: Sequence[int] = ...,
         lease: float = 0.0,
+        succeeds: bool = False,
         reserved: Sequence[bytes] = ...,
     ) -> ShardTable: ...
 

@@ -160,5 +160,6 @@ def _shard(shard: ShardRouting) -> _engine.ShardTable:
         restore=shard.restore,
         joining=list(shard.joining),
         lease=shard.lease,
+        succeeds=shard.succeeds,
         reserved=list(shard.reserved),
     )

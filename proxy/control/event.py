@@ -5,7 +5,7 @@ Made and performed by `proxy.tasks.controller`, judged by `proxy.control.shard`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from proxy.control.model import ProbeResult, Reason, Transition, View
 
@@ -44,14 +44,12 @@ class WriteFailed:
 class CommitWon:
     """The pending view is recorded on a survivor; ``missed`` could not be told, or lacked the old record.
 
-    ``is_fresh``: a majority had an older record until then, where votes are counted. ``taken`` have the
-    record, those that leave included.
+    ``is_fresh``: a majority had an older record until then, where votes are counted.
     """
 
     view: View
     missed: tuple[str, ...] = ()
     is_fresh: bool = False
-    taken: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """Names of connections on a Redis server, and what its CLIENT LIST tells by them.
 
 Called by `proxy.control.routing` and `proxy.tasks.controller` (giving names), `proxy.tasks.hold` (saying
-that writes are held), `proxy.tasks.following` (waiting until every proxy says so) and `proxy.tasks.parting`
-(closing what others send). Values only.
+that writes are held) and `proxy.tasks.following` (waiting until every proxy says so). Values only.
 
     shardproxy:<proxy>:<pool>/<shard>          a connection that carries requests of clients
     shardproxy:<proxy>:<pool>/<shard>#<epoch>  the connection for probes; the proxy holds writes to the
@@ -80,12 +79,6 @@ def fence(listing: bytes, pool: str, shard: str, epoch: int) -> Fence:
 def traffic_of(listing: bytes, pool: str, shard: str) -> tuple[int, ...]:
     """The connections in CLIENT LIST that carry requests for the shard, whichever proxy's."""
     return tuple(number for _, held, number in _named(listing, pool, shard) if held is None)
-
-
-def traffic_of_others(listing: bytes, owner: Owner) -> tuple[int, ...]:
-    """Those of them that are not ``owner``'s."""
-    named = _named(listing, owner.pool, owner.shard)
-    return tuple(number for proxy, held, number in named if held is None and proxy != owner.proxy)
 
 
 def _named(listing: bytes, pool: str, shard: str) -> Iterator[tuple[str, str | None, int]]:

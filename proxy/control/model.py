@@ -109,9 +109,11 @@ class Reason(StrEnum):
 HOLD_SHARE, HOLD_SECONDS_LIMIT = 0.4, 1.0
 """Writes are held for this share of the request timeout at most, however long that is."""
 
-WRITE_LEASE_SECONDS = 1.0
-"""On shards that are filled by copying a proxy writes only while the leader has shown the view's record
-within so long. The same for all versions: whoever copies waits for it (`proxy.control.copying`)."""
+WRITE_LEASE_SECONDS = 0.3
+"""A proxy writes only while the leader, and with ``ack: all`` each backend in sync, has shown the view's
+record within so long. The same for all versions: whoever copies waits for it (`proxy.control.copying`), and
+so does whoever goes on without a leader that may still serve others (`ShardState.succeeds`). It is asked for
+three times as often, so that writes do not wait for an answer unless it takes two thirds of that."""
 
 SILENCE = frozenset({Reason.TIMEOUT, Reason.UNREACHABLE, Reason.UNRESOLVED})
 """Failures that may as well be the proxy's own network; a refusal proves that the network works."""
@@ -207,8 +209,8 @@ class PoolSpec:
 
     @property
     def may_copy(self) -> bool:
-        """Some proxy may bring a backend back by copying keys, so all are under the lease of writes. What one
-        proxy has found out about a server must not matter here: the others do not know it."""
+        """Some proxy may bring a backend back by copying keys. What one proxy has found out about a server
+        must not matter here: the others do not know it."""
         return self.protocol == "memcached" or self.resync_method != "replicaof"
 
     @property

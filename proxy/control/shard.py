@@ -327,7 +327,17 @@ class _Step:
         tried = self.shard.tried
         if tried is not None and (tried == view or tried.epoch < view.epoch):
             tried = None
-        self.shard = replace(self.shard, view=view, record=record, pending=None, tried=tried, reason=reason)
+        last = before.lead if before is not None else ""
+        predecessor = next((each for each in (last, self.shard.predecessor) if each not in view.in_sync), "")
+        self.shard = replace(
+            self.shard,
+            view=view,
+            record=record,
+            pending=None,
+            tried=tried,
+            reason=reason,
+            predecessor=predecessor,
+        )
         self.shard = quorum.note_undecided(self.shard)
         self._note_joining_since(self.now)
         for member in self.shard.members:

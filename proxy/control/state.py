@@ -81,7 +81,7 @@ class ShardState:
     took it: while our view is not newer, what is left of it may be taken for the winner.
     ``joining_since`` is when we began to follow a view with somebody joining, under which writes are held;
     ``lost_since`` when the last usable member went; ``rival`` the last record that was in conflict, so that
-    it is counted once;
+    it is counted once; ``predecessor`` who led last and has left, "" once it is back;
     ``is_short``: with `views: majority`, a view did not get its votes, and nothing is proposed before
     somebody is asked again; ``is_undecided``: somebody shows a newer view that we cannot have decided;
     ``revision`` rises when the routing table must be published again.
@@ -100,6 +100,7 @@ class ShardState:
     reason: Reason = Reason.NOT_CONTACTED
     conflicts: int = 0
     rival: bytes = b""
+    predecessor: str = ""
     is_short: bool = False
     is_undecided: bool = False
     revision: int = 0
@@ -123,6 +124,14 @@ class ShardState:
         if self.view is not None and self.view.lead in in_sync:
             return self.view.lead
         return in_sync[0] if in_sync else None
+
+    @property
+    def succeeds(self) -> bool:
+        """Who led before may still decide writes for proxies that reach it and have not heard that it left: it
+        is not known to be dead. One that refuses connections is; when it returns it is asked for the record."""
+        if not self.predecessor or not self.is_configured(self.predecessor):
+            return bool(self.predecessor)
+        return self.member(self.predecessor).failure is not Reason.REFUSED
 
     @property
     def phase(self) -> Phase:
@@ -227,4 +236,4 @@ def readable(shard: ShardState) -> tuple[str, ...]:
 def routing_facts(shard: ShardState) -> object:
     """Everything the routing table draws from the shard; equal means nothing to publish."""
     reads = tuple((each.state, _is_poor_to_read(each)) for each in shard.members)
-    return shard.record, shard.lead, reads
+    return shard.record, shard.lead, shard.succeeds, reads

@@ -37,7 +37,7 @@ from proxy.control.event import (
 )
 from proxy.control.failover import is_panic
 from proxy.control.fence import Owner
-from proxy.control.model import SILENCE, BackendState, PoolSpec, ProbeResult, Reason, Transition, View
+from proxy.control.model import SILENCE, BackendState, PoolSpec, ProbeResult, Reason, Transition
 from proxy.control.pools import pool_specs
 from proxy.control.remap import Standing
 from proxy.control.routing import Routing, build
@@ -49,7 +49,6 @@ from proxy.log import Log
 from proxy.tasks import views
 from proxy.tasks.hold import Brake, Hold
 from proxy.tasks.link import Link, LinkError
-from proxy.tasks.parting import part
 from proxy.tasks.prober import Prober
 from proxy.tasks.remap import Remapper
 from proxy.tasks.resync import Resync
@@ -387,19 +386,9 @@ class Controller:
         backends = {address: self._backends.get((place, address)) for address in asked}
         links = {address: backend.link for address, backend in backends.items() if backend is not None}
         seconds = self._pools[place[0]].health.timeout
-        before = self._shards[place].view
         outcome = await views.commit(action, links, seconds)
-        if isinstance(outcome, CommitWon) and before is not None:
-            await self._part(place, before, outcome)
         self._counts.view_writes[(*self._labels(place), _OUTCOMES[type(outcome)])] += 1
         await self._sender.send((place, outcome))
-
-    async def _part(self, place: Place, before: View, won: CommitWon) -> None:
-        """Where the leader has left and has the record: nobody goes on with what it says."""
-        pool, leader = self._pools[place[0]], self._backends.get((place, before.lead))
-        has_left = before.lead in won.taken and before.lead not in won.view.in_sync
-        if pool.protocol == "redis" and leader is not None and has_left:
-            await part(leader.link, Owner(self._proxy, *self._labels(place)), pool.health.timeout)
 
     async def _restore(self, place: Place, action: Restore) -> None:
         backend = self._backends[place, action.address]

@@ -135,7 +135,7 @@ class _Ballot:
     def _result(self) -> CommitWon | CommitLost | CommitFailed:
         view, missed = self._view, tuple(sorted(self._missed))
         listed = (*view.in_sync, *view.joining)
-        won = CommitWon(view, tuple(each for each in missed if each in listed), taken=tuple(self._taken))
+        won = CommitWon(view, tuple(each for each in missed if each in listed))
         if self._action.needed:
             if len(self._taken) >= self._action.needed:
                 return replace(won, is_fresh=len(self._changed) >= self._action.needed)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,16 @@ from chaos.gates import Gate
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
 from support.servers import Server
-from support.store import PROTOCOLS, QUICK, SERVERS, RedisStore, Refused, connect, contents
+from support.store import (
+    PROTOCOLS,
+    QUICK,
+    SERVERS,
+    MemcachedStore,
+    RedisStore,
+    Refused,
+    connect,
+    contents,
+)
 
 from proxy.control.view import view_key
 
@@ -139,28 +149,59 @@ def test_with_majority_the_smaller_side_refuses_and_nothing_acknowledged_is_lost
             assert {key: client.get(key) for key in halves.acknowledged} == halves.acknowledged
 
 
-@pytest.mark.parametrize(
-    "words", [("INCR", "k"), ("EVAL", "return redis.call('INCR', KEYS[1])", "1", "k")], ids=["INCR", "EVAL"]
-)
-def test_who_has_not_heard_of_a_new_leader_undoes_nothing(words: tuple[str, ...], stack: ExitStack) -> None:
+@contextmanager
+def writing(protocol: str, port: int) -> Iterator[None]:
+    """Writes without a pause meanwhile, so that what the backends have shown this proxy is always new."""
+    is_over = threading.Event()
+
+    def work() -> None:
+        with connect(protocol, port) as client:
+            while not is_over.is_set():
+                client.set(b"busy", b"1")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+DECIDED = {
+    "INCR": ("redis", ("INCR", "k"), 501),
+    "EVAL": ("redis", ("EVAL", "return redis.call('INCR', KEYS[1])", "1", "k"), 501),
+    "incr": ("memcached", b"incr k 1", b"501"),
+    "append": ("memcached", b"append k 0 0 1\r\n1", b"STORED"),
+}
+"""Writes that the leader decides: protocol, request, and reply behind a write of 500."""
+
+
+@pytest.mark.parametrize("has_record", [False, True], ids=["cut off", "takes the record"])
+@pytest.mark.parametrize(("protocol", "request_", "reply"), DECIDED.values(), ids=DECIDED)
+def test_who_has_not_heard_of_a_new_leader_undoes_nothing(
+    protocol: str, request_: Any, reply: Any, has_record: bool, stack: ExitStack
+) -> None:
     """One proxy has given its leader up, and another reaches it: what that one holds is old from then on."""
     rare = {"interval": "60s", "timeout": "500ms"}
-    halves = Halves(stack, "redis", 2, health=rare)
+    halves = Halves(stack, protocol, 2, health=rare)
     with (
-        connect("redis", halves.proxies[0].ports["p"]) as one,
-        connect("redis", halves.proxies[1].ports["p"]) as other,
+        connect(protocol, halves.proxies[0].ports["p"]) as one,
+        connect(protocol, halves.proxies[1].ports["p"]) as other,
     ):
-        assert isinstance(one, RedisStore)
-        assert isinstance(other, RedisStore)
         one.set(b"k", b"1")
-        other.set(b"other", b"1")
-        # It takes the record, and a write too late.
-        halves.gates[0].routes[0].stall_large(100_000)
-        one.set(b"large", b"x" * 200_000)
+        stack.enter_context(writing(protocol, halves.proxies[1].ports["p"]))
+        if has_record:
+            halves.gates[0].routes[0].stall_large(100_000)
+            one.set(b"large", b"x" * 200_000)
+        else:
+            halves.gates[0].routes[0].black_hole()
         one.set(b"k", b"500")
         assert halves.shard(0)["lead"] == halves.gates[1].address
-        assert other.ask(*words) == 501
-        assert one.get(b"k") == other.get(b"k") == b"501"
+        assert isinstance(other, RedisStore | MemcachedStore)
+        assert (other.ask(*request_) if isinstance(other, RedisStore) else other.ask(request_)) == reply
+        value = b"5001" if reply == b"STORED" else b"501"
+        assert one.get(b"k") == other.get(b"k") == value
 
 
 def test_with_majority_a_view_of_the_smaller_side_does_not_outlive_a_restart(stack: ExitStack) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.control.fence import Owner, fence, traffic_of, traffic_of_others
+from proxy.control.fence import Owner, fence, traffic_of
 
 ONE, TWO = Owner("1", "p", "s"), Owner("2", "p", "s")
 
@@ -42,7 +42,6 @@ def test_strangers_and_other_shards_are_no_business_of_ours() -> None:
 def test_connections_that_carry_requests_are_told_from_others() -> None:
     named = listing(ONE.traffic, ONE.control(7), TWO.traffic, "redis-cli", Owner("x", "p", "other").traffic)
     assert traffic_of(named, "p", "s") == (1, 3)
-    assert traffic_of_others(named, ONE) == (3,)
 
 
 def test_a_listing_that_is_cut_or_no_text_names_nobody() -> None:

@@ -41,7 +41,7 @@ PYTHON_LAYERS = (
         "proxy.tasks.status",
         "proxy.tasks.hold",
     },
-    {"proxy.tasks.lease", "proxy.tasks.parting"},
+    {"proxy.tasks.lease"},
     {"proxy.tasks.job"},
     {"proxy.tasks.following", "proxy.tasks.memcached_copying", "proxy.tasks.redis_copying"},
     {"proxy.tasks.copying"},

@@ -33,8 +33,10 @@ pub struct Shard {
     pub in_sync: u16,
     /// Those that get every write behind the leader's answer, and are not read from.
     pub joining: u16,
-    /// Milliseconds for which what the leader has shown on a connection holds; 0 for ever.
+    /// Milliseconds for which what a backend has shown on a connection holds; 0 for ever.
     pub lease: u64,
+    /// Who led before has left and may still serve proxies that have not heard of it.
+    pub succeeds: bool,
     pub reads: Vec<u8>,
     pub spread: bool,
     pub epoch: u64,

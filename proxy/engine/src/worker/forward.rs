@@ -404,6 +404,7 @@ impl Worker {
             return has_room(&self.conns, lead);
         }
         if state.awaiting_view
+            || state.leads_at > self.now_ms
             || state.is_crossed(lane, reach)
             || self.shared.shards[pool as usize][shard as usize]
                 .paused
@@ -411,11 +412,11 @@ impl Worker {
         {
             return false;
         }
-        let (members, lease) = (table.members(), table.lease);
+        let members = table.members();
         if members.count_ones() == 1 && !has_room(&self.conns, lead) {
             return false;
         }
-        if lease > 0 && !self.is_shown(pool, shard, lead, lane, lease) {
+        if !self.is_shown(pool, shard, lane) {
             return false;
         }
         if members.count_ones() == 1 {
@@ -622,9 +623,8 @@ impl Worker {
                 let mut expired = false;
                 for who in &state.waiting {
                     if let Some(client) = self.clients.get_mut(*who) {
-                        if client.waiting_since > 0
-                            && self.now_ms >= client.waiting_since + 2 * timeout
-                        {
+                        let since = client.waiting_since.max(state.leads_at);
+                        if client.waiting_since > 0 && self.now_ms >= since + 2 * timeout {
                             client.expired = true;
                             expired = true;
                         }

@@ -167,6 +167,9 @@ struct ShardState {
     leases: lease::Leases,
     /// Writes wait for a table without the suspects.
     awaiting_view: bool,
+    /// Who led last, and when whoever leads now may: until then nothing is written (`renew.rs`). 0 at once.
+    last_lead: Option<u8>,
+    leads_at: u64,
     /// Connections to the leader whose writes may have gone out too late, and whether one of them was lost
     /// before that was known (`renew.rs`).
     doubts: u32,
@@ -290,6 +293,8 @@ impl Worker {
                     log: VecDeque::new(),
                     leases: lease::Leases::default(),
                     awaiting_view: false,
+                    last_lead: None,
+                    leads_at: 0,
                     doubts: 0,
                     is_doubtful: false,
                     lane_writes: [0; MAIN_LANES],
@@ -535,6 +540,7 @@ impl Worker {
         self.next_tick = self.now_ms + TICK_MS;
         self.relax();
         self.expire_requests();
+        self.end_successions();
         self.expire_waits();
         self.expire_fans();
         self.expire_blocked();

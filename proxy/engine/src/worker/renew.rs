@@ -1,10 +1,14 @@
-//! Writes go to a leader only while it has lately shown, on that very connection, the record that the table
-//! knows: the table's lease (`ShardTable.lease` in `_engine.pyi`).
+//! Writes go only while the leader, and with `ack: all` each other backend in sync, has lately shown, on that very
+//! connection, the record that the table knows: the table's lease (`ShardTable.lease` in `_engine.pyi`).
 //!
 //! A proxy that has not heard of a new view stops writing by itself within the lease, whatever has become of
-//! its control plane. So whoever brings a backend back where connections can be neither listed nor cut (Memcached,
-//! managed Redis) knows how long to wait until no write goes to the leader alone. The record is asked for in the stream of
-//! requests, a few times per lease while there are writes; an idle connection is asked before its next one.
+//! its control plane. The record is asked for in the stream of requests, a few times per lease while there are writes;
+//! an idle connection is asked before its next one. Two rest on it:
+//! - Whoever brings a backend back where connections can be neither listed nor cut (Memcached, managed Redis)
+//!   knows how long to wait until no write goes to the leader alone.
+//! - Whoever goes on without a leader that others may still reach knows how long to wait until it decides
+//!   nothing for them any more (`succeed`). An INCR, which it would decide without what has been acknowledged
+//!   since, would undo that. The new record may stand on one of the others only, so all are asked.
 //!
 //! A worker that stood still (its process was stopped, the machine was) may have looked at the lease before that and
 //! written after it. So when a turn took longer than the request timeout, which the others wait for beside the
@@ -17,28 +21,67 @@ use crate::conn::lane;
 use crate::conn::ReplyTo;
 use crate::proto::memcache::ReplyKind;
 use memchr::memmem;
-use shared::{EventKind, Failure};
+use shared::{Ack, EventKind, Failure};
 
 /// Asked again after this share of the lease, so that an answer comes long before its end.
 const ASKS_PER_LEASE: u64 = 3;
+/// Clocks run alike up to this share.
+const CLOCK_SHARE: u64 = 4;
 /// Between two questions that were not answered with the record: it may be on its way back after a flush.
 const PACE_MS: u64 = 20;
 
 impl Worker {
-    /// True if a write may go by the lease. Has the leader asked in time, and again when it is too late.
-    pub(super) fn is_shown(
-        &mut self,
-        pool: u16,
-        shard: u16,
-        lead: u8,
-        lane: u8,
-        lease: u64,
-    ) -> bool {
-        let index = self.conn_for(pool, shard, lead, lane);
-        self.is_conn_shown(index, lease)
+    /// True if a write may go by the lease. Has those whose record it goes by asked in time, all at once, and again
+    /// when it is too late.
+    pub(super) fn is_shown(&mut self, pool: u16, shard: u16, lane: u8) -> bool {
+        let table = self.shard_table(pool, shard);
+        let (lease, lead, in_sync) = (table.lease, table.lead.unwrap_or(0), table.in_sync);
+        if lease == 0 {
+            return true;
+        }
+        let lead_index = self.conn_for(pool, shard, lead, lane);
+        let mut is_shown = self.is_conn_shown(lead_index, lease);
+        if self.shared.config.pools[pool as usize].ack != Ack::All {
+            return is_shown; // the others do not hold a write up
+        }
+        for backend in (0..16u8).filter(|backend| in_sync & !(1 << lead) & (1 << backend) != 0) {
+            let index = self.conn_for(pool, shard, backend, lane);
+            // The leader would decide before the greeting of this one has shown anything.
+            let state = self.conns[index as usize].state;
+            let is_greeting = matches!(state, ConnState::Connecting | ConnState::Verifying);
+            is_shown &= !is_greeting && self.is_conn_shown(index, lease);
+        }
+        is_shown
     }
 
-    /// The same for one connection to the leader.
+    /// Another leads by a new table, and the one before may still lead for other proxies: until no lease of theirs
+    /// can stand any more nothing is written, and nothing acknowledged that they could undo.
+    pub(super) fn succeed(&mut self, pool: u16, shard: u16) {
+        let table = &self.table.pools[pool as usize].shards[shard as usize];
+        let state = &mut self.pools[pool as usize].shards[shard as usize];
+        if !table.succeeds {
+            state.leads_at = 0;
+        } else if table.lead != state.last_lead {
+            state.leads_at = self.now_ms + table.lease + table.lease / CLOCK_SHARE;
+        }
+        state.last_lead = table.lead.or(state.last_lead);
+    }
+
+    /// Goes on where that is over.
+    pub(super) fn end_successions(&mut self) {
+        for pool in 0..self.pools.len() {
+            for shard in 0..self.pools[pool].shards.len() {
+                let leads_at = &mut self.pools[pool].shards[shard].leads_at;
+                if (1..=self.now_ms).contains(leads_at) {
+                    *leads_at = 0;
+                    self.recheck_ops(pool as u16, shard as u16);
+                    self.wake_later(pool as u16, shard as u16);
+                }
+            }
+        }
+    }
+
+    /// The same for one connection.
     pub(super) fn is_conn_shown(&mut self, index: u32, lease: u64) -> bool {
         let conn = &self.conns[index as usize];
         if conn.state != ConnState::Ready {

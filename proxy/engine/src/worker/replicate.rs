@@ -590,7 +590,8 @@ impl Worker {
             self.verify(op);
         }
         let ack = self.shared.config.pools[pool as usize].ack;
-        let is_doubted = self.pools[pool as usize].shards[shard as usize].doubts > 0;
+        let shard_state = &self.pools[pool as usize].shards[shard as usize];
+        let is_doubted = shard_state.doubts > 0 || shard_state.leads_at > self.now_ms;
         let Some(state) = self.ops.get_mut(op) else {
             return;
         };

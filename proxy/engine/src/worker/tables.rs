@@ -35,6 +35,7 @@ impl Worker {
             .load(SeqCst);
         let state = &mut self.pools[pool as usize].shards[shard as usize];
         state.awaiting_view = u32::from(after.members()) & suspects != 0;
+        self.succeed(pool, shard);
         let gained = after.in_sync & !before.in_sync;
         let is_outnumbered =
             after.members() & !before.members() != 0 && before.members().count_ones() == 1;

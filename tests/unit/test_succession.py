@@ -1,0 +1,68 @@
+"""Who goes on without a leader that may still serve others lets the table say so."""
+
+from __future__ import annotations
+
+import pytest
+from support.shard_world import A, B, C, serving, view_of
+
+from proxy.control.event import CommitLost, WriteFailed
+from proxy.control.model import Reason
+from proxy.control.routing import shard_routing
+from proxy.control.view import encode
+
+
+def test_nobody_succeeds_the_first_leader() -> None:
+    assert not serving(A, B).shard.succeeds
+
+
+@pytest.mark.parametrize("reason", [Reason.TIMEOUT, Reason.EOF, Reason.RESET, Reason.UNREACHABLE])
+def test_a_leader_that_is_not_known_to_be_dead_may_serve_others(reason: Reason) -> None:
+    world = serving(A, B).fail(A, reason, times=3)
+    assert world.win().lead == B
+    assert world.shard.succeeds
+    assert shard_routing(world.shard, {}).succeeds
+
+
+def test_one_that_refuses_connections_does_not() -> None:
+    world = serving(A, B).fail(A, Reason.REFUSED, times=3)
+    assert world.win().lead == B
+    assert not world.shard.succeeds
+
+
+def test_a_refusal_that_comes_later_is_published() -> None:
+    world = serving(A, B).happen(WriteFailed(A))
+    world.win()
+    before = world.shard.revision
+    world.fail(A, Reason.REFUSED)
+    assert not world.shard.succeeds
+    assert world.shard.revision == before + 1
+
+
+def test_the_loss_of_one_that_follows_changes_nothing() -> None:
+    world = serving(A, B, C).happen(WriteFailed(C))
+    assert world.win().lead == A
+    assert not world.shard.succeeds
+
+
+def test_whoever_made_the_view() -> None:
+    world = serving(A, B, C)
+    world.answer(B, record=encode(view_of(2, B, [B, C])))
+    assert world.shard.succeeds
+    world = serving(A, B, C).happen(WriteFailed(C))
+    world.happen(CommitLost(world.proposed(), B, encode(view_of(2, B, [B, C]))))
+    assert (world.shard.lead, world.shard.succeeds) == (B, True)
+
+
+def test_a_view_that_follows_at_once_forgets_nothing() -> None:
+    world = serving(A, B, C).happen(WriteFailed(A))
+    world.win()
+    world.happen(WriteFailed(C))
+    assert world.win().in_sync == (B,)
+    assert world.shard.succeeds
+
+
+def test_once_it_is_back_it_is_over() -> None:
+    world = serving(A, B).happen(WriteFailed(A))
+    world.win()
+    world.answer(B, record=encode(view_of(4, B, [B, A])))
+    assert not world.shard.succeeds
