@@ -327,8 +327,10 @@ class _Step:
         tried = self.shard.tried
         if tried is not None and (tried == view or tried.epoch < view.epoch):
             tried = None
-        last = before.lead if before is not None else ""
-        predecessor = next((each for each in (last, self.shard.predecessor) if each not in view.in_sync), "")
+        if before is None:
+            may_have_led = tuple(each.address for each in self.shard.members)
+        else:
+            may_have_led = self.shard.predecessors if before.lead in view.in_sync else (before.lead,)
         self.shard = replace(
             self.shard,
             view=view,
@@ -336,7 +338,7 @@ class _Step:
             pending=None,
             tried=tried,
             reason=reason,
-            predecessor=predecessor,
+            predecessors=tuple(each for each in may_have_led if each not in view.in_sync),
         )
         self.shard = quorum.note_undecided(self.shard)
         self._note_joining_since(self.now)

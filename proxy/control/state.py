@@ -81,7 +81,8 @@ class ShardState:
     took it: while our view is not newer, what is left of it may be taken for the winner.
     ``joining_since`` is when we began to follow a view with somebody joining, under which writes are held;
     ``lost_since`` when the last usable member went; ``rival`` the last record that was in conflict, so that
-    it is counted once; ``predecessor`` who led last and has left, "" once it is back;
+    it is counted once; ``predecessors`` who led last and has left, or may have before we came, until
+    they are back;
     ``is_short``: with `views: majority`, a view did not get its votes, and nothing is proposed before
     somebody is asked again; ``is_undecided``: somebody shows a newer view that we cannot have decided;
     ``revision`` rises when the routing table must be published again.
@@ -100,7 +101,7 @@ class ShardState:
     reason: Reason = Reason.NOT_CONTACTED
     conflicts: int = 0
     rival: bytes = b""
-    predecessor: str = ""
+    predecessors: tuple[str, ...] = ()
     is_short: bool = False
     is_undecided: bool = False
     revision: int = 0
@@ -127,11 +128,12 @@ class ShardState:
 
     @property
     def succeeds(self) -> bool:
-        """Who led before may still decide writes for proxies that reach it and have not heard that it left: it
-        is not known to be dead. One that refuses connections is; when it returns it is asked for the record."""
-        if not self.predecessor or not self.is_configured(self.predecessor):
-            return bool(self.predecessor)
-        return self.member(self.predecessor).failure is not Reason.REFUSED
+        """Who led before may still decide writes, for proxies that reach it and have not heard that it left.
+        One that refuses connections is dead; when it returns it is asked for the record."""
+        return any(
+            not self.is_configured(each) or self.member(each).failure is not Reason.REFUSED
+            for each in self.predecessors
+        )
 
     @property
     def phase(self) -> Phase:

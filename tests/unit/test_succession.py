@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.shard_world import A, B, C, serving, view_of
+from support.shard_world import A, B, C, World, serving, view_of
 
 from proxy.control.event import CommitLost, WriteFailed
 from proxy.control.model import Reason
@@ -59,6 +59,16 @@ def test_a_view_that_follows_at_once_forgets_nothing() -> None:
     world.happen(WriteFailed(C))
     assert world.win().in_sync == (B,)
     assert world.shard.succeeds
+
+
+def test_who_starts_does_not_know_who_led_before() -> None:
+    record = encode(view_of(7, B, [B, C]))
+    for reason, succeeds in ((Reason.TIMEOUT, True), (Reason.REFUSED, False)):
+        world = World(A, B, C).answer(B, record=record).answer(C, record=record).fail(A, reason, times=2)
+        assert (world.shard.lead, world.shard.succeeds) == (B, succeeds)
+    record = encode(view_of(7, B, [B, C, A]))
+    world = World(A, B, C).answer(B, record=record).answer(C, record=record).answer(A, record=record)
+    assert (world.shard.lead, world.shard.succeeds) == (B, False)
 
 
 def test_once_it_is_back_it_is_over() -> None:
