@@ -342,8 +342,9 @@ def _acknowledged_before(write: Op, moment: float) -> bool:
 
 
 def _grace(read: Op, writes: Sequence[Op], promises: Promises) -> float:
-    """All writes to a key go through one proxy; a read through another one may lag."""
-    is_other = bool(writes) and read.proxy != writes[-1].proxy and not read.is_final
+    """A read through another proxy than a write may lag. No write: no leader that has left decides it."""
+    may_lag = read.kind is Kind.GET and not read.is_final
+    is_other = may_lag and any(write.proxy != read.proxy for write in writes)
     return promises.grace_seconds if is_other else 0.0
 
 

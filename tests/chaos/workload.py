@@ -1,7 +1,9 @@
 """Clients that write, count, append and read until told to stop, and enter it all in a history.
 
 Called by `chaos.run`. Each key is written through one proxy only: the order of writes to one key is
-promised within a proxy process. It is read through all of them. Knows nothing of what is broken meanwhile.
+promised within a proxy process. Or by one client that waits for each answer (batons): what was acknowledged
+is there for what begins afterwards, whatever proxy that goes through. It is read through all of them. Knows
+nothing of what is broken meanwhile.
 """
 
 from __future__ import annotations
@@ -46,6 +48,9 @@ before a mistake in what became of them can show, such as a copy that was not ve
 ONCE_ALIVE = 3
 ONCE = 0.1
 """Share of the writes that are to such keys; of the reads, a little less."""
+BATONS, BATON_CLIENTS = 40, 2
+"""Counters that one client has increased by all proxies in turn, and how many clients do; of each one key at
+a time."""
 SHARED_KEYS = 3
 COUNTERS = 2
 LISTS = 2
@@ -112,6 +117,8 @@ class Workload:
                 fleeting = [b"once:p%d:own%d:%d" % (proxy, client, each) for each in range(ONCE_KEYS)]
                 self._once[proxy, client] = _once(fleeting)
                 once += fleeting
+        self._batons = [iter(_batons(each)) for each in range(BATON_CLIENTS if self.proxies > 1 else 0)]
+        once += itertools.chain(*(_batons(each) for each in range(len(self._batons))))
         self._lasting = sorted(itertools.chain(*self._shared, *self._own.values()))
         self._plain = [key for key in self._lasting if not key.startswith(b"list:")]
         self.keys = frozenset([*self._lasting, *once])
@@ -131,6 +138,8 @@ class Workload:
                 self._spawn(self._client, proxy, client_number)
             if self.dialect.has_tokens:
                 self._spawn(self._swap, proxy, 0)
+        for client_number in range(len(self._batons)):
+            self._spawn(self._pass_on, 0, client_number)
         if self.noise:
             self._spawn(self._noise, 0, 0)
         if self.fills:
@@ -294,6 +303,35 @@ class Workload:
                 raise
             time.sleep(rng.random() * self._pause_seconds)
 
+    def _pass_on(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
+        """Counts through one proxy after the other, each time when the last one has answered. A key of which
+        it is not known what became is left alone: it may come late, and then two would write at once."""
+        client.close()
+        first = Kind.INCR if self.dialect.name == "redis" else Kind.SET  # where it must be there before
+        for key in self._batons[number]:
+            self._begun.append(key)
+            kind, outcome = first, Outcome.OK
+            while outcome is not Outcome.UNKNOWN and not self._stopping.is_set():
+                at = rng.randrange(self.proxies)
+                try:
+                    with self.connect(at) as client:
+                        outcome = self._ask(client, kind, key, b"0", at)
+                except OSError:  # it is not there at the moment: nothing was sent
+                    time.sleep(RETRY_SECONDS)
+                    continue
+                kind = Kind.INCR if outcome is Outcome.OK else kind
+                time.sleep(rng.random() * self._pause_seconds)
+
+    def _ask(self, client: RawClient, kind: Kind, key: bytes, value: bytes, proxy: int) -> Outcome:
+        """One request on a connection of its own."""
+        op = self._op(kind, key, value, proxy, next(self._sessions))
+        try:
+            client.send(self.dialect.request(kind, key, value))
+            self._finish(client, self.dialect, op)
+        except OSError as failure:
+            self._give_up([op], "silence" if isinstance(failure, TimeoutError) else "closed")
+        return op.outcome
+
     def _noise(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:
         while not self._stopping.is_set():
             batch = self.dialect.noise(rng, rng.choice((1, 2, 8)))
@@ -338,6 +376,10 @@ def folded(data: bytes) -> bytes:
     if not re.fullmatch(rb"(first|[0-9.]+(\+[0-9]+)?)", value) or expanded(value) != data:
         return b"damaged, %d bytes: %b" % (len(data), data[:100])
     return value
+
+
+def _batons(client: int) -> list[bytes]:
+    return [b"count:baton%d:%d" % (client, each) for each in range(BATONS)]
 
 
 def _once(keys: Sequence[bytes]) -> Iterator[tuple[Kind, bytes]]:

@@ -193,6 +193,13 @@ def test_another_proxy_may_lag_for_its_grace_only() -> None:
     assert broken(final, Promises(grace_seconds=1.0)) == {"lost write"}, "nor anybody in the end"
 
 
+def test_a_write_through_another_proxy_may_not_lag() -> None:
+    counted = [increment(1, 0, 1, proxy=0), increment(2, 2, 3, proxy=1), get(1, 4, 5, proxy=0)]
+    assert broken(counted, Promises(grace_seconds=5.0)) == set()
+    counted[1].value = 1
+    assert broken(counted, Promises(grace_seconds=5.0)) == {"stale increment", "repeated answer"}
+
+
 def test_what_was_refused_may_show_where_its_leader_is_still_followed() -> None:
     lagging = Promises(grace_seconds=1.0)
     for ops in (
