@@ -404,7 +404,7 @@ impl Worker {
             return has_room(&self.conns, lead);
         }
         if state.awaiting_view
-            || state.leads_at > self.now_ms
+            || state.is_succeeding
             || state.is_crossed(lane, reach)
             || self.shared.shards[pool as usize][shard as usize]
                 .paused
@@ -620,11 +620,15 @@ impl Worker {
             let timeout = self.shared.config.pools[pool].request_timeout;
             for shard in 0..self.pools[pool].shards.len() {
                 let state = &self.pools[pool].shards[shard];
+                if self.now_ms < state.leads_at + timeout {
+                    continue; // what waits for a new leader has its time from then on
+                }
                 let mut expired = false;
                 for who in &state.waiting {
                     if let Some(client) = self.clients.get_mut(*who) {
-                        let since = client.waiting_since.max(state.leads_at);
-                        if client.waiting_since > 0 && self.now_ms >= since + 2 * timeout {
+                        if client.waiting_since > 0
+                            && self.now_ms >= client.waiting_since + 2 * timeout
+                        {
                             client.expired = true;
                             expired = true;
                         }

@@ -167,9 +167,10 @@ struct ShardState {
     leases: lease::Leases,
     /// Writes wait for a table without the suspects.
     awaiting_view: bool,
-    /// Who led last, and when whoever leads now may: until then nothing is written (`renew.rs`). 0 at once.
+    /// Who led last, and since when whoever leads now does: nothing is written before (`renew.rs`).
     last_lead: Option<u8>,
     leads_at: u64,
+    is_succeeding: bool,
     /// Connections to the leader whose writes may have gone out too late, and whether one of them was lost
     /// before that was known (`renew.rs`).
     doubts: u32,
@@ -295,6 +296,7 @@ impl Worker {
                     awaiting_view: false,
                     last_lead: None,
                     leads_at: 0,
+                    is_succeeding: false,
                     doubts: 0,
                     is_doubtful: false,
                     lane_writes: [0; MAIN_LANES],

@@ -60,10 +60,11 @@ impl Worker {
         let table = &self.table.pools[pool as usize].shards[shard as usize];
         let state = &mut self.pools[pool as usize].shards[shard as usize];
         if !table.succeeds {
-            state.leads_at = 0;
+            state.leads_at = state.leads_at.min(self.now_ms);
         } else if table.lead != state.last_lead {
             state.leads_at = self.now_ms + table.lease + table.lease / CLOCK_SHARE;
         }
+        state.is_succeeding = state.leads_at > self.now_ms;
         state.last_lead = table.lead.or(state.last_lead);
     }
 
@@ -71,9 +72,9 @@ impl Worker {
     pub(super) fn end_successions(&mut self) {
         for pool in 0..self.pools.len() {
             for shard in 0..self.pools[pool].shards.len() {
-                let leads_at = &mut self.pools[pool].shards[shard].leads_at;
-                if (1..=self.now_ms).contains(leads_at) {
-                    *leads_at = 0;
+                let state = &mut self.pools[pool].shards[shard];
+                if state.is_succeeding && state.leads_at <= self.now_ms {
+                    state.is_succeeding = false;
                     self.recheck_ops(pool as u16, shard as u16);
                     self.wake_later(pool as u16, shard as u16);
                 }

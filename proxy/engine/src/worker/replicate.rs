@@ -591,7 +591,7 @@ impl Worker {
         }
         let ack = self.shared.config.pools[pool as usize].ack;
         let shard_state = &self.pools[pool as usize].shards[shard as usize];
-        let is_doubted = shard_state.doubts > 0 || shard_state.leads_at > self.now_ms;
+        let is_doubted = shard_state.doubts > 0 || shard_state.is_succeeding;
         let Some(state) = self.ops.get_mut(op) else {
             return;
         };
