@@ -100,6 +100,7 @@ impl Worker {
         if self.known.epoch != epoch {
             self.known = Known {
                 epoch,
+                doubted_at: self.known.doubted_at,
                 ..Known::default()
             };
         }
@@ -218,12 +219,12 @@ impl Worker {
         }
     }
 
-    /// A transaction was answered with NOSCRIPT somewhere.
+    /// A transaction was answered with NOSCRIPT somewhere: by a shard that any worker may look after.
     #[cold]
     pub(super) fn doubt_scripts(&mut self) {
         if self.now_ms > self.known.doubted_at + DOUBT_MS {
             self.known.doubted_at = self.now_ms;
-            self.known.given.clear();
+            self.shared.scripts_epoch.fetch_add(1, SeqCst);
         }
     }
 
