@@ -70,8 +70,10 @@ def test_what_one_still_loads_is_not_given_up_for_one_that_came_back_empty() -> 
         with connect("redis", saved.port) as direct:
             assert isinstance(direct, RedisStore)
             direct.ask("SAVE")
+        cluster.proxy.stop()  # or it goes on with the second one before that is killed as well
         for server in (saved, empty):
             server.kill9()
+        cluster.proxy.cont()
         empty.start()
         saved.start()
         cluster.wait_state(A, "in_sync", within=20)
