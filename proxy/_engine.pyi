@@ -147,8 +147,9 @@ class ShardTable:
             the record (the first of its ``verify`` pairs that has a needle) on the same connection within so
             long; it is asked again while there are writes, and what was shown under another table does not
             count. 0: the greeting is enough.
-        succeeds: True if who led before has left and may still serve other proxies. If the lead is another
-            than in the tables before, nothing is written or acknowledged until their lease is over.
+        succession: epoch of the view since which somebody else may lead than before.
+        succeeds: True if who did may still serve other proxies. Then nothing is written or acknowledged until
+            their lease is over, from the first table with that succession on.
         reserved: keys of our own that may stand on a backend of the shard (Redis): not counted by DBSIZE,
             and kept by FLUSHALL. In database 0.
 
@@ -170,6 +171,7 @@ class ShardTable:
         restore: bytes,
         joining: Sequence[int] = ...,
         lease: float = 0.0,
+        succession: int = 0,
         succeeds: bool = False,
         reserved: Sequence[bytes] = ...,
     ) -> ShardTable: ...

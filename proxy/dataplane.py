@@ -160,6 +160,7 @@ def _shard(shard: ShardRouting) -> _engine.ShardTable:
         restore=shard.restore,
         joining=list(shard.joining),
         lease=shard.lease,
+        succession=shard.succession,
         succeeds=shard.succeeds,
         reserved=list(shard.reserved),
     )

@@ -45,6 +45,7 @@ class ShardRouting:
     restore: bytes
     joining: tuple[int, ...] = ()
     lease: float = 0.0
+    succession: int = 0
     succeeds: bool = False
     reserved: tuple[bytes, ...] = ()
 
@@ -151,6 +152,7 @@ def shard_routing(shard: ShardState, resolved: Mapping[str, str], owner: str = "
         restore=restore_request(protocol, key, record) if record else b"",
         joining=tuple(positions[address] for address in fed if address in positions),
         lease=WRITE_LEASE_SECONDS if record else 0.0,
+        succession=shard.succession,
         succeeds=shard.succeeds,
         reserved=_reserved(shard.pool.name, shard.spec.name) if protocol == "redis" and record else (),
     )

@@ -26,7 +26,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from proxy.control import failover, quorum
+from proxy.control import failover, quorum, succession
 from proxy.control.event import (
     Action,
     Admit,
@@ -327,19 +327,8 @@ class _Step:
         tried = self.shard.tried
         if tried is not None and (tried == view or tried.epoch < view.epoch):
             tried = None
-        if before is None:
-            may_have_led = tuple(each.address for each in self.shard.members)
-        else:
-            may_have_led = self.shard.predecessors if before.lead in view.in_sync else (before.lead,)
-        self.shard = replace(
-            self.shard,
-            view=view,
-            record=record,
-            pending=None,
-            tried=tried,
-            reason=reason,
-            predecessors=tuple(each for each in may_have_led if each not in view.in_sync),
-        )
+        self.shard = replace(self.shard, view=view, record=record, pending=None, tried=tried, reason=reason)
+        self.shard = succession.note(self.shard, before, view)
         self.shard = quorum.note_undecided(self.shard)
         self._note_joining_since(self.now)
         for member in self.shard.members:

@@ -81,8 +81,7 @@ class ShardState:
     took it: while our view is not newer, what is left of it may be taken for the winner.
     ``joining_since`` is when we began to follow a view with somebody joining, under which writes are held;
     ``lost_since`` when the last usable member went; ``rival`` the last record that was in conflict, so that
-    it is counted once; ``predecessors`` who led last and has left, or may have before we came, until
-    they are back;
+    it is counted once; ``predecessors`` who led, or may have, before the view of epoch ``succession``;
     ``is_short``: with `views: majority`, a view did not get its votes, and nothing is proposed before
     somebody is asked again; ``is_undecided``: somebody shows a newer view that we cannot have decided;
     ``revision`` rises when the routing table must be published again.
@@ -102,6 +101,7 @@ class ShardState:
     conflicts: int = 0
     rival: bytes = b""
     predecessors: tuple[str, ...] = ()
+    succession: int = 0
     is_short: bool = False
     is_undecided: bool = False
     revision: int = 0
@@ -129,7 +129,8 @@ class ShardState:
     @property
     def succeeds(self) -> bool:
         """Who led before may still decide writes, for proxies that reach it and have not heard that it left.
-        One that refuses connections is dead; when it returns it is asked for the record."""
+        One that refuses connections is dead; when it returns it is asked for the record. (What on the way
+        refuses them in its name, to us alone, is not told apart.)"""
         return any(
             not self.is_configured(each) or self.member(each).failure is not Reason.REFUSED
             for each in self.predecessors
@@ -238,4 +239,4 @@ def readable(shard: ShardState) -> tuple[str, ...]:
 def routing_facts(shard: ShardState) -> object:
     """Everything the routing table draws from the shard; equal means nothing to publish."""
     reads = tuple((each.state, _is_poor_to_read(each)) for each in shard.members)
-    return shard.record, shard.lead, shard.succeeds, reads
+    return shard.record, shard.lead, shard.succession, shard.succeeds, reads

@@ -24,7 +24,7 @@ PYTHON_LAYERS = (
     {"proxy.control.event", "proxy.control.pools"},
     {"proxy.control.failover", "proxy.control.state"},
     {"proxy.control.finding"},
-    {"proxy.control.quorum"},
+    {"proxy.control.quorum", "proxy.control.succession"},
     {"proxy.control.remap"},
     {"proxy.control.routing"},
     {"proxy.control.transitions", "proxy.control.resync", "proxy.control.proposal"},

@@ -71,8 +71,18 @@ def test_who_starts_does_not_know_who_led_before() -> None:
     assert (world.shard.lead, world.shard.succeeds) == (B, False)
 
 
-def test_once_it_is_back_it_is_over() -> None:
+def test_its_return_is_no_succession() -> None:
     world = serving(A, B).happen(WriteFailed(A))
     world.win()
+    before = world.shard.succession
     world.answer(B, record=encode(view_of(4, B, [B, A])))
-    assert not world.shard.succeeds
+    assert world.shard.succession == before == 2
+
+
+def test_what_may_have_happened_unseen_is_one() -> None:
+    """One may have left and come back, and lead again since another left."""
+    world = serving(A, B)
+    world.answer(B, record=encode(view_of(3, A, [A, B])))
+    assert world.shard.succession == 0
+    world.answer(B, record=encode(view_of(6, A, [A, B])))
+    assert (world.shard.succession, world.shard.succeeds) == (6, True)

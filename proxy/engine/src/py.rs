@@ -280,7 +280,7 @@ struct ShardTable {
 #[pymethods]
 impl ShardTable {
     #[new]
-    #[pyo3(signature = (*, name, weight, backends, lead, in_sync, reads, spread, epoch, restore, joining=vec![], lease=0.0, succeeds=false, reserved=vec![]))]
+    #[pyo3(signature = (*, name, weight, backends, lead, in_sync, reads, spread, epoch, restore, joining=vec![], lease=0.0, succession=0, succeeds=false, reserved=vec![]))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         name: String,
@@ -294,6 +294,7 @@ impl ShardTable {
         restore: Vec<u8>,
         joining: Vec<u8>,
         lease: f64,
+        succession: u64,
         succeeds: bool,
         reserved: Vec<Vec<u8>>,
     ) -> PyResult<Self> {
@@ -316,6 +317,7 @@ impl ShardTable {
             in_sync: mask(&in_sync),
             joining: mask(&joining),
             lease: millis(lease, "lease")?,
+            succession,
             succeeds,
             reads,
             spread,

@@ -35,7 +35,9 @@ pub struct Shard {
     pub joining: u16,
     /// Milliseconds for which what a backend has shown on a connection holds; 0 for ever.
     pub lease: u64,
-    /// Who led before has left and may still serve proxies that have not heard of it.
+    /// Epoch of the view since which somebody else may lead than before, and whether who did may still serve
+    /// proxies that have not heard of it.
+    pub succession: u64,
     pub succeeds: bool,
     pub reads: Vec<u8>,
     pub spread: bool,

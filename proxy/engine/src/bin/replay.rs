@@ -401,6 +401,7 @@ impl Bench {
                 in_sync: (1 << members) - 1,
                 joining: 0,
                 lease: 0,
+                succession: 0,
                 succeeds: false,
                 reads: vec![0],
                 spread: false,

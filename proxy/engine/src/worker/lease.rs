@@ -410,7 +410,7 @@ impl Worker {
         state.leases.exclusive = Exclusive::Wanted;
         // Behind all that is in flight, in any lane.
         self.may_go_first(pool, shard, lane, Reach::Databases)
-            && (limit == 0 || self.is_conn_shown(lease.conn, limit))
+            && self.is_watch_shown(lease.conn, limit)
     }
 
     /// Executes a batch on the connection on which its keys are watched.

@@ -167,9 +167,11 @@ struct ShardState {
     leases: lease::Leases,
     /// Writes wait for a table without the suspects.
     awaiting_view: bool,
-    /// Who led last, and since when whoever leads now does: nothing is written before (`renew.rs`).
-    last_lead: Option<u8>,
+    /// Since when whoever leads by the table does: nothing is written before (`renew.rs`). The same for who led
+    /// before this succession.
     leads_at: u64,
+    led_at: u64,
+    succession: u64,
     is_succeeding: bool,
     /// Connections to the leader whose writes may have gone out too late, and whether one of them was lost
     /// before that was known (`renew.rs`).
@@ -294,8 +296,9 @@ impl Worker {
                     log: VecDeque::new(),
                     leases: lease::Leases::default(),
                     awaiting_view: false,
-                    last_lead: None,
                     leads_at: 0,
+                    led_at: 0,
+                    succession: 0,
                     is_succeeding: false,
                     doubts: 0,
                     is_doubtful: false,

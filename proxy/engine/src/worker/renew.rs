@@ -40,7 +40,8 @@ impl Worker {
             return true;
         }
         let lead_index = self.conn_for(pool, shard, lead, lane);
-        let mut is_shown = self.is_conn_shown(lead_index, lease);
+        let now = self.moment();
+        let mut is_shown = self.is_conn_shown(lead_index, lease, now);
         if self.shared.config.pools[pool as usize].ack != Ack::All {
             return is_shown; // the others do not hold a write up
         }
@@ -49,23 +50,39 @@ impl Worker {
             // The leader would decide before the greeting of this one has shown anything.
             let state = self.conns[index as usize].state;
             let is_greeting = matches!(state, ConnState::Connecting | ConnState::Verifying);
-            is_shown &= !is_greeting && self.is_conn_shown(index, lease);
+            is_shown &= !is_greeting && self.is_conn_shown(index, lease, now);
         }
         is_shown
     }
 
-    /// Another leads by a new table, and the one before may still lead for other proxies: until no lease of theirs
+    /// The same for a connection that watches keys.
+    pub(super) fn is_watch_shown(&mut self, index: u32, lease: u64) -> bool {
+        let now = self.moment();
+        lease == 0 || self.is_conn_shown(index, lease, now)
+    }
+
+    /// Another may lead by a new table, and the one before still lead for other proxies: until no lease of theirs
     /// can stand any more nothing is written, and nothing acknowledged that they could undo.
     pub(super) fn succeed(&mut self, pool: u16, shard: u16) {
+        let now = self.moment();
         let table = &self.table.pools[pool as usize].shards[shard as usize];
         let state = &mut self.pools[pool as usize].shards[shard as usize];
-        if !table.succeeds {
-            state.leads_at = state.leads_at.min(self.now_ms);
-        } else if table.lead != state.last_lead {
-            state.leads_at = self.now_ms + table.lease + table.lease / CLOCK_SHARE;
+        if table.succession != state.succession {
+            (state.succession, state.led_at) = (table.succession, state.leads_at);
+            if table.succeeds {
+                state.leads_at = now + table.lease + table.lease / CLOCK_SHARE;
+            }
+        } else if !table.succeeds {
+            // It is known to be dead. What was waited for before that, for another one, is still to be.
+            state.leads_at = state.led_at;
         }
-        state.is_succeeding = state.leads_at > self.now_ms;
-        state.last_lead = table.lead.or(state.last_lead);
+        state.is_succeeding = state.leads_at > now;
+    }
+
+    /// The worker's clock in milliseconds, now and not at the beginning of the turn: since then the process may have
+    /// been stopped, and clients have asked what others were acknowledged meanwhile.
+    fn moment(&self) -> u64 {
+        self.shared.clock.micros() / 1000 + 1
     }
 
     /// Goes on where that is over.
@@ -83,14 +100,14 @@ impl Worker {
     }
 
     /// The same for one connection.
-    pub(super) fn is_conn_shown(&mut self, index: u32, lease: u64) -> bool {
+    fn is_conn_shown(&mut self, index: u32, lease: u64, now: u64) -> bool {
         let conn = &self.conns[index as usize];
         if conn.state != ConnState::Ready {
             // A write waits there until the greeting has shown the record.
             return true;
         }
-        let age = self.now_ms - conn.shown_at;
-        if age * ASKS_PER_LEASE >= lease && self.now_ms >= conn.asked_at + PACE_MS {
+        let age = now - conn.shown_at;
+        if age * ASKS_PER_LEASE >= lease && now >= conn.asked_at + PACE_MS {
             self.ask_record(index);
         }
         age < lease
