@@ -25,7 +25,10 @@ def note(shard: ShardState, before: View | None, view: View) -> ShardState:
     elif view.epoch >= before.epoch + UNSEEN_RETURN:
         predecessors = members
     elif before.lead not in view.in_sync:
-        predecessors = (before.lead,)
+        # Of several that left one after the other, each may have led when the one before it had.
+        is_next = view.epoch == before.epoch + 1
+        left = tuple(each for each in before.in_sync if each not in view.in_sync)
+        predecessors = (before.lead,) if is_next else left
     else:
         return shard
     return replace(shard, predecessors=predecessors, succession=view.epoch) if predecessors else shard

@@ -86,3 +86,10 @@ def test_what_may_have_happened_unseen_is_one() -> None:
     assert world.shard.succession == 0
     world.answer(B, record=encode(view_of(6, A, [A, B])))
     assert (world.shard.succession, world.shard.succeeds) == (6, True)
+
+
+@pytest.mark.parametrize(("epoch", "succeeds"), [(2, False), (3, True)])
+def test_all_that_left_unseen_may_have_led(epoch: int, succeeds: bool) -> None:
+    world = serving(A, B, C).fail(A, Reason.REFUSED)
+    world.answer(C, record=encode(view_of(epoch, C, [C])))
+    assert (world.shard.succession, world.shard.succeeds) == (epoch, succeeds)
