@@ -6,6 +6,9 @@ mod commit;
 mod control;
 mod copies;
 mod copy;
+mod decide;
+mod decide_views;
+mod decisions;
 mod instances;
 mod majorities;
 mod protocol;
@@ -22,6 +25,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use copy::Copying;
+use decide::Deciding;
 use protocol::Config;
 use redis_copy::RedisCopying;
 
@@ -32,6 +36,7 @@ enum Subject {
     Protocol(Config),
     Copy(Copying),
     RedisCopy(RedisCopying),
+    Decide(Deciding),
 }
 
 impl Subject {
@@ -40,6 +45,7 @@ impl Subject {
             Subject::Protocol(config) => search::search(config, LIMIT, depth),
             Subject::Copy(copying) => search::search(copying, LIMIT, depth),
             Subject::RedisCopy(copying) => search::search(copying, LIMIT, depth),
+            Subject::Decide(deciding) => search::search(deciding, LIMIT, depth),
         }
     }
 }
@@ -59,7 +65,12 @@ const WHOLE: usize = usize::MAX;
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let mut failed = 0;
-    let all = [instances::all(), majorities::all(), copies::all()];
+    let all = [
+        instances::all(),
+        majorities::all(),
+        copies::all(),
+        decisions::all(),
+    ];
     for instance in all.into_iter().flatten() {
         let is_wanted = if wanted == "quick" {
             instance.quick
