@@ -3,7 +3,8 @@
 //! Simpler than in `protocol`: of two rivals of one epoch neither is followed further, as which one wins is not the
 //! question here.
 
-use crate::decide::{bit, has, names, Deciding, Proxy, Starting, World, BACKENDS};
+use crate::decide::{Deciding, Starting};
+use crate::decide_world::{bit, has, names, Proxy, World, BACKENDS};
 use crate::search::Step;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -16,7 +17,7 @@ pub struct View {
 
 impl View {
     /// The next one, with these in sync: the leader stays if it is among them.
-    fn child(self, members: u8) -> View {
+    pub fn child(self, members: u8) -> View {
         let leader = if has(members, self.leader.into()) {
             self.leader
         } else {
@@ -120,19 +121,14 @@ impl Deciding {
         let (at, record) = (state.proxies[proxy], state.records[backend]);
         let (name, who) = (names(bit(backend)), format!("p{}", proxy + 1));
         let mut next = *state;
-        if has(at.answering, backend) {
+        if has(at.answering, backend) && at.shown[backend] > 0 {
             next.proxies[proxy].answering &= !bit(backend);
             next.proxies[proxy].shown[backend] = 0;
-            self.step(steps, next, format!("the answer of {name} comes to {who}"));
-        } else if record == at.view && has(at.view.members, backend) && at.shown[backend] > 0 {
-            let label = if self.rules.from_question {
-                next.proxies[proxy].shown[backend] = 0;
-                format!("{name} shows {who} its record")
-            } else {
-                next.proxies[proxy].answering |= bit(backend);
-                format!("{name} reads its record for {who}")
-            };
-            self.step(steps, next, label);
+            self.step(
+                steps,
+                next,
+                format!("the last answer of {name} comes to {who}"),
+            );
         } else if record.epoch > at.view.epoch && at.commit.view.epoch == 0 {
             self.follow(&mut next, proxy, record, false);
             let wait = next.proxies[proxy].wait;
@@ -231,6 +227,17 @@ impl Deciding {
                 next.dead |= bit(backend);
                 self.step(steps, next, format!("{} is killed", names(bit(backend))));
             }
+            if state.left.revivals > 0 && has(state.dead, backend) {
+                let mut next = *state;
+                next.left.revivals -= 1;
+                next.dead &= !bit(backend);
+                next.revived |= bit(backend);
+                for each in &mut next.proxies {
+                    each.shown[backend] = self.never();
+                }
+                let label = format!("{} starts again, with what it held", names(bit(backend)));
+                self.step(steps, next, label);
+            }
             self.bring_back(state, backend, steps);
         }
         for proxy in (0..self.proxies).filter(|_| state.left.restarts > 0) {
@@ -261,6 +268,9 @@ impl Deciding {
             next.proxies[proxy].cut &= !bit(backend);
             next.proxies[proxy].refused &= !bit(backend);
             self.step(steps, next, format!("the link {link} heals"));
+            return;
+        }
+        if !has(self.cuttable, backend) {
             return;
         }
         let mut next = *state;
@@ -294,6 +304,7 @@ impl Deciding {
         }
         let mut next = *state;
         next.left.returns -= 1;
+        next.lose(backend);
         let admitted = newest.child(newest.members | bit(backend));
         for at in (0..BACKENDS).filter(|at| has(admitted.members, *at)) {
             next.records[at] = admitted;

@@ -8,6 +8,7 @@ mod copies;
 mod copy;
 mod decide;
 mod decide_views;
+mod decide_world;
 mod decisions;
 mod instances;
 mod majorities;
