@@ -6,7 +6,7 @@
 
 use crate::decide_views::View;
 use crate::decide_world::{
-    bit, called, has, names, Faults, Proxy, Stage, World, Write, BACKENDS, NAMES, PROXIES, WRITES,
+    bit, called, has, names, Faults, Proxy, Stage, World, Write, BACKENDS, PROXIES, WRITES,
 };
 use crate::search::{Model, Step};
 
@@ -196,16 +196,13 @@ impl Deciding {
             }
         }
         next.held[at] = write.result;
+        let name = names(bit(at));
         let label = if decides {
-            format!("{} decides {}", NAMES[at], called(number, write))
+            format!("{name} decides {}", called(number, write))
         } else if write.is_decided {
-            format!(
-                "{} takes the result of {}",
-                NAMES[at],
-                called(number, write)
-            )
+            format!("{name} takes the result of {}", called(number, write))
         } else {
-            format!("{} carries out {}", NAMES[at], called(number, write))
+            format!("{name} carries out {}", called(number, write))
         };
         self.step(steps, next, label);
     }

@@ -9,7 +9,7 @@ use crate::decide_views::{Commit, View};
 pub const PROXIES: usize = 3;
 pub const BACKENDS: usize = 3;
 pub const WRITES: usize = 4;
-pub const NAMES: [char; BACKENDS] = ['A', 'B', 'C'];
+const NAMES: [char; BACKENDS] = ['A', 'B', 'C'];
 
 /// What the world may do, and how often.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -167,7 +167,7 @@ impl World {
                     return Some(format!(
                         "{} is acknowledged, and undone on {}",
                         called(number, write),
-                        NAMES[at]
+                        names(bit(at))
                     ));
                 }
             }
