@@ -5,12 +5,15 @@ use crate::decide_world::Faults;
 use crate::{Instance, Subject, WHOLE};
 
 /// Take longer than the others.
-const LARGE: [&str; 8] = [
+const LARGE: [&str; 11] = [
     "decide: a link is cut, three writes",
-    "decide: three proxies",
+    "decide: three proxies, a cut, a kill, a restart",
+    "decide: a proxy starts again, three writes",
     "decide: a cut, a kill, a restart, a silence",
     "decide of three: two links are cut",
     "decide of three: a link is cut, one is killed",
+    "decide of three: one skips a killed leader, a kill",
+    "decide without: a wait that goes on",
     "decide: one comes back",
     "decide: one comes back, three proxies",
     "decide without: a wait of who skips a return",
@@ -232,6 +235,23 @@ fn who_waits(add: &mut impl FnMut(&'static str, Deciding, bool)) {
         starting: Starting::None,
         ..RULES
     };
+    let coarse = Deciding {
+        writes: 3,
+        lease: 1,
+        parting: 2,
+        ..restart
+    };
+    add("decide: a proxy starts again, three writes", coarse, true);
+    let restart_and_kill = Faults {
+        kills: 1,
+        restarts: 1,
+        ..CUT
+    };
+    add(
+        "decide: three proxies, a cut, a kill, a restart",
+        large(3, 2, restart_and_kill),
+        true,
+    );
     add(
         "decide without: a wait of who has started",
         rules(hasty, restart),
@@ -253,6 +273,7 @@ fn who_waits(add: &mut impl FnMut(&'static str, Deciding, bool)) {
     add("decide: writes begin in the wait", rules(eager, BASE), true);
     let cuts = large(2, 3, Faults { cuts: 2, ..CUT });
     let killed = large(2, 3, Faults { kills: 1, ..CUT });
+    add("decide of three: three proxies", large(3, 3, CUT), true);
     add("decide of three: two links are cut", cuts, true);
     add(
         "decide of three: a link is cut, one is killed",
@@ -273,6 +294,15 @@ fn who_waits(add: &mut impl FnMut(&'static str, Deciding, bool)) {
         ..large(3, 3, CUT)
     };
     add("decide of three: one skips a killed leader", unaware, true);
+    let unaware_and_kill = Deciding {
+        unaware: true,
+        ..large(3, 3, Faults { kills: 1, ..CUT })
+    };
+    add(
+        "decide of three: one skips a killed leader, a kill",
+        unaware_and_kill,
+        true,
+    );
     let skipping = DecideRules {
         skipping_waits: false,
         ..RULES
