@@ -296,7 +296,10 @@ impl Deciding {
             .filter(|at| has(newest.members, *at))
             .all(|at| !has(state.dead, at) && state.records[at] == newest);
         let begun = state.proxies.iter().any(|each| each.commit.view.epoch > 0);
-        let Some(proxy) = state.proxies.iter().position(|each| each.view == newest) else {
+        let brings = |proxy: &usize| {
+            state.proxies[*proxy].view == newest && state.is_reached(*proxy, backend)
+        };
+        let Some(proxy) = (0..self.proxies).find(brings) else {
             return;
         };
         if state.left.returns == 0 || !is_out || !is_ready || begun || !state.is_quiet() {

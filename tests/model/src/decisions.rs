@@ -12,7 +12,7 @@ const LARGE: [&str; 11] = [
     "decide: a cut, a kill, a restart, a silence",
     "decide of three: two links are cut",
     "decide of three: a link is cut, one is killed",
-    "decide of three: one skips a killed leader, a kill",
+    "decide of three: one skips a dead leader, a kill",
     "decide without: a wait that goes on",
     "decide: one comes back",
     "decide: one comes back, three proxies",
@@ -293,13 +293,13 @@ fn who_waits(add: &mut impl FnMut(&'static str, Deciding, bool)) {
         unaware: true,
         ..large(3, 3, CUT)
     };
-    add("decide of three: one skips a killed leader", unaware, true);
+    add("decide of three: one skips a dead leader", unaware, true);
     let unaware_and_kill = Deciding {
         unaware: true,
         ..large(3, 3, Faults { kills: 1, ..CUT })
     };
     add(
-        "decide of three: one skips a killed leader, a kill",
+        "decide of three: one skips a dead leader, a kill",
         unaware_and_kill,
         true,
     );
