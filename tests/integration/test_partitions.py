@@ -48,6 +48,7 @@ class Halves:
             self.proxies.append(ProxyProcess(config))
             stack.enter_context(self.proxies[-1])
         self.acknowledged: dict[bytes, bytes] = {}
+        self.refused = ""
         self._number = 0
 
     def part(self, *sides: tuple[int, ...]) -> None:
@@ -70,7 +71,8 @@ class Halves:
         try:
             with connect(self.protocol, self.proxies[proxy].ports["p"]) as client:
                 client.set(key, value)
-        except Refused:
+        except Refused as refused:
+            self.refused = str(refused)
             return False
         self.acknowledged[key] = value
         return True
@@ -144,7 +146,7 @@ def test_with_majority_the_smaller_side_refuses_and_nothing_acknowledged_is_lost
             held = contents(server)
             assert [key for key in halves.acknowledged if key not in held] == []
     for proxy in (0, 1):
-        assert halves.write(proxy)
+        assert halves.write(proxy), halves.refused
         with connect(protocol, halves.proxies[proxy].ports["p"]) as client:
             assert {key: client.get(key) for key in halves.acknowledged} == halves.acknowledged
 
@@ -250,7 +252,7 @@ def test_with_majority_one_that_came_back_empty_votes_again(protocol: str, stack
     halves.servers[1].kill9()
     eventually(lambda: halves.agree("in_sync", "down", "stale"), within=20.0)
     for proxy in (0, 1):
-        assert halves.write(proxy)
+        assert halves.write(proxy), halves.refused
 
 
 def test_with_available_both_sides_go_on_and_one_is_discarded(stack: ExitStack) -> None:
