@@ -39,18 +39,14 @@ impl Worker {
         if lease == 0 {
             return true;
         }
-        let lead_index = self.conn_for(pool, shard, lead, lane);
         let now = self.moment();
-        let mut is_shown = self.is_conn_shown(lead_index, lease, now);
-        if self.shared.config.pools[pool as usize].ack != Ack::All {
-            return is_shown; // the others do not hold a write up
-        }
-        for backend in (0..16u8).filter(|backend| in_sync & !(1 << lead) & (1 << backend) != 0) {
+        let is_all = self.shared.config.pools[pool as usize].ack == Ack::All;
+        // Who need not have acknowledged a write does not hold one up.
+        let asked = if is_all { in_sync } else { 0 } | 1 << lead;
+        let mut is_shown = true;
+        for backend in (0..16u8).filter(|backend| asked & (1 << backend) != 0) {
             let index = self.conn_for(pool, shard, backend, lane);
-            // The leader would decide before the greeting of this one has shown anything.
-            let state = self.conns[index as usize].state;
-            let is_greeting = matches!(state, ConnState::Connecting | ConnState::Verifying);
-            is_shown &= !is_greeting && self.is_conn_shown(index, lease, now);
+            is_shown &= self.is_conn_shown(index, lease, now);
         }
         is_shown
     }
@@ -102,9 +98,11 @@ impl Worker {
     /// The same for one connection.
     fn is_conn_shown(&mut self, index: u32, lease: u64, now: u64) -> bool {
         let conn = &self.conns[index as usize];
-        if conn.state != ConnState::Ready {
-            // A write waits there until the greeting has shown the record.
-            return true;
+        match conn.state {
+            ConnState::Ready => {}
+            ConnState::Closed => return true, // it cannot be reached, which others see to
+            // What waits behind a greeting may be overtaken by a table that it does not fit.
+            _ => return false,
         }
         let age = now - conn.shown_at;
         if age * ASKS_PER_LEASE >= lease && now >= conn.asked_at + PACE_MS {
