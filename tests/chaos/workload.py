@@ -309,8 +309,7 @@ class Workload:
         client.close()
         first = Kind.INCR if self.dialect.name == "redis" else Kind.SET  # where it must be there before
         for key in self._batons[number]:
-            self._begun.append(key)
-            kind, outcome = first, Outcome.OK
+            kind, outcome, is_read = first, Outcome.OK, False
             while outcome is not Outcome.UNKNOWN and not self._stopping.is_set():
                 at = rng.randrange(self.proxies)
                 try:
@@ -319,6 +318,9 @@ class Workload:
                 except OSError:  # it is not there at the moment: nothing was sent
                     time.sleep(RETRY_SECONDS)
                     continue
+                if outcome is Outcome.OK and kind is Kind.INCR and not is_read:
+                    self._begun.append(key)
+                    is_read = True
                 kind = Kind.INCR if outcome is Outcome.OK else kind
                 time.sleep(rng.random() * self._pause_seconds)
 
