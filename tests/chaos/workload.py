@@ -243,8 +243,7 @@ class Workload:
             for at, ops in enumerate(asked):  # noqa: B007
                 self._finish(client, dialect, *ops)
         except OSError as failure:
-            text = "silence" if isinstance(failure, TimeoutError) else "closed"
-            self._give_up([op for ops in asked[at:] for op in ops], text)
+            self._give_up([op for ops in asked[at:] for op in ops], failure)
             raise
 
     def _op(self, kind: Kind, key: bytes, value: bytes | None, proxy: int, session: int) -> Op:
@@ -265,7 +264,8 @@ class Workload:
                 op.value = folded(value) if isinstance(value, bytes) else value
                 op.is_part = len(ops) > 1 and self.parts_fail
 
-    def _give_up(self, ops: Sequence[Op], text: str) -> None:
+    def _give_up(self, ops: Sequence[Op], failure: OSError) -> None:
+        text = "silence" if isinstance(failure, TimeoutError) else "closed"
         now = time.monotonic()
         for op in ops:
             op.text = text
@@ -299,7 +299,7 @@ class Workload:
                     client.send(self.dialect.swap_request(key, answer[1] + 1, token))
                     _note(op, self.dialect.read_swap(client, answer[1] + 1))
             except OSError as failure:
-                self._give_up([op], "silence" if isinstance(failure, TimeoutError) else "closed")
+                self._give_up([op], failure)
                 raise
             time.sleep(rng.random() * self._pause_seconds)
 
@@ -331,7 +331,7 @@ class Workload:
             client.send(self.dialect.request(kind, key, value))
             self._finish(client, self.dialect, op)
         except OSError as failure:
-            self._give_up([op], "silence" if isinstance(failure, TimeoutError) else "closed")
+            self._give_up([op], failure)
         return op.outcome
 
     def _noise(self, client: RawClient, rng: random.Random, proxy: int, number: int) -> None:

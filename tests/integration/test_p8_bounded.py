@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from threading import Event
 
 import pytest
+from support.beside import beside
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess
@@ -24,28 +26,17 @@ BIG = b"x" * (MIB - 1000)
 @contextmanager
 def others_are_served(cluster: Cluster, key: bytes = b"others") -> Iterator[None]:
     """A client that writes and reads all the time the block lasts, and must not see an error."""
-    failures: list[object] = []
     served = [0]
-    done = threading.Event()
 
-    def serve() -> None:
-        try:
-            with cluster.connect() as client:
-                while not done.is_set() or served[0] < 10:
-                    client.set(key, b"%d" % served[0])
-                    assert client.get(key) == b"%d" % served[0]
-                    served[0] += 1
-        except Exception as exception:
-            failures.append(exception)
+    def serve(is_over: Event) -> None:
+        with cluster.connect() as client:
+            while not is_over.is_set() or served[0] < 10:
+                client.set(key, b"%d" % served[0])
+                assert client.get(key) == b"%d" % served[0]
+                served[0] += 1
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
+    with beside(serve):
         yield
-    finally:
-        done.set()
-        thread.join()
-    assert failures == []
     assert served[0] >= 10
 
 
@@ -54,19 +45,13 @@ def memory_stays_below(proxy: ProxyProcess, extra_bytes: int) -> Iterator[None]:
     """The process grows by no more than so much while the block lasts, looked at all the time."""
     before = proxy.resident_bytes()
     most = [before]
-    done = threading.Event()
 
-    def watch() -> None:
-        while not done.wait(0.005):
+    def watch(is_over: Event) -> None:
+        while not is_over.wait(0.005):
             most[0] = max(most[0], proxy.resident_bytes())
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with beside(watch):
         yield
-    finally:
-        done.set()
-        thread.join()
     grown = most[0] - before
     print(f"grew by {grown / MIB:.1f} MiB of {extra_bytes / MIB:.0f} MiB")
     assert grown < extra_bytes

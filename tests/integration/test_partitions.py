@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
+from threading import Event
 from typing import Any
 
 import pytest
 from chaos.gates import Gate
+from support.beside import beside
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess, pool
 from support.servers import Server
@@ -76,6 +77,12 @@ class Halves:
             return False
         self.acknowledged[key] = value
         return True
+
+    def write_until(self, is_over: Event, proxy: int) -> None:
+        """Writes one key again and again."""
+        with connect(self.protocol, self.proxies[proxy].ports["p"]) as client:
+            while not is_over.is_set():
+                client.set(b"busy", b"1")
 
     def refusal(self, proxy: int, *, of_read: bool) -> str:
         """What a read or a write is refused with, "" if it is not."""
@@ -151,25 +158,6 @@ def test_with_majority_the_smaller_side_refuses_and_nothing_acknowledged_is_lost
             assert {key: client.get(key) for key in halves.acknowledged} == halves.acknowledged
 
 
-@contextmanager
-def writing(protocol: str, port: int) -> Iterator[None]:
-    """Writes without a pause meanwhile, so that what the backends have shown this proxy is always new."""
-    is_over = threading.Event()
-
-    def work() -> None:
-        with connect(protocol, port) as client:
-            while not is_over.is_set():
-                client.set(b"busy", b"1")
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
-
-
 DECIDED = {
     "INCR": ("redis", ("INCR", "k"), 501),
     "EVAL": ("redis", ("EVAL", "return redis.call('INCR', KEYS[1])", "1", "k"), 501),
@@ -192,7 +180,8 @@ def test_who_has_not_heard_of_a_new_leader_undoes_nothing(
         connect(protocol, halves.proxies[1].ports["p"]) as other,
     ):
         one.set(b"k", b"1")
-        stack.enter_context(writing(protocol, halves.proxies[1].ports["p"]))
+        # Without a pause, so that what the backends have shown the other one is always new.
+        stack.enter_context(beside(lambda is_over: halves.write_until(is_over, 1)))
         if has_record:
             halves.gates[0].routes[0].stall_large(100_000)
             one.set(b"large", b"x" * 200_000)

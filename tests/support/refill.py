@@ -5,10 +5,11 @@ Called by the integration tests of resynchronisation. Knows nothing of how it is
 
 import itertools
 import random
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 
+from support.beside import beside
 from support.cluster import Cluster
 from support.eventually import eventually
 from support.proxy_process import ProxyProcess
@@ -62,29 +63,18 @@ def traffic_through(protocol: str, *proxies: ProxyProcess, writers: int = 4) -> 
 @contextmanager
 def random_writes(protocol: str, port: int, seed: int, *, resp3: bool = False) -> Iterator[None]:
     """One client that sends random writes of all kinds until the block ends."""
-    stopping = threading.Event()
-    ended: list[BaseException] = []
     write, read = RANDOM_WRITES[protocol]
 
-    def run() -> None:
+    def run(is_over: Event) -> None:
         rng = random.Random(seed)
-        try:
-            with connect(protocol, port) as client:
-                if resp3 and isinstance(client, RedisStore):
-                    client.hello3()
-                while not stopping.is_set():
-                    requests = [write(rng) for _ in range(rng.randrange(1, 8))]
-                    client.raw.send(b"".join(requests))
-                    for _ in requests:
-                        read(client)
-        except BaseException as error:
-            ended.append(error)
+        with connect(protocol, port) as client:
+            if resp3 and isinstance(client, RedisStore):
+                client.hello3()
+            while not is_over.is_set():
+                requests = [write(rng) for _ in range(rng.randrange(1, 8))]
+                client.raw.send(b"".join(requests))
+                for _ in requests:
+                    read(client)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with beside(run):
         yield
-    finally:
-        stopping.set()
-        thread.join()
-    assert ended == []

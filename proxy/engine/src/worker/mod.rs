@@ -270,6 +270,11 @@ pub struct Worker {
     channels: pubsub::Channels,
 }
 
+/// Milliseconds of the worker's clock: from 1 on, so that 0 can mean "not set".
+fn in_ms(micros: u64) -> u64 {
+    micros / 1000 + 1
+}
+
 impl Worker {
     /// # Errors
     /// No descriptor for the poll, or a listener that cannot be polled.
@@ -436,8 +441,7 @@ impl Worker {
 
     fn read_clock(&mut self) {
         self.now = self.shared.clock.micros();
-        // From 1 on, so that 0 can mean "not set".
-        self.now_ms = self.now / 1000 + 1;
+        self.now_ms = in_ms(self.now);
     }
 
     fn poll_timeout(&self) -> Option<u32> {

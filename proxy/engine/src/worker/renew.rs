@@ -78,7 +78,7 @@ impl Worker {
     /// The worker's clock in milliseconds, now and not at the beginning of the turn: since then the process may have
     /// been stopped, and clients have asked what others were acknowledged meanwhile.
     fn moment(&self) -> u64 {
-        self.shared.clock.micros() / 1000 + 1
+        in_ms(self.shared.clock.micros())
     }
 
     /// Goes on where that is over.
